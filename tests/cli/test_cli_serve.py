@@ -7,6 +7,7 @@ import csv
 import gc
 import importlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -23,6 +24,7 @@ import uvicorn
 from headway.api.security import Audit, Keyring, Principal, Role
 from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
+from headway.runtime.folder_lock import locked
 from headway.settings import NotifySettings, Settings, overridden
 from headway.store import Intake, open_database
 from headway.street.messages import Task
@@ -407,9 +409,26 @@ def test_a_backup_is_sealed_and_set_back(headway, filled, tmp_path):
     size = (tmp_path / "[b].backup").stat().st_size
     assert (ran.status, ran.out) == (0, f"{size:,} bytes in [b].backup\n")
     assert headway("db", "erase", "A").out == "3 rows\n"
+    filled.engine.dispose()  # nobody else is connected
     ran = headway("db", "restore", "[b].backup", "--key", "k.key")
-    assert (ran.status, ran.out, ran.err) == (0, "", "")
+    newest = filled.rows("SELECT max(at) AS at FROM simulation_record")[0]["at"]
+    until = newest.isoformat(timespec="seconds")
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        f"restored from [b].backup: 4 rows, 0 runs, 0 entries in the audit trail, until {until}",
+        "in place of 1 rows, 0 runs, 0 entries in the audit trail, until "
+        + (newest - timedelta(seconds=3)).isoformat(timespec="seconds"),
+        "and an entry of this restore in the audit trail",
+    ]
     assert counts(filled) == {"A": 3, "B": 1}
+    assert filled.rows("SELECT who, what, data FROM audit") == [
+        {
+            "who": "headway db restore",
+            "what": "restore",
+            "data": {"file": "[b].backup", "entries_before": 0, "entries": 0},
+        }
+    ]
+    assert Audit(filled).verify() == (1, "")
     headway("db", "key", "other.key")
     for words in (["backup", "x.backup"], ["restore", "[b].backup"]):
         assert headway("db", *words).status == 2  # a key is needed
@@ -417,6 +436,63 @@ def test_a_backup_is_sealed_and_set_back(headway, filled, tmp_path):
     ran = headway("db", "restore", "[b].backup", "--key", "other.key")
     assert (ran.status, "the key does not fit" in ran.err) == (1, True)
     assert counts(filled) == {"A": 3, "B": 1}
+
+
+def test_a_backup_replaces_no_file_unless_it_is_forced(headway, filled, tmp_path):
+    headway("db", "key", "k.key")
+    (tmp_path / "b").write_text("mine")
+    ran = headway("db", "backup", "b", "--key", "k.key")
+    assert (ran.status, ran.err) == (
+        1,
+        "headway: b: is there already. Give another file, or --force.\n",
+    )
+    assert (tmp_path / "b").read_text() == "mine"
+    assert headway("db", "backup", "b", "--key", "k.key", "--force").status == 0
+    assert (tmp_path / "b").read_bytes().startswith(b"HEADWAY-BACKUP-1")
+
+
+def test_nothing_is_restored_under_others_unless_it_is_forced(headway, filled, tmp_path):
+    """Who is connected, or holds the data folder, is named."""
+    headway("db", "key", "k.key")
+    headway("db", "backup", "b", "--key", "k.key")
+    headway("db", "erase", "A")
+    assert counts(filled) == {"B": 1}  # its connection stays in the pool
+    ran = headway("db", "restore", "b", "--key", "k.key")
+    assert (ran.status, ran.out) == (1, "")
+    assert f"1 connections of others to the database: headway {os.getpid()} (process" in ran.err
+    assert "Stop the service first" in ran.err
+    assert counts(filled) == {"B": 1}
+    filled.engine.dispose()
+    with locked(tmp_path / "data", "headway serve", "http://here:1"):
+        ran = headway("db", "restore", "b", "--key", "k.key")
+        said = f"data: in use by 'headway serve' at http://here:1 (process {os.getpid()}, since 20"
+        assert (ran.status, ran.out, said in ran.err) == (1, "", True)
+        assert counts(filled) == {"B": 1}
+        ran = headway("db", "restore", "b", "--key", "k.key", "--force")
+        assert (ran.status, "Start the service anew" in ran.out) == (0, True)
+    assert counts(filled) == {"A": 3, "B": 1}
+
+
+def test_a_restore_that_cannot_be_makes_no_data_folder(headway, filled, tmp_path, monkeypatch):
+    for name in ("k.key", "other.key"):
+        headway("db", "key", name)
+    headway("db", "backup", "b", "--key", "k.key")
+    (tmp_path / "cut").write_bytes((tmp_path / "b").read_bytes()[:-9])
+    monkeypatch.delenv("HEADWAY_DATABASE_URL")
+    for words in (["b", "--key", "other.key"], ["cut", "--key", "k.key"], ["no", "--key", "k.key"]):
+        assert headway("db", "restore", *words, "--data", "new").status == 1
+        assert not (tmp_path / "new").exists()
+
+
+def test_one_data_folder_has_one_server_which_the_second_names(headway, served, tmp_path):
+    with locked(tmp_path / "data", "headway serve", "http://127.0.0.1:8000"):
+        ran = headway("serve", "--port", "0")
+        assert (ran.status, ran.out, served.api) == (1, "", None)
+        assert "data: in use by 'headway serve' at http://127.0.0.1:8000 (process" in ran.err
+        ran = headway("run", "--scenario", "cologne1", "--data", "data")
+        assert (ran.status, ran.out, "data: in use by" in ran.err) == (1, "", True)
+    with locked(tmp_path / "data" / "headway", "headway run"):
+        assert "data/headway: in use by 'headway run'" in headway("serve", "--port", "0").err
 
 
 def test_events_of_a_run_are_written_as_atspm_reads_them(headway, record, tmp_path):
@@ -517,6 +593,7 @@ def test_each_command_looks_in_the_folder_asked_for_and_closes_the_record(
 
     monkeypatch.setattr(room, "open_database", opening)
     monkeypatch.setattr(room, "read_key", lambda path: str(path).encode())
+    monkeypatch.setattr(room, "rows_in", lambda path, key: None)
     monkeypatch.setattr(room, "back_up", fail)
     monkeypatch.setattr(room, "set_back", fail)
     for more, folder in (([], "data"), (["--data", "there"], "there")):

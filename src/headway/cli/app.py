@@ -26,6 +26,7 @@ from headway.learning.training import TrainingSettings
 from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import RESCO, scenario, vehicles
 from headway.roads import PROFILES, work_out
+from headway.runtime.folder_lock import locked
 from headway.settings import OLD_SENSING, StreetSettings, load, overridden
 from headway.street.messages import Task
 
@@ -281,7 +282,8 @@ def run(
     settings = overridden(load(config or None), changes)
     scenario(settings.street.scenario)
     warn_without_q_table([settings.control.controller])
-    run_to_end(Task(settings, until, config, changes), console)
+    with locked(Path(settings.recovery.folder), "headway run"):
+        run_to_end(Task(settings, until, config, changes), console)
 
 
 def warn_without_q_table(controllers: Sequence[str]) -> None:

@@ -26,18 +26,28 @@ from headway import __version__, telemetry
 from headway.analytics import highres
 from headway.api import create_app
 from headway.api.observations import SOCKET_BYTES
-from headway.api.security import Audit, Keyring, Role
+from headway.api.security import Audit, Keyring, Principal, Role
 from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
 from headway.api.startup import StartingApp
 from headway.cli.environment import SECRET_KEY, Reload, refuse_unsafe, start_anew
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import PROFILES
+from headway.runtime.folder_lock import locked
 from headway.service.streets import StreetService
 from headway.service.upkeep import UpkeepService
 from headway.settings import Settings, Watched, load, log_level, overridden
 from headway.store import Database, Intake, open_database
-from headway.store.upkeep import Drill, new_key, read_key, retain
+from headway.store.database import migrate
+from headway.store.upkeep import (
+    Drill,
+    contents,
+    new_key,
+    read_key,
+    refuse_connected,
+    retain,
+    rows_in,
+)
 from headway.store.upkeep import backup as back_up
 from headway.store.upkeep import drill as try_out
 from headway.store.upkeep import erase as take_away
@@ -141,7 +151,9 @@ def serve(
     port = _free(host, port)  # before anything is started
     watched = Watched(config, changes, DEFAULTS, alert_rules) if config else None
     api = _api_settings(settings, folder, watched)
-    keyring = Keyring(folder / "keys.json", api.secret_key)
+    scheme = "https" if settings.server.tls_certificate else "http"
+    address = f"{scheme}://{host}:{port}"
+    ran = ("headway", "baseline") if baseline else ("headway",)
 
     def streets(publish: Any, intake: Intake) -> StreetService:
         service = StreetService(publish, intake)
@@ -153,6 +165,9 @@ def serve(
         return service
 
     with contextlib.ExitStack() as opened:
+        for place in (folder, *(folder / name for name in ran if runs_streets)):
+            opened.enter_context(locked(place, "headway serve", address))
+        keyring = Keyring(folder / "keys.json", api.secret_key)
 
         def make() -> FastAPI:
             database = open_database(folder, pool=settings.database)
@@ -160,10 +175,9 @@ def serve(
             log_opened(database)
             return create_app(api, database, streets)
 
-        scheme = "https" if settings.server.tls_certificate else "http"
-        _print_link(f"{scheme}://{host}:{port}", keyring.token("admin", Role.ADMIN))
+        _print_link(address, keyring.token("admin", Role.ADMIN))
         telemetry.log("cli").info(
-            "serving", address=f"{scheme}://{host}:{port}", environment=settings.environment,
+            "serving", address=address, environment=settings.environment,
             settings=config, data=data, version=__version__,
         )  # fmt: skip
         wants_reload = _run(make, host, port, settings)
@@ -312,9 +326,12 @@ def key(path: Annotated[Path, typer.Argument(help="Key file to create.")]) -> No
 def backup(
     path: Annotated[Path, typer.Argument(help="Backup file to write.")],
     key: Annotated[Path, typer.Option(help="Key file.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     data: Data = "data",
 ) -> None:
     """Write an encrypted backup of the whole database."""
+    if path.exists() and not force:
+        raise FileExistsError(f"{path}: is there already. Give another file, or --force.")
     secret, database = read_key(key), open_database(Path(data), create=False)
     try:
         console.print(f"{back_up(database, path, secret):,} bytes in {escape(str(path))}")
@@ -342,31 +359,72 @@ def restore(
             "the backup was made of, and drop it.",
         ),
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Also while others are connected. A service that runs must be started anew "
+            "afterwards: the runs that it records are gone.",
+        ),
+    ] = False,
     config: Annotated[
         str, typer.Option(help="Settings file (YAML), for upkeep.folder and upkeep.key.")
     ] = "",
     data: Data = "data",
 ) -> None:
-    """Restore the database from a backup, completely or not at all."""
+    """Restore the database from a backup, completely or not at all. Stop the service first: what
+    came after the backup, audit trail included, is gone.
+    """
     if not drill and (path is None or key is None):
         raise typer.BadParameter("give a backup file and --key, or --drill")
+    if drill:
+        _drill(path, key, config, Path(data))
+    elif path is not None and key is not None:
+        secret = read_key(key)
+        rows_in(path, secret)  # is whole, and of this key: before anything is made or opened
+        with contextlib.ExitStack() as held:
+            if not force:
+                held.enter_context(locked(Path(data), "headway db restore"))
+            _restore(path, secret, Path(data), force)
+
+
+def _drill(path: Path | None, key: Path | None, config: str, folder: Path) -> None:
     upkeep = load(config or None).upkeep
     secret = read_key(key) if key is not None else None
-    database = open_database(Path(data), create=not drill)
+    database = open_database(folder, create=False)
     try:
-        if drill:
-            schedule = UpkeepService(database, Path(data), upkeep, _publish_nowhere)
-            _print_drill(
-                try_out(
-                    database,
-                    schedule.newest() if path is None else path,
-                    read_key(schedule.key) if secret is None else secret,
-                )
+        schedule = UpkeepService(database, folder, upkeep, _publish_nowhere)
+        _print_drill(
+            try_out(
+                database,
+                schedule.newest() if path is None else path,
+                read_key(schedule.key) if secret is None else secret,
             )
-        elif path is not None and secret is not None:
-            set_back(database, path, secret)
+        )
     finally:
         database.close()
+
+
+def _restore(path: Path, secret: bytes, folder: Path, force: bool) -> None:
+    """Raises DatabaseError while others are connected, unless `force`."""
+    database = open_database(folder)
+    try:
+        if not force:
+            refuse_connected(database)
+        before = contents(database)
+        set_back(database, path, secret)
+        migrate(database)
+        after = contents(database)
+        data = {"file": path.name, "entries_before": before.audited, "entries": after.audited}
+        who = Principal("headway db restore", Role.ADMIN)
+        Audit(database).add(who, "restore", 200, data)
+    finally:
+        database.close()
+    console.print(f"restored from {escape(str(path))}: {after}", soft_wrap=True)
+    console.print(f"in place of {before}", soft_wrap=True)
+    console.print("and an entry of this restore in the audit trail", soft_wrap=True)
+    if force:
+        console.print("Start the service anew: the runs that it records are gone.", soft_wrap=True)
 
 
 def _publish_nowhere(topic: str, street: str, message: Any) -> None:

@@ -103,7 +103,7 @@ def open_database(
         pool_timeout=pool.pool_wait_s,
         pool_pre_ping=True,
         pool_recycle=1800,
-        connect_args={"connect_timeout": 5},
+        connect_args={"connect_timeout": 5, "application_name": f"headway {os.getpid()}"},
     )
     found = Database(engine, wanted, server, pool)
     with contextlib.ExitStack() as on_error:

@@ -40,6 +40,19 @@ TABLES = """
         AND relnamespace = 'public'::regnamespace
     ORDER BY relname
 """
+# of users: autovacuum and the like have no usesysid
+CONNECTED = """
+    SELECT pid, application_name AS name FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND usesysid IS NOT NULL
+"""
+TIMES = (  # tables with the time of day of their rows
+    ("run", "begun_at"),
+    ("observation", "at"),
+    ("simulation_record", "at"),
+    ("violation", "at"),
+    ("audit", "at"),
+    ("upkeep_run", "begun_at"),
+)
 MOST_DAYS = 100_000  # the calendar of PostgreSQL begins in 4713 BC
 
 
@@ -121,7 +134,7 @@ def backup(database: Database, path: Path, key: bytes) -> int:
     chunk); bytes written. Written whole or not at all. Its last part says how many rows each table
     has, counted in the same snapshot, so that a drill can tell whether all came back.
     """
-    draft = path.with_suffix(path.suffix + ".draft")
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     try:
         with _snapshot(database) as (snapshot, rows), draft.open("wb") as out:
             out.write(MAGIC)
@@ -251,6 +264,45 @@ def _beside(database: Database, statement: str) -> None:
     """A statement that may not run within a transaction."""
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
         held.exec_driver_sql(statement)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Of a database: rows in all tables, runs of streets, entries of the audit trail, the newest
+    time that any row is of.
+    """
+
+    rows: int
+    runs: int
+    audited: int
+    newest: datetime | None
+
+    def __str__(self) -> str:
+        until = f", until {self.newest.isoformat(timespec='seconds')}" if self.newest else ""
+        return (
+            f"{self.rows:,} rows, {self.runs:,} runs, {self.audited:,} entries in the audit trail"
+            f"{until}"
+        )
+
+
+def contents(database: Database) -> Contents:
+    """What a database holds now."""
+    rows = row_counts(database)
+    times = " UNION ALL ".join(f"SELECT max({column}) AS at FROM {t}" for t, column in TIMES)
+    newest = database.rows(f"SELECT max(at) AS at FROM ({times}) AS each")[0]["at"]
+    count = sum(rows.values()) - rows["alembic_version"]
+    return Contents(rows=count, runs=rows["run"], audited=rows["audit"], newest=newest)
+
+
+def refuse_connected(database: Database) -> None:
+    """Raises DatabaseError, with who it is, where others are connected to the database."""
+    found = database.rows(CONNECTED)
+    if found:
+        names = ", ".join(sorted({f"{r['name'] or 'unknown'} (process {r['pid']})" for r in found}))
+        raise DatabaseError(
+            f"{len(found)} connections of others to the database: {names}. Stop the service first; "
+            "--force restores all the same."
+        )
 
 
 def rows_in(path: Path, key: bytes) -> dict[str, int] | None:

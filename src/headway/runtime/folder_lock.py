@@ -1,0 +1,79 @@
+"""One data folder, one process that writes to it: a lock that names who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+FILE = "headway.lock"
+NAMED_WITHIN_S = 0.5  # a holder writes its name right after it has taken the lock
+
+
+class FolderLockedError(RuntimeError):
+    """Another process works with the data folder; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Of a lock: number of its process, what it runs, the address it answers at (empty for none),
+    since when.
+    """
+
+    pid: int
+    command: str
+    address: str
+    since: str
+
+    def __str__(self) -> str:
+        at = f" at {self.address}" if self.address else ""
+        return f"{self.command!r}{at} (process {self.pid}, since {self.since})"
+
+
+@contextlib.contextmanager
+def locked(folder: Path, command: str, address: str = "") -> Iterator[None]:
+    """Hold the lock of a data folder, which is made where it is missing, until the end of the
+    block. It ends with this process, however that ends: nothing of a killed one bars the next.
+
+    command: what runs here, for whoever is refused. Raises FolderLockedError, OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            who = _holder(path) or "another process"
+            raise FolderLockedError(
+                f"{folder}: in use by {who}. Stop it first, or give another folder by --data."
+            ) from error
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        _write(stream.fileno(), json.dumps(asdict(Holder(os.getpid(), command, address, since))))
+        try:
+            yield
+        finally:
+            _write(stream.fileno(), "")
+
+
+def _write(file: int, text: str) -> None:
+    """A disk that is full loses the name, not the lock."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(file, 0)
+        os.pwrite(file, text.encode(), 0)
+
+
+def _holder(path: Path) -> Holder | None:
+    """Who holds the lock; None where it does not say."""
+    until = time.monotonic() + NAMED_WITHIN_S
+    while True:
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return Holder(**json.loads(path.read_text(encoding="utf-8")))
+        if time.monotonic() > until:
+            return None
+        time.sleep(0.02)
