@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -640,3 +641,12 @@ def test_a_whole_server_begins_and_ends(headway, record, monkeypatch):
         "starting": [],
     }
     assert "server" not in answers[0].headers
+
+
+def test_a_service_loads_no_compiler():
+    """It takes 65 MB, and a second at the start; only the processes of its streets need it."""
+    program = (
+        "import sys; import headway.cli.serve, headway.api.app, headway.service.cameras; "
+        "sys.exit('numba' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from headway.plants.sumo import Scene
 from headway.plants.sumo.network import Shapes
-from headway.plants.sumo.plant import Scene
 from headway.roads.network import Junction, Kind, Lane, Link, Network, Programme, SignalGroup
 
 LANES = (

@@ -14,8 +14,7 @@ import pytest
 from bench import vision
 
 from headway.cli import main
-from headway.plants.sumo import SumoSettings, read_network, read_shapes
-from headway.plants.sumo.plant import Scene
+from headway.plants.sumo import Scene, SumoSettings, read_network, read_shapes
 from headway.plants.sumo.scenarios import scenario
 from headway.rendered import clip
 from headway.rendered import plant as seeing

@@ -29,7 +29,24 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason="needs the extra `vision`"
 DATA = Path(os.environ.get("HEADWAY_DATA", "../shared/data"))
 CLIP, MODEL = DATA / "video/junction-cars-truck.mp4", DATA / "models/yolox_nano.onnx"
 needs_data = pytest.mark.skipif(not CLIP.exists(), reason=f"needs {CLIP}")
-MB = 2**20
+MB = 10**6
+
+
+# Of the wide clip, roughly: enough for speeds and a limit that all exceed.
+ROAD = {
+    "size": [1280, 720],
+    "points": [
+        {"px": px, "m": m}
+        for px, m in (
+            ([300, 300], [0.0, 40.0]),
+            ([980, 300], [14.0, 40.0]),
+            ([1200, 700], [14.0, 0.0]),
+            ([80, 700], [0.0, 0.0]),
+            ([640, 700], [7.0, 0.0]),
+        )
+    ],
+    "rules": {"limit_kmh": 5.0},
+}
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +93,9 @@ def watch(*arguments):
 @needs_data
 @pytest.mark.row("D1")
 def test_d1_memory_of_watch_and_of_a_service_with_four_cameras(wide_clip, serve, figures):
-    """`headway watch CLIP --model FILE`, and `headway serve` with four `POST /streams`: detection,
-    tracking, speeds and violations below 500 MB.
+    """`headway watch CLIP --model FILE`, and `headway serve` with four `POST /streams`, each with a
+    calibrated site and a speed limit, for a minute: detection, tracking, speeds and violations
+    below 500 MB.
     """
     for name, more in (("network", ("--model", str(MODEL))), ("motion", ())):
         peak, output = watch(str(wide_clip), *more)
@@ -91,9 +109,13 @@ def test_d1_memory_of_watch_and_of_a_service_with_four_cameras(wide_clip, serve,
             shutil.copy(file, product.folder / folder / file.name)
         for name in "abcd":
             camera = {"id": name, "source": "wide.mp4", "repeat": True, "detector": MODEL.stem}
-            client.post("/streams", json=camera).raise_for_status()
+            client.post("/streams", json=camera | {"site": ROAD}).raise_for_status()
         until(lambda: all(s["processed"] > 15 for s in client.get("/streams").json()), 90.0)
+        time.sleep(60.0)
+        found = client.get("/analytics/violations?limit=1000").json()
         peak = peak_bytes(product.process.pid)
+    assert {v["device"] for v in found} == set("abcd")
+    figures.add("violations of the four cameras in a minute", len(found))
     assert peak < 500 * MB
     name = "service with four cameras of 1280 x 720, network: peak"
     figures.add(name, peak / MB, "MB", "< 500 MB")

@@ -15,10 +15,9 @@ from headway.roads import BENCHMARK, work_out
 from headway.settings import Settings
 from headway.street import closed_loop as street_room
 from headway.street.closed_loop import open_street
-from headway.street.engine import Engine
+from headway.street.engine import Engine, work
 from headway.street.external.merge import Reported
 from headway.street.messages import JunctionState, Reporting, RunEnded, Snapshot, Switch, Task
-from headway.street.process import work
 from headway.values import Event
 
 

@@ -22,7 +22,6 @@ from headway.safety import Order, Override
 from headway.service.streets import FIXED_TIME, RunningStreet, StreetService
 from headway.settings import ControllerName
 from headway.street.messages import Optimise, Release, Switch
-from headway.street.run import sumo_settings
 
 router = APIRouter(
     prefix="/api/v1", tags=["engine"], dependencies=[Depends(need(Role.VIEWER))]
@@ -332,6 +331,8 @@ def switch(request: Request, _: Engineer, street: Street, body: ScenarioIn) -> D
 
 def _startable(street: RunningStreet, name: str) -> str:
     """The scenario as the street's process takes it. Raises ProblemError 403 or 422."""
+    from headway.street.run import sumo_settings  # with the compiler: see `headway.plants.sumo`
+
     settings = street.task.settings
     try:
         found = allowed_scenario(name, settings.sumo.folders)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from headway.settings import use_aliases
@@ -23,15 +24,34 @@ def main() -> None:
 
 
 def _application(words: list[str]) -> typer.Typer:
-    """All commands; for `watch` it alone: what steers streets is not loaded where a camera's
-    computer watches (130 MB less, docs/decisions/0016-camera-memory.md).
+    """All commands; `watch` and `serve` by themselves: what decides on streets is not loaded where
+    a camera is watched, nor in a service, whose streets are processes of their own
+    (docs/decisions/0016-camera-memory.md).
     """
     if words[:1] == ["watch"]:
-        from headway.cli.vision import alone
+        from headway.cli.vision import watch
 
-        return alone()
+        return _alone("watch", watch)
+    if words[:1] == ["serve"]:
+        from headway.cli.serve import serve
+
+        return _alone("serve", serve)
     from headway.cli.app import app
 
+    return app
+
+
+def _alone(name: str, command: Callable[..., None]) -> typer.Typer:
+    """One command as a program of its own, called like all of them."""
+    import typer
+
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.command(name)(command)
+    app.callback()(lambda: None)  # so that the command keeps its name
     return app
 
 

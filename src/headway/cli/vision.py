@@ -170,18 +170,6 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())) or "0"
 
 
-def alone() -> typer.Typer:
-    """`watch` as a program of its own, called like all of them."""
-    app = typer.Typer(
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.command("watch")(watch)
-    app.callback()(lambda: None)  # so that the command keeps its name
-    return app
-
-
 def camera(
     scenario_: Annotated[
         str, typer.Option("--scenario", help="Scenario (see `headway scenarios`).")

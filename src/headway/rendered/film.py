@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from headway.plants.sumo import SumoPlant, SumoSettings
-from headway.plants.sumo.plant import Scene
+from headway.plants.sumo import Scene, SumoPlant, SumoSettings
 from headway.rendered.painter import Painter
 from headway.roads import Network
 from headway.roads.network import Colour

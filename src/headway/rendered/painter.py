@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from headway.plants.sumo import Scene
 from headway.plants.sumo.network import Shapes
-from headway.plants.sumo.plant import Scene
 from headway.rendered.view import View, ribbon
 from headway.roads import Network
 from headway.roads.network import Kind

@@ -7,8 +7,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from numba import njit
-
 SAFETY = 0.9  # of the step that would just meet the tolerance
 SMALLEST = 0.2  # factors from one step to the next
 LARGEST = 5.0
@@ -17,7 +15,6 @@ LOW_LOAD = 0.6  # below it the shortest step shrinks again
 BATCH_LOAD = 0.5  # the share of the granted wall time that a batch is to take
 
 
-@njit(cache=True)
 def pi_factor(error: float, before: float, order: float) -> float:
     """The factor from one step to the next; PI control of the step size. error, before: of this
     step and the one before, in multiples of the tolerance.

@@ -14,11 +14,17 @@ from headway.street.alerts import alert_rules
 from headway.street.external.merge import Reported
 from headway.street.limits import timing_of
 from headway.street.messages import Optimise, Release, Reporting, Snapshot, Switch, Task
-from headway.street.process import work
 from headway.values import Event
 
 START_EVENTS = ("engine.started", "engine.restored")
 StreetOrder = Override | Release | Optimise | Reporting | Switch | Reported
+
+
+def work(*arguments: Any) -> None:
+    """What the street's process runs; loaded there, not in the process that watches it."""
+    from headway.street.process import work as run_street
+
+    run_street(*arguments)
 
 
 class Engine:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from headway.roads import Network
-from headway.values import ColourArray, Observation
+from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observation
 
 DETECTOR_M = 6.0  # length of the virtual detector before each stop line
 MOST_WAITING = 100_000  # rows kept until they are taken
@@ -51,11 +50,13 @@ class SignalLog:
         return taken
 
 
-@njit(cache=True)
-def occupied_groups(link, distance_m, group_of_link, groups):  # type: ignore[no-untyped-def]
-    """(groups,) bool: a vehicle of the group is within DETECTOR_M of its stop line."""
+def occupied_groups(
+    link: IntArray, distance_m: FloatArray, group_of_link: IntArray, groups: int
+) -> BoolArray:
+    """(groups,): a vehicle of the group is within DETECTOR_M of its stop line. link, distance_m:
+    (vehicles,); group_of_link: (links,).
+    """
     out = np.zeros(groups, np.bool_)
-    for i in range(len(link)):
-        if link[i] >= 0 and 0.0 <= distance_m[i] <= DETECTOR_M and group_of_link[link[i]] >= 0:
-            out[group_of_link[link[i]]] = True
+    found = group_of_link[link[(link >= 0) & (distance_m >= 0.0) & (distance_m <= DETECTOR_M)]]
+    out[found[found >= 0]] = True
     return out

@@ -27,7 +27,7 @@ from headway.plants.kpp.settings import GAS_J_KGK as R
 from headway.plants.kpp.settings import HEAT_CAPACITY_J_KGK as CP
 from headway.plants.kpp.settings import WATER_KGPM3 as RHO
 from headway.plants.kpp.settings import Constants
-from headway.runtime.timestep import pi_factor
+from headway.runtime import timestep
 
 S = 0
 V = 1
@@ -111,6 +111,7 @@ P = np.array(
 # For functions that make no arrays: without counting of references (decision 14). Sums may be
 # reordered where it is fast.
 compiled = njit(cache=True, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
+pi_factor = njit(cache=True)(timestep.pi_factor)
 compiled_fast = njit(  # type: ignore[call-overload]
     cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"}, _nrt=False
 )

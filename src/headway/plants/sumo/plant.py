@@ -15,6 +15,7 @@ from headway.plants import PlantError
 from headway.plants.sumo.observe import Watcher, bare, behind
 from headway.plants.sumo.profiles import likely_links, profile
 from headway.plants.sumo.scenarios import additional_files
+from headway.plants.sumo.scene import Scene
 from headway.plants.sumo.short_lanes import short_lanes
 from headway.roads import Colour, Kind, Network
 from headway.safety import Command
@@ -125,20 +126,6 @@ CLASSES = {
     "tram": 4,
     "emergency": 5,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """All vehicles at one moment; n of them. number: uint32 (n,), the same for one vehicle as long
-    as it drives. at_m: float32 (n, 2), the front's place; angle_deg: (n,), clockwise from north;
-    speed_mps, length_m: (n,); kind: (n,), see CLASSES."""
-
-    number: np.ndarray[Any, np.dtype[np.uint32]]
-    at_m: np.ndarray[Any, np.dtype[np.float32]]
-    angle_deg: np.ndarray[Any, np.dtype[np.float32]]
-    speed_mps: np.ndarray[Any, np.dtype[np.float32]]
-    length_m: np.ndarray[Any, np.dtype[np.float32]]
-    kind: np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class SumoPlant:

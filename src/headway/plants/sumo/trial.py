@@ -7,9 +7,12 @@ from __future__ import annotations
 import multiprocessing
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 from headway.plants import PlantError
-from headway.plants.sumo.plant import SumoSettings, connect
+
+if TYPE_CHECKING:
+    from headway.plants.sumo.plant import SumoSettings
 
 START_WITHIN_S = 60.0
 
@@ -36,6 +39,10 @@ def try_start(settings: SumoSettings, within_s: float = START_WITHIN_S) -> None:
 
 
 def _start_once(answer: Connection, settings: SumoSettings) -> None:
+    from headway.plants.sumo.plant import (
+        connect,  # in this process alone: see `headway.plants.sumo`
+    )
+
     try:
         sumo, errors = connect(replace(settings, remote=""))
         try:
