@@ -88,13 +88,15 @@ class LoopSettings(_Section):
 class ControlSettings(_Section):
     """The controller, and its fallback. Below `confidence` a junction is left to the fallback.
     on_congestion: who decides on a congested junction in place of a controller that is neither the
-    planner nor fixed time.
+    planner nor fixed time. step_within_s: wall time of a controller's step; a longer one is not
+    used, and its controller rests for a minute.
     """
 
     controller: ControllerName = "planner"
     fallback: FallbackName = "webster"
     confidence: float = Field(default=0.4, ge=0.0, le=1.0)
     on_congestion: Literal["planner", "none"] = "planner"
+    step_within_s: float = Field(default=1.0, ge=0.05, le=60.0)
 
 
 class StreetSettings(_Section):

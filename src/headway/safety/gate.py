@@ -158,6 +158,11 @@ class SafetyGate:
             raise ValueError(f"a tick of {tick_s!r} s; give seconds, more than 0")
         self._tick_s = min(tick_s, LONGEST_TICK_S)
 
+    @property
+    def overrides(self) -> Mapping[int, Override]:
+        """The operators' orders in force, by junction; not to be changed."""
+        return self._overrides
+
     # checkpoints
 
     def state(self) -> dict[str, Any]:

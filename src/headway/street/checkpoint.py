@@ -1,5 +1,5 @@
 """Checkpoints on disk: the plant's state and the street's, written completely or not at all; the
-last two are kept.
+last two of each run are kept, in a folder of its own. Nothing in them can run code.
 """
 
 from __future__ import annotations
@@ -7,19 +7,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
+import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from headway.street.state_file import StateError, decode, encode
 
 KEEP = 2
 PLANT_FILE = "plant.xml.gz"
-STREET_FILE = "street.pickle"
+STREET_FILE = "street.msgpack"
 ABOUT_FILE = "about.json"
 FILES = (PLANT_FILE, STREET_FILE)
-# counts up when the pickled classes move or change: a state of another format is not resumed
-FORMAT = 5
+TRIES_FILE = "tries"
+MOST_TRIES = 2  # processes that may end while they load a checkpoint, before an older one is taken
+LONGEST_NAME = 60  # characters of a run's folder, before its digest
+# counts up when what is written changes: a state of another format is not resumed
+FORMAT = 6
 
 
 class Checkpointable(Protocol):
@@ -29,10 +35,17 @@ class Checkpointable(Protocol):
         """Write the state to `path`. Raises OSError."""
 
 
+class Refused(NamedTuple):
+    """A checkpoint that is not resumed, by the name of its folder, and why."""
+
+    name: str
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One checkpoint. key: identifies the run (scenario, seed, ...); only the same run may resume
-    from it.
+    """One checkpoint. key: identifies the run (scenario, seed, controller, ...); only the same run
+    may resume from it.
     """
 
     folder: Path
@@ -44,31 +57,57 @@ class Checkpoint:
         """The plant's own file."""
         return self.folder / PLANT_FILE
 
-    def street(self) -> dict[str, Any]:
-        """The street's state. The folder is this user's own: who can write there can run code as
-        this user.
+    def street(self, classes: Iterable[type] = ()) -> dict[str, Any]:
+        """The street's state. classes: that may stand in it beside those of Headway. Raises
+        StateError or OSError.
         """
-        state: dict[str, Any] = pickle.loads((self.folder / STREET_FILE).read_bytes())
+        state = decode((self.folder / STREET_FILE).read_bytes(), classes)
+        if not isinstance(state, dict):
+            raise StateError(f"{self.folder / STREET_FILE}: is no state of a street")
         return state
+
+    def begin_try(self) -> None:
+        """Note that it is about to be loaded, in case that ends the process. Raises OSError."""
+        (self.folder / TRIES_FILE).write_text(str(_tries(self.folder) + 1))
+
+    def end_try(self) -> None:
+        """It was loaded. Raises OSError."""
+        (self.folder / TRIES_FILE).unlink(missing_ok=True)
+
+
+def folder_of(root: Path, key: str) -> Path:
+    """The folder below `root` of the checkpoints of the run `key`."""
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", key)[:LONGEST_NAME].strip("-.")
+    return root / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
 def save(
-    root: Path, key: str, time_s: float, plant: Checkpointable, state: dict[str, Any]
+    folder: Path,
+    key: str,
+    time_s: float,
+    plant: Checkpointable,
+    state: dict[str, Any],
+    classes: Iterable[type] = (),
 ) -> Checkpoint:
-    """Write a checkpoint below `root`. A crash on the way leaves the previous one valid. Raises
-    OSError.
+    """Write a checkpoint into the folder of its run. A crash on the way leaves the previous one
+    valid. classes: see `Checkpoint.street`. Raises OSError, also for a state that cannot be
+    written.
     """
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft, final = root / ".draft", root / f"{time_s:015.3f}"
+    try:
+        data = encode(state, classes)
+    except StateError as error:
+        raise OSError(str(error)) from error
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft, final = folder / ".draft", folder / f"{time_s:015.3f}"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
     plant.checkpoint(draft / PLANT_FILE)
-    (draft / STREET_FILE).write_bytes(pickle.dumps(state))
+    (draft / STREET_FILE).write_bytes(data)
     _write_about(draft, key, time_s)
     _flush(draft)
     shutil.rmtree(final, ignore_errors=True)
     draft.rename(final)
-    for old in _by_use(root, key, final)[:-KEEP]:
+    for old in _by_use(folder, key, final)[:-KEEP]:
         shutil.rmtree(old, ignore_errors=True)
     return Checkpoint(final, time_s, key)
 
@@ -90,58 +129,85 @@ def _flush(draft: Path) -> None:
             os.fsync(stream.fileno())
 
 
-def latest(root: Path, key: str) -> Checkpoint | None:
-    """The newest intact checkpoint of the run `key` below `root`; damaged ones and those of other
-    runs or formats are skipped.
+def found(folder: Path, key: str) -> tuple[list[Checkpoint], list[Refused]]:
+    """The intact checkpoints of the run `key` in its folder, newest first, and those that cannot be
+    used.
     """
-    folders = sorted(root.glob("[0-9]*"), reverse=True)
-    return next((found for folder in folders if (found := _intact(folder, key)) is not None), None)
+    usable, refused = list[Checkpoint](), list[Refused]()
+    for one in sorted(folder.glob("[0-9]*"), reverse=True):
+        checkpoint, why = _checked(one, key)
+        if checkpoint is not None and _tries(one) < MOST_TRIES:
+            usable.append(checkpoint)
+        else:
+            refused.append(Refused(one.name, why or "the process ended each time it was loaded"))
+    return usable, refused
 
 
-def other_formats(root: Path, key: str) -> list[int]:
-    """The formats of the checkpoints of the run `key` that another version has written."""
-    found = set()
-    for folder in root.glob("[0-9]*"):
-        try:
-            about = json.loads((folder / ABOUT_FILE).read_text())
-            if about["key"] == key and about["format"] != FORMAT:
-                found.add(int(about["format"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return sorted(found)
+def latest(folder: Path, key: str) -> Checkpoint | None:
+    """The newest intact checkpoint of the run `key` in its folder."""
+    usable, _ = found(folder, key)
+    return usable[0] if usable else None
 
 
-def _by_use(root: Path, key: str, newest: Path) -> list[Path]:
-    """All below `root`, the least useful first: damaged ones, those of other runs or later than the
-    newest; then this run's, oldest first.
+def of_earlier_versions(root: Path) -> list[Refused]:
+    """The checkpoints of versions that put those of all runs into one folder."""
+    return [
+        Refused(one.name, _why_format(one) or "an earlier version wrote it")
+        for one in sorted(root.glob("[0-9]*.[0-9]*"), reverse=True)
+        if (one / ABOUT_FILE).is_file()
+    ]
+
+
+def _why_format(folder: Path) -> str:
+    try:
+        return _fault_of_format(json.loads((folder / ABOUT_FILE).read_text())["format"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _fault_of_format(written: object) -> str:
+    if written == FORMAT:
+        return ""
+    return f"it has format {written!r}, of another version; this one reads {FORMAT}"
+
+
+def _by_use(folder: Path, key: str, newest: Path) -> list[Path]:
+    """All in `folder`, the least useful first: damaged ones, and those later than the newest; then
+    this run's, oldest first.
     """
 
-    def use(folder: Path) -> tuple[bool, str]:
-        return folder.name <= newest.name and _intact(folder, key) is not None, folder.name
+    def use(one: Path) -> tuple[bool, str]:
+        return one.name <= newest.name and _checked(one, key)[0] is not None, one.name
 
-    return sorted(root.iterdir(), key=use)
+    return sorted(folder.iterdir(), key=use)
 
 
-def _intact(folder: Path, key: str) -> Checkpoint | None:
-    """The checkpoint of the run `key` in `folder`; None if it is of another run or format, or
-    damaged.
-    """
+def _checked(folder: Path, key: str) -> tuple[Checkpoint | None, str]:
+    """The checkpoint of the run `key` in `folder`, or why it cannot be used."""
     try:
         about = json.loads((folder / ABOUT_FILE).read_text())
-        if (
-            about["format"] == FORMAT
-            and about["key"] == key
-            and about["sha256"] == {name: _digest(folder / name) for name in FILES}
-        ):
-            return Checkpoint(folder, float(about["time_s"]), key)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return None
+        if fault := _fault_of_format(about["format"]):
+            return None, fault
+        if about["key"] != key:
+            return None, "it is of another run"
+        for name in FILES:
+            if about["sha256"][name] != _digest(folder / name):
+                return None, f"{name} is damaged"
+        return Checkpoint(folder, float(about["time_s"]), key), ""
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return None, f"it is damaged ({type(error).__name__}: {error})"
 
 
-def clear(root: Path) -> None:
-    """Delete all checkpoints: the run is finished."""
-    shutil.rmtree(root, ignore_errors=True)
+def _tries(folder: Path) -> int:
+    try:
+        return int((folder / TRIES_FILE).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def clear(folder: Path) -> None:
+    """Delete all checkpoints of a run: it is finished, or begins anew."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _digest(path: Path) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, MutableSequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -36,6 +36,7 @@ from headway.street.guard import (
 from headway.street.messages import JunctionState
 from headway.street.plausibility import drop_implausible
 from headway.street.signal_log import SignalLog
+from headway.street.state_file import PLAIN, StateError, require_like
 from headway.values import (
     BoolArray,
     ColourArray,
@@ -51,6 +52,7 @@ CONFIDENCE_HYSTERESIS = 0.1  # above the threshold, for a junction that was left
 DURATIONS_KEPT = 7200  # ticks; two hours at one a second
 ADVANCE = 4  # the column of `Durations` that is the plant's own work
 NEVER_RELIEVED = ("planner", "fixed")
+HUNG = "the process did not come back from its step"
 FIXED_TIME = "fixed_time"  # who decides where neither controller nor fallback can
 TIME_TOLERANCE_S = 1e-6  # of simulated times that are sums of ticks
 
@@ -116,7 +118,8 @@ class Street:
     signal_log:           changes of colour and actuations, where it is enabled.
     durations:            wall time of each part of the tick, read from `clock`.
     guards:               by role, they ask controller, fallback and relief, none of which is
-        trusted. step_within_s: wall time that a step of theirs may take.
+        trusted. step_within_s: wall time that a step of theirs may take. mark: see `Guard`. hung:
+        roles whose step ended the process before this one; they are not asked.
     """
 
     def __init__(
@@ -132,6 +135,8 @@ class Street:
         clock: Callable[[], float] = time.perf_counter,
         relief: Controller | None = None,
         step_within_s: float = STEP_WITHIN_S,
+        mark: MutableSequence[int] | None = None,
+        hung: Collection[str] = (),
     ) -> None:
         self.network = network
         self.plant = plant
@@ -143,11 +148,14 @@ class Street:
         self._clock = clock
         self.gate = SafetyGate(network, timing, plant.time_s)
         self.observation = plant.observe()
-        mark = bytearray(1)
+        mark = bytearray(1) if mark is None else mark
         groups, junctions = len(network.groups), len(network.junctions)
         self.guards = {
             role: Guard(role, groups, junctions, record, step_within_s, mark=mark) for role in ROLES
         }
+        for role, of in ((CONTROLLER, controller), (FALLBACK, fallback), (RELIEF, relief)):
+            if role in hung and of is not None:
+                self.guards[role].put_down(of, plant.time_s, HUNG)
         self.loop_state = LoopState(
             controller=self.guards[CONTROLLER].start(controller, self.observation),
             fallback=self.guards[FALLBACK].start(fallback, self.observation),
@@ -440,17 +448,22 @@ class Street:
         junction = self.network.group_junction[self._group_of_link[signalised]]
         return np.bincount(junction, self._arrived[signalised], len(self.network.junctions))
 
-    def rehearse(self, controller: Controller) -> Proposal | None:
+    def rehearse(
+        self,
+        controller: Controller,
+        role: str = CONTROLLER,
+        mark: MutableSequence[int] | None = None,
+    ) -> Proposal | None:
         """What a controller proposes now, from its start; it is compiled afterwards. None if it
         cannot, which its first tick will record.
         """
         guard = Guard(
-            CONTROLLER,
+            role,
             len(self.network.groups),
             len(self.network.junctions),
             record=_ignore,
             within_s=math.inf,
-            mark=self.guards[CONTROLLER].mark,
+            mark=mark,
         )
         return guard.step(controller, self.observation, None)[0]
 
@@ -478,26 +491,64 @@ class Street:
             "gate": self.gate.state(),
             "loop": self.loop_state,
             "congestion": self.congestion.state(),
-            "controller": self.controller.name,
-            "fallback": self.fallback.name,
+            "relief": self._relief_state,
+            "down_until_s": {role: guard.resting_until_s for role, guard in self.guards.items()},
+            "external": self.external.state(),
+            "controllers": self._names(),
         }
+
+    def _names(self) -> dict[str, str]:
+        """Who has each role; empty for nobody."""
+        return {
+            CONTROLLER: self.controller.name,
+            FALLBACK: self.fallback.name,
+            RELIEF: "" if self.relief is None else self.relief.name,
+        }
+
+    def state_classes(self) -> tuple[type, ...]:
+        """Those that stand in `state`, beside the ones that every state may hold."""
+        loop = self.loop_state
+        own = (type(x) for x in (loop, loop.controller, loop.fallback, self._relief_state))
+        return tuple(kind for kind in own if kind not in PLAIN)
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned; the plant must have been restored before. Its
-        signals are set anew.
+        signals are set anew. Raises StateError, with nothing changed, for a state that does not fit
+        this street.
 
         The state of another controller or fallback than this street's is not used: the present one
         starts afresh.
         """
+        state = self._of_present_controllers(state)
+        require_like(state, self.state())
         self.gate.resume(state["gate"])
         self.plant.show(self.gate.shown, self.gate.shown_since)
         self.observation = self.plant.observe()
-        self.loop_state = state["loop"]
         self.congestion.resume(state["congestion"])
-        if state["controller"] != self.controller.name:
-            self.set_controller(self.controller)
-        if state["fallback"] != self.fallback.name:
-            self.set_fallback(self.fallback)
+        self.external.resume(state["external"])
+        self._relief_state = state["relief"]
+        for role, until_s in state["down_until_s"].items():
+            self.guards[role].down_until_s = until_s
+        loop = self.loop_state = state["loop"]
+        if loop.controller is None:
+            loop.controller = self.guards[CONTROLLER].start(self.controller, self.observation)
+        if loop.fallback is None:
+            loop.fallback = self.guards[FALLBACK].start(self.fallback, self.observation)
+
+    def _of_present_controllers(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Without what others than the present controllers remembered. Raises StateError."""
+        before, loop = state.get("controllers"), state.get("loop")
+        if not isinstance(before, dict) or not isinstance(loop, LoopState):
+            raise StateError("the state is not of a street")
+        now = self._names()
+        is_same = {role: before.get(role) == name for role, name in now.items()}
+        loop = replace(
+            loop,
+            controller=loop.controller if is_same[CONTROLLER] else None,
+            fallback=loop.fallback if is_same[FALLBACK] else None,
+        )
+        relief = state.get("relief") if is_same[RELIEF] else None
+        return {**state, "loop": loop, "relief": relief, "controllers": now}
 
 
 def open_street(
@@ -513,6 +564,8 @@ def open_street(
     settings: Settings | None = None,
     relief: str = "",
     step_within_s: float = STEP_WITHIN_S,
+    mark: MutableSequence[int] | None = None,
+    hung: Collection[str] = (),
 ) -> Street:
     """Start SUMO, with the controllers of these names on it; compiled parts are ready before the
     first tick. settings: the controllers' figures. Other arguments: see `Street`.
@@ -533,6 +586,8 @@ def open_street(
             clock=clock,
             relief=controller_by_name(relief, network, timing, settings) if relief else None,
             step_within_s=step_within_s,
+            mark=mark,
+            hung=hung,
         )
         _rehearse(street, timing)
     except BaseException:
@@ -555,9 +610,13 @@ def _rehearse(street: Street, timing: Timing) -> None:
     """Compile what the controllers and the gate need, on a gate that is thrown away: a step that
     is compiled within a tick would count as slow.
     """
-    for controller in (street.controller, street.fallback, street.relief):
-        proposal = street.rehearse(controller) if controller is not None else None
-        if controller is street.controller:
+    roles = {CONTROLLER: street.controller, FALLBACK: street.fallback, RELIEF: street.relief}
+    for role, controller in roles.items():
+        guard = street.guards[role]
+        if controller is None or guard.down_until_s == math.inf:
+            continue
+        proposal = street.rehearse(controller, role, guard.mark)
+        if role == CONTROLLER:
             gate = SafetyGate(street.network, timing, street.plant.time_s)
             gate.admit(proposal, street.observation.at_s, street.observation)
 

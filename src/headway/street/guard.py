@@ -60,8 +60,15 @@ class Guard:
         self._code = ROLES.index(role) + 1
         self._fault = ""  # the last one recorded; empty while all is well
 
+    @property
+    def resting_until_s(self) -> float:
+        """As a checkpoint keeps it: without what a process before has put down for good."""
+        return self.down_until_s if math.isfinite(self.down_until_s) else -math.inf
+
     def start(self, controller: Controller, observation: Observation) -> Any:
         """The state before its first step; None if it raised: then the first step tries again."""
+        if self.down_until_s == math.inf:
+            return None
         return self._run(controller, observation, lambda: controller.start(observation))
 
     def step(

@@ -102,6 +102,13 @@ class RunEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """The next tick is not due for a while; the process lives."""
+
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class SignalChanges:
     """Colours that changed and stop lines that were reached or left, each in order of time.
 
@@ -182,6 +189,7 @@ class Task:
     def key(self) -> str:
         """Identifies the run: only checkpoints and orders with the same key are resumed."""
         s = self.settings.street
-        # the name under which checkpoints of earlier versions have it
-        sensing = "pictures" if s.sensing == "rendered" else s.sensing
-        return f"{s.scenario} seed {s.seed} scale {s.scale} timing {s.timing} sensing {sensing}"
+        return (
+            f"{s.scenario} seed {s.seed} scale {s.scale} timing {s.timing} sensing {s.sensing} "
+            f"controller {self.settings.control.controller}"
+        )

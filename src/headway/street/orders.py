@@ -1,4 +1,6 @@
-"""Orders that outlive the street process: another scenario, controller, cycle or speed factor."""
+"""Orders that outlive the street process: another scenario, controller, cycle or speed factor, and
+those of single junctions (hold, stage, flash).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from headway.roads import Network
+from headway.safety import Order, Override
 from headway.settings import Settings, overridden
 from headway.street.messages import Optimise, Switch
 
@@ -32,17 +37,12 @@ class OrderStore:
 
     def load(self) -> Orders:
         """By name, see SECTIONS; what was not ordered is missing."""
-        try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-            return dict(found["orders"]) if found["task"] == self._key else {}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+        orders = self._read().get("orders", {})
+        return dict(orders) if isinstance(orders, dict) else {}
 
     def save(self, orders: Mapping[str, str | float]) -> None:
         """Written whole or not at all. Raises OSError."""
-        draft = self._path.with_suffix(".draft")
-        draft.write_text(json.dumps({"task": self._key, "orders": orders}), encoding="utf-8")
-        draft.replace(self._path)
+        self._write(self._read() | {"orders": dict(orders)})
 
     def with_switch(self, switch: Switch) -> Orders:
         """The orders in force once `switch` is obeyed too; not saved."""
@@ -61,6 +61,76 @@ class OrderStore:
 
     def clear(self) -> None:
         self._path.unlink(missing_ok=True)
+
+    def rename(self, key: str) -> None:
+        """The task has another key from now on. Raises OSError."""
+        content = self._read()
+        self._key = key
+        if content:
+            self._write(content)
+
+    # --- of single junctions
+
+    def store_overrides(
+        self, run: str, network: Network, overrides: Mapping[int, Override]
+    ) -> None:
+        """Those in force in the run of this key, by junction. Raises OSError."""
+        rows = [
+            {
+                "junction": network.junctions[o.junction].id,
+                "order": o.order.value,
+                "until_s": o.until_s,
+                "by": o.by,
+                "stage": o.stage,
+            }
+            for o in overrides.values()
+        ]
+        self._write(self._read() | {"run": run, "overrides": rows})
+
+    def overrides(self, run: str, network: Network) -> dict[int, Override] | None:
+        """Those in force in the run of this key, by junction; None where nothing is known. One that
+        cannot be read, or is of a junction that is not there, is left out.
+        """
+        content = self._read()
+        if content.get("run") != run or not isinstance(content.get("overrides"), list):
+            return None
+        number = {junction.id: j for j, junction in enumerate(network.junctions)}
+        found = {}
+        for row in content["overrides"]:
+            try:
+                j = number[row["junction"]]
+                found[j] = Override(
+                    junction=j,
+                    order=Order(row["order"]),
+                    until_s=float(row["until_s"]),
+                    by=str(row["by"]),
+                    stage=int(row["stage"]),
+                )
+            except (KeyError, TypeError, ValueError):
+                continue
+        return found
+
+    def forget_overrides(self) -> None:
+        """The run that they were ordered in is over. Raises OSError."""
+        content = self._read()
+        if "overrides" in content:
+            del content["overrides"], content["run"]
+            self._write(content)
+
+    # --- the file
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            is_own = isinstance(found, dict) and found.pop("task") == self._key
+            return found if is_own else {}
+        except (OSError, ValueError, KeyError):
+            return {}
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        draft = self._path.with_suffix(".draft")
+        draft.write_text(json.dumps({"task": self._key, **content}), encoding="utf-8")
+        draft.replace(self._path)
 
 
 def with_orders(settings: Settings, orders: Mapping[str, str | float]) -> Settings:

@@ -34,6 +34,7 @@ from headway.street import checkpoint
 from headway.street.alerts import alert_rules
 from headway.street.closed_loop import TIME_TOLERANCE_S, Street, open_street
 from headway.street.external.merge import Reported
+from headway.street.guard import CONTROLLER, FALLBACK, RELIEF
 from headway.street.messages import (
     JunctionState,
     Optimise,
@@ -43,11 +44,15 @@ from headway.street.messages import (
     SignalChanges,
     Switch,
     Task,
+    Waiting,
 )
 from headway.street.orders import Orders, OrderStore, with_orders
 from headway.street.run import LIMITS, StreetRun, open_run, relief_of
+from headway.street.step_mark import hung, set_hung
 
 SNAPSHOT_HZ = 10.0  # of wall time, at most
+BEATS_SHARE = 0.25  # of recovery.silent_s: a process that waits for its tick says so as often
+NAMES_ORDERED = ("scenario", "controller")  # what is given up for a street that does not start
 WAKE_BEFORE_TICK_S = 0.003  # waiting for orders ends up to 1 ms late; the pacer waits the rest
 ORDERS_PER_TICK = 100  # obeyed once a tick is due, so that no flood of them holds it up
 ROWS_AS_AN_ORDER = 10  # of observations: 0.3 ms, with ten vehicles each
@@ -112,6 +117,7 @@ class StreetProcess:
         self._snapshots: Subscription
 
         folder = Path(self.settings.recovery.folder)
+        self._folder = folder
         self._orders = OrderStore(folder / "orders.json", self._current_task().key())
 
     # --- phases ---
@@ -125,22 +131,56 @@ class StreetProcess:
         self.state = ProcessState.RUNNING
 
     def _open_first_run(self) -> StreetRun:
-        """By the orders; by the settings alone where a scenario that was ordered before does not
-        start any more.
+        """By the orders; without a scenario or controller that was ordered before and cannot be had
+        any more, and without an order that is not allowed.
         """
-        orders = self._orders.load()
-        try:
-            ordered = with_orders(self.settings, orders)
+        refused = self._drop_orders_not_allowed()
+        while True:
+            ordered = with_orders(self.settings, self._orders.load())
             self.settings = _with_loop(self.settings, ordered)
-            return self._open_run(ordered, resume=True)
-        except (ValueError, OSError, PlantError) as error:
-            if "scenario" not in orders:
-                raise
-            self._orders.drop("scenario")
-            run = self._open_run(with_orders(self.settings, self._orders.load()), resume=True)
-            name, why = orders["scenario"], str(error)
-            run.record("engine.order_refused", {"order": f"scenario {name}", "why": why})
-            return run
+            try:
+                run = self._open_run(ordered, resume=True)
+                break
+            except (ValueError, OSError, PlantError) as error:
+                orders = self._orders.load()
+                name = next((name for name in NAMES_ORDERED if name in orders), "")
+                if not name:
+                    raise
+                self._orders.drop(name)
+                refused.append({"order": f"{name} {orders[name]}", "why": str(error)})
+        for about in refused:
+            run.record("engine.order_refused", about)
+        self._take_up_overrides(run)
+        return run
+
+    def _drop_orders_not_allowed(self) -> list[dict[str, str]]:
+        """Each with the reason: one that cannot be taken does not take the others along."""
+        refused = []
+        for name, value in self._orders.load().items():
+            try:
+                with_orders(self.settings, {name: value})
+            except ValueError as error:
+                self._orders.drop(name)
+                refused.append({"order": f"{name} {value}", "why": str(error)})
+        return refused
+
+    def _take_up_overrides(self, run: StreetRun) -> None:
+        """Operators' orders at junctions as they were when the process before this one ended: those
+        of the checkpoint are as old as it is.
+        """
+        if (known := self._orders.overrides(run.key, run.street.network)) is None:
+            return
+        gate, now_s = run.street.gate, run.time_s
+        for junction in range(len(run.street.network.junctions)):
+            override = known.get(junction)
+            try:
+                if override is None:
+                    gate.release(junction, "restart", now_s)
+                elif override.until_s > now_s and override != gate.overrides.get(junction):
+                    gate.order(override, now_s)
+            except ValueError as error:
+                run.record("engine.order_refused", {"order": repr(override), "why": str(error)})
+        run.street.record_gate_events()
 
     def run_to_end(self) -> None:
         """Until the run is finished or a stop is requested; the street is closed, however it
@@ -164,15 +204,19 @@ class StreetProcess:
     def _obey_until_tick(self) -> None:
         """Obey each order as it comes until the next tick is due, then those that wait."""
         overdue = 0
+        beat_s = BEATS_SHARE * self.settings.recovery.silent_s
         while self.state is ProcessState.RUNNING and overdue < ORDERS_PER_TICK:
             wait_s = max(self.loop.pacer.due_in_s - WAKE_BEFORE_TICK_S, 0.0)
-            if not self._inbox.poll(wait_s):
+            if self._inbox.poll(min(wait_s, beat_s)):
+                order = self._inbox.recv()
+                self._obey(order)
+                if not wait_s:
+                    rows = order.row_count if isinstance(order, Reported) else 0
+                    overdue += 1 + rows // ROWS_AS_AN_ORDER
+            elif wait_s <= beat_s:
                 return
-            order = self._inbox.recv()
-            self._obey(order)
-            if not wait_s:
-                rows = order.row_count if isinstance(order, Reported) else 0
-                overdue += 1 + rows // ROWS_AS_AN_ORDER
+            else:
+                self._outbox.put(Waiting(self.run.time_s))
 
     def _at_end(self) -> bool:
         """A scenario without an end ends with its last vehicle."""
@@ -185,6 +229,8 @@ class StreetProcess:
         self._put_snapshot(self.run.street.junction_states(), keep=True)
         self._outbox.put(RunEnded(self.run.time_s, finished=True), keep=True)
         checkpoint.clear(self.run.checkpoints)
+        set_hung(self._folder, ())
+        self._orders.forget_overrides()
         if not self._task.repeats:
             self._orders.clear()
         self.state = ProcessState.FINISHED
@@ -261,14 +307,31 @@ class StreetProcess:
         street.confidence_threshold = new.control.confidence
         if new.control.fallback != before.control.fallback:
             street.set_fallback(self._controller(new.control.fallback))
+            self._is_well(FALLBACK)
         if new.control.on_congestion != before.control.on_congestion:
             relief = relief_of(new)
             street.set_relief(self._controller(relief) if relief else None)
+            self._is_well(RELIEF)
         if new.control.controller != before.control.controller:
             street.set_controller(self._controller(new.control.controller))
             self._orders.drop("controller")  # the file spoke last, for the next process too
+            self._move_run()
         elif _figures_changed(street.controller.name, before, new):
             street.set_controller(self._controller(street.controller.name))
+
+    def _move_run(self) -> None:
+        """The settings' controller is part of the run's key: the run goes on under the new one."""
+        self._is_well(CONTROLLER)
+        ordered = with_orders(self.settings, self._orders.load())
+        self._orders.rename(self._current_task().key())
+        try:
+            self.run.move_checkpoints(self._key_of(ordered))
+        except OSError as error:
+            self.run.record("runtime.checkpoint_failed", {"error": str(error)})
+
+    def _is_well(self, role: str) -> None:
+        """Who has this role now is another one than the one that hung, if one did."""
+        set_hung(self._folder, set(hung(self._folder)) - {role})
 
     # --- orders ---
 
@@ -295,10 +358,10 @@ class StreetProcess:
         match order:
             case Override():
                 gate.order(order, now_s)
-                self.run.street.record_gate_events()
+                self._store_overrides()
             case Release():
                 gate.release(order.junction, order.by, now_s)
-                self.run.street.record_gate_events()
+                self._store_overrides()
             case Reported():
                 self.run.street.external.take(order, now_s)
             case Reporting():
@@ -313,6 +376,17 @@ class StreetProcess:
                     f"no order of the kind {type(order).__name__}. There are: Override, Release, "
                     "Optimise, Reported, Reporting, Switch."
                 )
+
+    def _store_overrides(self) -> None:
+        """For the next process, whatever its checkpoint knows; the order holds in this one even if
+        the disk fails, which is recorded.
+        """
+        self.run.street.record_gate_events()
+        try:
+            street = self.run.street
+            self._orders.store_overrides(self.run.key, street.network, street.gate.overrides)
+        except OSError as error:
+            self.run.record("engine.order_not_stored", {"error": str(error)})
 
     def _optimise(self, order: Optimise) -> None:
         """Another optimisation cycle or speed factor from now on."""
@@ -337,6 +411,7 @@ class StreetProcess:
             self._switch_scenario(order.scenario, settings, before)
         elif order.controller:
             self.run.street.set_controller(self._controller(order.controller))
+            self._is_well(CONTROLLER)
             self.run.record("engine.controller", {"controller": order.controller})
 
     def _switch_scenario(self, name: str, settings: Settings, before: Orders) -> None:
@@ -345,12 +420,13 @@ class StreetProcess:
         """
         self.run.record("engine.scenario", {"scenario": name})
         self.run.close()
+        self._orders.forget_overrides()
         try:
             run = self._open_run(settings, resume=False)
         except Exception as error:
             self._orders.save(before)  # or every process to come would try it again
             raise RuntimeError(f"scenario {name!r} does not start: {error}") from error
-        checkpoint.clear(run.checkpoints)  # they are of the run before
+        checkpoint.clear(run.checkpoints)  # of an earlier run of this scenario
         self._use_run(run)
 
     # --- the street of the moment ---
@@ -378,8 +454,19 @@ class StreetProcess:
         return found
 
     def _open_run(self, settings: Settings, resume: bool) -> StreetRun:
-        task = replace(self._task, settings=settings)
-        return open_run(task, self._outbox, resume=resume, open_street=self._open_street)
+        return open_run(
+            task=replace(self._task, settings=settings),
+            key=self._key_of(settings),
+            outbox=self._outbox,
+            resume=resume,
+            open_street=self._open_street,
+        )
+
+    def _key_of(self, ordered: Settings) -> str:
+        """Of a run by these settings. A controller that was ordered is no other run."""
+        settings = ordered.model_copy(update={"control": self.settings.control})
+        name = scenario(ordered.street.scenario).name
+        return f"{name} {replace(self._task, settings=settings).key()}"
 
     def _use_run(self, run: StreetRun) -> None:
         self.run = run

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,19 @@ from headway.runtime.pacing import Schedule
 from headway.runtime.supervisor import Outbox
 from headway.settings import Settings
 from headway.street import checkpoint
-from headway.street.closed_loop import Street, open_street, stopped_vehicles
+from headway.street.closed_loop import (
+    TIME_TOLERANCE_S,
+    Street,
+    open_street,
+    stopped_vehicles,
+)
 from headway.street.event_lines import SAFETY, EventLines
 from headway.street.event_log import EventLog
 from headway.street.external.rows import AgeLimits
 from headway.street.limits import timing_of, without_unknown_junctions
 from headway.street.messages import JunctionState, Reporting, Snapshot, Task
+from headway.street.state_file import StateError
+from headway.street.step_mark import hung, open_mark
 from headway.values import Event
 
 LIMITS = {
@@ -61,7 +69,7 @@ class EventRecorder:
 class StreetRun:
     """A street under way. The real-time loop sees it as `headway.runtime.Driven`.
 
-    checkpoints: folder of this run's checkpoints; key: which of them are its own.
+    checkpoints: folder of this run's checkpoints, by its `key` below the folder of all.
     tick_s:      simulated seconds of one tick of the street.
     reporting:   what snapshots carry.
     emission_reported_s: simulated time at which emissions were last reported.
@@ -143,9 +151,28 @@ class StreetRun:
     def checkpoint(self) -> None:
         """Write a checkpoint; every event before it is on disk first. Raises OSError."""
         self.recorder.log.flush()
+        street = self.street
         checkpoint.save(
-            self.checkpoints, self.key, self.time_s, self.street.plant, self.street.state()
+            folder=self.checkpoints,
+            key=self.key,
+            time_s=self.time_s,
+            plant=street.plant,
+            state=street.state(),
+            classes=street.state_classes(),
         )
+
+    def move_checkpoints(self, key: str) -> None:
+        """From now on the run has another key: a checkpoint is written under it, and those under
+        the old one are deleted. Raises OSError, with nothing changed.
+        """
+        before = self.checkpoints, self.key
+        self.checkpoints, self.key = checkpoint.folder_of(self.checkpoints.parent, key), key
+        try:
+            self.checkpoint()
+        except OSError:
+            self.checkpoints, self.key = before
+            raise
+        checkpoint.clear(before[0])
 
     def roll_back(self) -> None:
         """Always raises RuntimeError: libsumo cannot be trusted after a fault."""
@@ -213,26 +240,27 @@ class StreetRun:
 
 def open_run(
     task: Task,
+    key: str,
     outbox: Outbox,
     resume: bool = True,
     open_street: Callable[..., Street] = open_street,
 ) -> StreetRun:
-    """The run of `task`: from its last checkpoint if there is one and `resume`, else from its
-    beginning. Raises ValueError or OSError if the scenario cannot be started.
+    """The run of `task`, which `key` identifies: from its newest checkpoint that can be loaded if
+    there is one and `resume`, else from its beginning. Raises ValueError, OSError or PlantError if
+    the scenario cannot be started.
     """
     s = task.settings
     of_scenario = scenario(s.street.scenario)
     network = network_of(of_scenario)
     folder = Path(s.recovery.folder)
-    key = f"{of_scenario.name} {task.key()}"
-    found = checkpoint.latest(folder / "checkpoints", key) if resume else None
+    own = checkpoint.folder_of(folder / "checkpoints", key)
 
     limited, unknown = without_unknown_junctions(s, network)
     recorder = EventRecorder(EventLog(folder / "events.jsonl"), outbox)
-    street = open_street(
+    opener = partial(
+        open_street,
         network=network,
         timing=timing_of(limited, network),
-        sumo=_sumo_settings(s, of_scenario, found),
         controller=s.control.controller,
         record=recorder.record,
         fallback=s.control.fallback,
@@ -240,23 +268,70 @@ def open_run(
         confidence_threshold=s.control.confidence,
         settings=s,
         relief=relief_of(s),
+        step_within_s=s.control.step_within_s,
+        mark=open_mark(folder),
+        hung=hung(folder),
     )
+    usable, refused = checkpoint.found(own, key) if resume else ([], [])
+    street, found = _newest_street(opener, sumo_settings(s, of_scenario), usable, refused)
     street.external.limits = AgeLimits(s.external.oldest_s, s.external.ahead_s)
     run = StreetRun(
         street=street,
         scenario=of_scenario,
         recorder=recorder,
-        checkpoints=folder / "checkpoints",
+        checkpoints=own,
         key=key,
         tick_s=s.loop.tick_s,
     )
-    _record_start(run, task, found)
+    if found is None and resume:
+        refused += checkpoint.of_earlier_versions(folder / "checkpoints")
+    _record_start(run, task, found, refused)
     _record_not_controlled(run, network)
     if unknown:
         known = ", ".join(junction.id for junction in network.junctions)
         fault = f"safety.junctions: no junction {', '.join(unknown)} here. There are: {known}."
         run.record("engine.settings_refused", {"fault": fault})
     return run
+
+
+def _newest_street(
+    opener: Callable[..., Street],
+    start: SumoSettings,
+    usable: list[checkpoint.Checkpoint],
+    refused: list[checkpoint.Refused],
+) -> tuple[Street, checkpoint.Checkpoint | None]:
+    """The street from the first of `usable` that can be loaded; those before it are added to
+    `refused`. From the beginning where there is none.
+    """
+    for found in usable:
+        try:
+            found.begin_try()
+            street = _loaded(opener, start, found)
+            found.end_try()
+            return street, found
+        except (PlantError, ValueError, OSError) as error:
+            refused.append(checkpoint.Refused(found.folder.name, str(error)))
+    return opener(sumo=start), None
+
+
+def _loaded(
+    opener: Callable[..., Street], start: SumoSettings, found: checkpoint.Checkpoint
+) -> Street:
+    """Raises PlantError, ValueError or OSError; no simulation is left then.
+
+    A state is loaded at SUMO's start: a simulation under way would let vehicles that have already
+    arrived depart again.
+    """
+    load = ("--load-state", str(found.plant))
+    street = opener(sumo=replace(start, extra=(*start.extra, *load)))
+    try:
+        if abs(street.plant.time_s - found.time_s) > TIME_TOLERANCE_S:
+            raise StateError(f"the plant's state is of {street.plant.time_s:g} s")
+        street.resume(found.street(street.state_classes()))
+    except BaseException:
+        street.plant.close()
+        raise
+    return street
 
 
 def sumo_settings(settings: Settings, of_scenario: Scenario) -> SumoSettings:
@@ -306,18 +381,6 @@ def relief_of(settings: Settings) -> str:
     return "" if name == "none" else name
 
 
-def _sumo_settings(
-    settings: Settings, of_scenario: Scenario, found: checkpoint.Checkpoint | None
-) -> SumoSettings:
-    """A state is loaded at SUMO's start: a simulation under way would let vehicles that have
-    already arrived depart again.
-    """
-    start = sumo_settings(settings, of_scenario)
-    if found is None:
-        return start
-    return replace(start, extra=(*start.extra, "--load-state", str(found.plant)))
-
-
 def _record_not_controlled(run: StreetRun, network: Network) -> None:
     """An event for each junction or link that is left alone, the first MOST_NOT_CONTROLLED."""
     for left in network.not_controlled[:MOST_NOT_CONTROLLED]:
@@ -327,10 +390,13 @@ def _record_not_controlled(run: StreetRun, network: Network) -> None:
         run.record("engine.not_controlled", {"signals": [], "reason": f"{more} more"})
 
 
-def _record_start(run: StreetRun, task: Task, found: checkpoint.Checkpoint | None) -> None:
-    """Restore the street's own state from the checkpoint, if there is one, and record how the run
-    starts.
-    """
+def _record_start(
+    run: StreetRun,
+    task: Task,
+    found: checkpoint.Checkpoint | None,
+    refused: list[checkpoint.Refused],
+) -> None:
+    """Record how the run starts, and which checkpoints it was not resumed from."""
     s = task.settings
     about: dict[str, Any] = {
         "scenario": run.scenario.name,
@@ -339,13 +405,12 @@ def _record_start(run: StreetRun, task: Task, found: checkpoint.Checkpoint | Non
     }
     if run.scenario.additional:
         about["additional"] = list(run.scenario.additional)
+    at_s = run.scenario.begin_s if found is None else found.time_s
     if found is None:
-        run.record("engine.started", {**about, "run": run.key}, run.scenario.begin_s)
-        if formats := checkpoint.other_formats(run.checkpoints, run.key):
-            refused = {"formats": formats, "format": checkpoint.FORMAT}
-            run.record("engine.checkpoint_refused", refused, run.scenario.begin_s)
+        run.record("engine.started", {**about, "run": run.key}, at_s)
     else:
-        run.street.resume(found.street())
         lost = {"checkpoint_s": found.time_s, "lost_up_to_s": s.recovery.checkpoint_s}
-        run.record("engine.restored", {**about, **lost}, found.time_s)
+        run.record("engine.restored", {**about, **lost}, at_s)
+    for name, why in refused:
+        run.record("engine.checkpoint_refused", {"checkpoint": name, "why": why}, at_s)
     run.recorder.log.flush()

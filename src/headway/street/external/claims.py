@@ -49,6 +49,14 @@ class Calls:
     def add(self, group: int, at_s: float) -> None:
         self._since_s.setdefault(group, at_s)
 
+    def state(self) -> dict[int, float]:
+        """Since when each group is called, for a checkpoint."""
+        return dict(self._since_s)
+
+    def resume(self, state: dict[int, float]) -> None:
+        """Go on from a `state`."""
+        self._since_s = dict(state)
+
     def with_calls(self, own: Observation) -> IntArray:
         """Pedestrians who wait, with those who called from outside, (groups,)."""
         if not self._since_s:

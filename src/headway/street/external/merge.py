@@ -157,6 +157,24 @@ class External:
         if message.received_ns and own.rows:
             source.latencies_ms.append((self._monotonic_ns() - message.received_ns) / 1e6)
 
+    # --- checkpoints
+
+    def state(self) -> dict[str, Any]:
+        """How far each source is trusted, and the calls that wait."""
+        sources = [source.memory() for source in self.sources.values()]
+        return {"sources": sources, "calls": self._calls.state()}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`. Raises ValueError, with nothing changed, for what is none."""
+        groups = len(self.network.groups)
+        try:
+            found = [Source.of_memory(memory) for memory in state["sources"]]
+            calls = {int(g): float(s) for g, s in state["calls"].items() if 0 <= g < groups}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not the state of sources from outside: {error!r}") from error
+        self.sources = {source.name: source for source in found}
+        self._calls.resume(calls)
+
     def _source(self, own: SourceRows, message: Reported) -> Source:
         found = self.sources.get(own.source)
         if found is None:

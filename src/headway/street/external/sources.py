@@ -17,6 +17,9 @@ WINDOW = 60.0  # seconds or messages: a source that starts to lie is not used an
 PRIOR = 10.0  # good evidence that a new source is credited with
 USED_FROM = 0.3  # least weight of what is used at all
 MOST_LATENCIES = 1000  # of the newest messages
+# of a source: what its messages say of it, and plain figures; by name
+OWN_TRUST = ("validity", "rate", "claims")
+COUNTED = ("taken", "refused", "cut", "at_s", "seen_wall", "condition")
 
 
 class Trust:
@@ -34,6 +37,20 @@ class Trust:
         kept = math.exp(-(good + bad) / WINDOW)
         self._good = self._good * kept + good
         self._bad = self._bad * kept + bad
+
+    def state(self) -> list[float]:
+        """The evidence, for a checkpoint."""
+        return [self._good, self._bad]
+
+    @classmethod
+    def of_state(cls, state: list[float]) -> Trust:
+        """Of what `state` returned. Raises ValueError for what cannot be evidence."""
+        good, bad = state
+        if not (0.0 <= good < math.inf and 0.0 <= bad < math.inf and good + bad > 0.0):
+            raise ValueError(f"{state} is no evidence of a source")
+        found = cls()
+        found._good, found._bad = good, bad
+        return found
 
     @property
     def share(self) -> float:
@@ -57,6 +74,25 @@ class ApproachTrust:
     @property
     def weight(self) -> float:
         return self.agreement.share * self.steadiness.share
+
+    def memory(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "agreement": self.agreement.state(),
+            "steadiness": self.steadiness.state(),
+            "stood_green_s": self.stood_green_s,
+            "stood_veh": self.stood_veh,
+        }
+
+    @classmethod
+    def of_memory(cls, memory: dict[str, Any]) -> ApproachTrust:
+        """Of what `memory` returned. Raises ValueError or KeyError."""
+        return cls(
+            agreement=Trust.of_state(memory["agreement"]),
+            steadiness=Trust.of_state(memory["steadiness"]),
+            stood_green_s=float(memory["stood_green_s"]),
+            stood_veh=int(memory["stood_veh"]),
+        )
 
 
 @dataclass
@@ -107,6 +143,37 @@ class Source:
     def weight(self) -> float:
         """Of all that it says, over its approaches."""
         return self.own_weight * _mean([a.weight for a in self.approaches.values()])
+
+    def memory(self) -> dict[str, Any]:
+        """For a checkpoint: how far it is trusted, and what it was counted for. What it saw is not
+        kept: it reports anew within seconds.
+        """
+        return {
+            "name": self.name,
+            "holder": self.holder,
+            "declared": self.declared,
+            "approaches": {road: trust.memory() for road, trust in self.approaches.items()},
+            **{name: getattr(self, name).state() for name in OWN_TRUST},
+            "emergency_used_s": dict(self.emergency_used_s),
+            "spent": sorted(self.spent),
+            **{name: getattr(self, name) for name in COUNTED},
+        }
+
+    @classmethod
+    def of_memory(cls, memory: dict[str, Any]) -> Source:
+        """Of what `memory` returned. Raises ValueError, KeyError or TypeError."""
+        approaches = memory["approaches"].items()
+        others: dict[str, Any] = {name: Trust.of_state(memory[name]) for name in OWN_TRUST}
+        others |= {name: memory[name] for name in COUNTED}
+        return cls(
+            name=memory["name"],
+            holder=memory["holder"],
+            declared=memory["declared"],
+            approaches={road: ApproachTrust.of_memory(own) for road, own in approaches},
+            emergency_used_s=dict(memory["emergency_used_s"]),
+            spent=set(memory["spent"]),
+            **others,
+        )
 
     def state(self, freshness: float) -> dict[str, Any]:
         """Plain figures, as the API shows them. freshness: of its newest row, 0..1."""

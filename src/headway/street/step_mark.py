@@ -1,0 +1,53 @@
+"""Who was deciding when a street's process did not go on: left by the process in a file of one
+byte, read by its parent. A write to it costs some 60 ns, and outlives the process.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Iterable
+from pathlib import Path
+
+from headway.street.guard import NOBODY, ROLES
+
+MARK_FILE = "deciding"
+HUNG_FILE = "hung.json"
+
+
+def open_mark(folder: Path) -> mmap.mmap:
+    """The byte that guards write (`guard.Guard.mark`); nobody is asked yet. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / MARK_FILE
+    path.write_bytes(bytes([NOBODY]))
+    with path.open("r+b") as stream:
+        return mmap.mmap(stream.fileno(), 1)
+
+
+def asked_last(folder: Path) -> str:
+    """The role of who was being asked when the process ended; empty for nobody."""
+    try:
+        (code,) = (folder / MARK_FILE).read_bytes()
+    except (OSError, ValueError):
+        return ""
+    return ROLES[code - 1] if 0 < code <= len(ROLES) else ""
+
+
+def hung(folder: Path) -> tuple[str, ...]:
+    """The roles whose step ended a process of this run: they are not asked again."""
+    try:
+        found = json.loads((folder / HUNG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ()
+    return tuple(role for role in ROLES if isinstance(found, list) and role in found)
+
+
+def set_hung(folder: Path, roles: Iterable[str]) -> None:
+    """Raises OSError."""
+    left = sorted(set(roles))
+    if not left:
+        (folder / HUNG_FILE).unlink(missing_ok=True)
+        return
+    draft = folder / f"{HUNG_FILE}.draft"
+    draft.write_text(json.dumps(left), encoding="utf-8")
+    draft.replace(folder / HUNG_FILE)
