@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import pickle
 import tempfile
 import time
 import xml.etree.ElementTree as ET
@@ -30,6 +29,7 @@ from headway.roads import PROFILES, Network, Timing, work_out
 from headway.safety import SafetyGate
 from headway.safety.audit import audit
 from headway.street.closed_loop import Street, open_street
+from headway.street.state_file import decode, encode
 from headway.values import EmergencyVehicle, Event, Observation, Vehicles
 
 SCENARIOS = ("cologne8", "ingolstadt21", "grid4x4")
@@ -173,7 +173,8 @@ def warm_up(
             own = folder / f"{name}-{seed}-{route}"
             own.mkdir()
             street.plant.checkpoint(own / "plant.xml.gz")
-            (own / "street.pickle").write_bytes(pickle.dumps(street.state()))
+            state = encode(street.state(), street.state_classes())
+            (own / "street.msgpack").write_bytes(state)
         # last, since SUMO draws random numbers to find a way
         ways = random_routes(network, max(routes) + 1)
     finally:
@@ -212,7 +213,8 @@ def drive(
         try:
             if not claims:
                 street.plant = WithoutClaims(street.plant)  # type: ignore[assignment]
-            street.resume(pickle.loads((Path(start.folder) / "street.pickle").read_bytes()))
+            state = (Path(start.folder) / "street.msgpack").read_bytes()
+            street.resume(decode(state, street.state_classes()))
             _insert(libsumo, start)
             ended_s, arrived = _follow(libsumo, street, start, until_s)
             pending = street.plant.pending()

@@ -104,7 +104,7 @@ def test_the_command_survives_its_own_death_by_kill_9(tmp_path):
     ]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("checkpoints/[0-9]*")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("checkpoints/*/[0-9]*")) and time.monotonic() < deadline:
         time.sleep(0.1)
     first.kill()
     first.wait()

@@ -62,7 +62,8 @@ def test_sumo_is_started_with_all_that_makes_a_run_the_same_again():
     assert asked == [
         "sumo", "-c", "a.sumocfg", "--seed", "1", "--scale", "1.0", "--time-to-teleport", "-1",
         "--no-step-log", "true", "--save-state.rng", "true",
-        "--save-state.transportables", "true", "--no-warnings", "true", "--duration-log.disable",
+        "--save-state.precision", "17", "--save-state.transportables", "true", "--no-warnings",
+        "true", "--duration-log.disable",
         "true",
     ]  # fmt: skip
     more = SumoSettings("a.sumocfg", seed=7, scale=1.5, extra=("--end", "9")).arguments()

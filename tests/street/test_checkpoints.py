@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import stat
 from pathlib import Path
 
 import pytest
 
 from headway.street import checkpoint
+from headway.street.state_file import decode
 
 
 class Plant:
@@ -45,18 +45,18 @@ def test_a_checkpoint_holds_the_plant_the_street_and_its_run(tmp_path):
     assert saved.plant == folder / "plant.xml.gz"
     assert saved.plant.read_text() == "plant at 12.3456"
     assert saved.street() == {"street at": 12.3456}
-    assert pickle.loads((folder / "street.pickle").read_bytes()) == {"street at": 12.3456}
+    assert decode((folder / "street.msgpack").read_bytes()) == {"street at": 12.3456}
     digests = {
         n: hashlib.sha256((folder / n).read_bytes()).hexdigest()
-        for n in ("plant.xml.gz", "street.pickle")
+        for n in ("plant.xml.gz", "street.msgpack")
     }
     assert json.loads((folder / "about.json").read_text()) == {
-        "format": 5,
+        "format": 6,
         "time_s": 12.3456,
         "key": "run",
         "sha256": digests,
     }
-    assert names(folder) == ["about.json", "plant.xml.gz", "street.pickle"]
+    assert names(folder) == ["about.json", "plant.xml.gz", "street.msgpack"]
     assert names(root) == ["00000000012.346"]
     assert checkpoint.latest(root, "run") == saved
 
@@ -88,7 +88,7 @@ def test_a_failed_checkpoint_leaves_the_previous_one_valid_and_does_not_affect_t
         checkpoint.save(tmp_path, "run", 6.0, Broken(), {})
     assert checkpoint.latest(tmp_path, "run").time_s == 5.0
     (tmp_path / ".draft" / "left over").write_text("x")
-    assert names(save(tmp_path, 7.0).folder) == ["about.json", "plant.xml.gz", "street.pickle"]
+    assert names(save(tmp_path, 7.0).folder) == ["about.json", "plant.xml.gz", "street.msgpack"]
     assert names(tmp_path) == ["00000000005.000", "00000000007.000"]
 
 
@@ -105,10 +105,10 @@ def test_a_checkpoint_counts_only_when_it_is_completely_on_the_disk(tmp_path, mo
 
     monkeypatch.setattr(checkpoint.os, "fsync", fsync)
     save(tmp_path, 5.0)
-    assert flushed == [("plant.xml.gz", False), ("street.pickle", False), ("about.json", False)]
+    assert flushed == [("plant.xml.gz", False), ("street.msgpack", False), ("about.json", False)]
 
 
-@pytest.mark.parametrize("name", ["plant.xml.gz", "street.pickle", "about.json"])
+@pytest.mark.parametrize("name", ["plant.xml.gz", "street.msgpack", "about.json"])
 @pytest.mark.parametrize("how", ["changed", "gone"])
 def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path, name, how):
     save(tmp_path, 10.0)
@@ -123,8 +123,8 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path, name, how)
     [
         "[1]",
         '{"format": 3}',
-        '{"format": 5, "key": "run"}',
-        '{"format": 5, "key": "run", "sha256": {}, "time_s": "late"}',
+        '{"format": 6, "key": "run"}',
+        '{"format": 6, "key": "run", "sha256": {}, "time_s": "late"}',
         "",
         "null",
     ],
@@ -138,17 +138,63 @@ def test_a_checkpoint_with_invalid_metadata_is_skipped(tmp_path, about):
     assert names(tmp_path) == ["00000000010.000", "00000000030.000"], "the damaged one goes first"
 
 
-def test_a_checkpoint_of_an_earlier_version_is_skipped(tmp_path):
-    """Its classes may have moved: it cannot be read."""
+def test_a_checkpoint_of_another_version_is_passed_over_with_the_reason(tmp_path):
+    """Its state may have other parts: it is refused, not guessed at."""
     old = save(tmp_path, 1.0)
     about = json.loads((save(tmp_path, 2.0).folder / "about.json").read_text())
-    (tmp_path / "00000000002.000" / "about.json").write_text(json.dumps(about | {"format": 1}))
+    (tmp_path / "00000000002.000" / "about.json").write_text(json.dumps(about | {"format": 7}))
     assert checkpoint.latest(tmp_path, "run") == old
-    assert checkpoint.other_formats(tmp_path, "run") == [1], "said when the run starts"
-    assert checkpoint.other_formats(tmp_path, "another run") == []
+    assert checkpoint.found(tmp_path, "run")[1] == [
+        ("00000000002.000", "it has format 7, of another version; this one reads 6")
+    ]
     del about["format"]
     (tmp_path / "00000000002.000" / "about.json").write_text(json.dumps(about))
     assert checkpoint.latest(tmp_path, "run") == old
+
+
+def test_those_that_earlier_versions_put_into_the_folder_of_all_runs_are_named(tmp_path):
+    (tmp_path / "00000000002.000").mkdir()
+    (tmp_path / "00000000002.000" / "about.json").write_text('{"format": 5, "key": "run"}')
+    (tmp_path / "00000000002.000" / "street.pickle").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    save(checkpoint.folder_of(tmp_path, "run"), 3.0)
+    assert checkpoint.of_earlier_versions(tmp_path) == [
+        ("00000000002.000", "it has format 5, of another version; this one reads 6")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda f: (f / "street.msgpack").write_bytes(b"x"), "street.msgpack is damaged"),
+        (lambda f: (f / "plant.xml.gz").write_bytes(b"x"), "plant.xml.gz is damaged"),
+        (lambda f: (f / "plant.xml.gz").unlink(), "it is damaged (FileNotFoundError"),
+        (lambda f: (f / "about.json").write_text("{"), "it is damaged (JSONDecodeError"),
+        (lambda f: (f / "tries").write_text("2"), "the process ended each time it was loaded"),
+    ],
+)
+def test_one_that_is_passed_over_says_why(tmp_path, spoil, why):
+    good, bad = save(tmp_path, 10.0), save(tmp_path, 20.0)
+    spoil(bad.folder)
+    usable, ((name, said),) = checkpoint.found(tmp_path, "run")
+    assert (usable, name) == ([good], "00000000020.000")
+    assert said.startswith(why)
+
+
+def test_one_whose_loading_ends_the_process_is_tried_twice(tmp_path):
+    saved = save(tmp_path, 10.0)
+    for _ in range(2):
+        assert checkpoint.latest(tmp_path, "run") == saved
+        saved.begin_try()
+    assert checkpoint.latest(tmp_path, "run") is None
+    saved.end_try()
+    assert checkpoint.latest(tmp_path, "run") == saved
+
+
+def test_a_state_that_cannot_be_written_leaves_the_previous_checkpoint(tmp_path):
+    saved = save(tmp_path, 10.0)
+    with pytest.raises(OSError, match=r"state.plant: .*Plant cannot be written"):
+        checkpoint.save(tmp_path, "run", 20.0, Plant(), {"plant": Plant()})
+    assert checkpoint.latest(tmp_path, "run") == saved
 
 
 def test_an_empty_folder_has_no_checkpoint(tmp_path):
@@ -158,19 +204,24 @@ def test_an_empty_folder_has_no_checkpoint(tmp_path):
     assert checkpoint.latest(tmp_path / "file", "run") is None
 
 
-def test_a_checkpoint_of_another_run_is_not_resumed_and_is_deleted_first(tmp_path):
-    """A run that was stopped late in the day must not push out the checkpoints of one
-    that begins in the morning.
-    """
-    save(tmp_path, 500.0, "evening")
-    save(tmp_path, 600.0, "evening")
-    morning = save(tmp_path, 100.0, "morning")
-    assert checkpoint.latest(tmp_path, "morning") == morning
-    assert names(tmp_path) == ["00000000100.000", "00000000600.000"]
-    assert checkpoint.latest(tmp_path, "evening").time_s == 600.0
-    save(tmp_path, 110.0, "morning")
-    assert names(tmp_path) == ["00000000100.000", "00000000110.000"]
-    assert checkpoint.latest(tmp_path, "evening") is None
+def test_each_run_has_a_folder_of_its_own_and_deletes_nothing_of_another(tmp_path):
+    runs = [
+        f"{scenario} seed {seed} controller {controller}"
+        for scenario in ("a", "a b", "a-b", "../a", "")
+        for seed in (1, 11)
+        for controller in ("fixed", "planner")
+    ]
+    folders = {run: checkpoint.folder_of(tmp_path, run) for run in runs}
+    assert len(set(folders.values())) == len(runs)
+    assert {folder.parent for folder in folders.values()} == {tmp_path}
+    for second in (500.0, 10.0, 20.0, 600.0):
+        for run, folder in folders.items():
+            save(folder, second, run)
+    for run, folder in folders.items():
+        assert checkpoint.latest(folder, run).time_s == 600.0
+        assert names(folder) == ["00000000020.000", "00000000600.000"]
+    checkpoint.clear(folders[runs[0]])
+    assert sum(folder.exists() for folder in folders.values()) == len(runs) - 1
 
 
 def test_later_damaged_checkpoints_do_not_displace_those_of_a_restarted_run(tmp_path):
@@ -185,9 +236,8 @@ def test_later_damaged_checkpoints_do_not_displace_those_of_a_restarted_run(tmp_
 
 
 def test_all_checkpoints_are_deleted_at_the_end_of_the_run(tmp_path):
-    root = tmp_path / "checkpoints"
+    root = tmp_path / "checkpoints" / "run"
     save(root, 5.0)
     checkpoint.clear(root)
     assert not root.exists()
-    assert tmp_path.exists()
     checkpoint.clear(root)  # twice is once

@@ -12,6 +12,7 @@ from tests.street.builders import Says, named
 from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, work_out
+from headway.safety import ControlSource
 from headway.settings import Settings
 from headway.street import closed_loop as street_room
 from headway.street.closed_loop import open_street
@@ -226,6 +227,17 @@ def test_controller_and_gate_are_warmed_up_once_without_side_effects(opened, mon
     assert (proposal.controller, now, observed) == ("says", 100.0, street.observation)
     street.tick()
     assert says.states == ["says 0", "says 0"]
+
+
+def test_a_controller_that_fails_from_its_first_step_on_leaves_the_street_to_the_fallback(
+    opened, monkeypatch
+):
+    says = Says("says", [4, 1, 4, 1], [1.0])
+    says.fault = RuntimeError("broken")
+    named(monkeypatch, says=lambda network, timing: says)
+    street = opened("says", fallback="fixed")
+    street.tick()
+    assert street.gate.source is ControlSource.FALLBACK
 
 
 @pytest.mark.parametrize("fault", ["controller", "fallback"])

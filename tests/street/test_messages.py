@@ -51,7 +51,7 @@ def test_a_snapshot_without_a_report_carries_no_scene_and_no_emissions():
     )
 
 
-def test_a_run_is_identified_by_street_seed_scale_timing_and_sensing():
+def test_a_run_is_identified_by_street_seed_scale_timing_sensing_and_controller():
     street = {
         "scenario": "x.sumocfg",
         "seed": 7,
@@ -60,11 +60,9 @@ def test_a_run_is_identified_by_street_seed_scale_timing_and_sensing():
         "sensing": "loops",
     }
     task = Task(Settings.model_validate({"street": street}))
-    assert task.key() == "x.sumocfg seed 7 scale 1.5 timing benchmark sensing loops"
-    rendered = Settings.model_validate({"street": {"sensing": "rendered"}})
-    assert (
-        Task(rendered).key().endswith("sensing pictures")
-    )  # as in checkpoints of earlier versions
+    assert task.key() == (
+        "x.sumocfg seed 7 scale 1.5 timing benchmark sensing loops controller planner"
+    )
     others = [
         {"scenario": "y.sumocfg"},
         {"seed": 8},
@@ -73,7 +71,9 @@ def test_a_run_is_identified_by_street_seed_scale_timing_and_sensing():
         {"sensing": "camera"},
     ]
     keys = {Task(Settings.model_validate({"street": street | other})).key() for other in others}
-    assert len(keys | {task.key()}) == 6
+    fixed = {"street": street, "control": {"controller": "fixed"}}
+    keys |= {task.key(), Task(Settings.model_validate(fixed)).key()}
+    assert len(keys) == 7
 
 
 KINDS = [

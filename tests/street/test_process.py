@@ -5,9 +5,11 @@ what it records, publishes and keeps, order by order.
 from __future__ import annotations
 
 import gc
+import hashlib
 import itertools
 import json
 import logging
+import pickle
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -204,6 +206,18 @@ def test_objects_of_the_start_are_excluded_from_garbage_collection(
     assert outbox.sent[-1] == (RunEnded(100.0, False), True)
 
 
+def key_of(config, name="tiny ", controller="fixed"):
+    """Of a run of the scenario of that path; of its task without a name."""
+    about = "seed 1 scale 1.0 timing benchmark sensing connected"
+    return f"{name}{config} {about} controller {controller}"
+
+
+def kept_in(folder):
+    """Names of the checkpoints of each run, by the folders of the runs."""
+    runs = sorted((folder / "checkpoints").iterdir())
+    return [sorted(p.name for p in run.iterdir()) for run in runs]
+
+
 # --- to the end ---------------------------------------------------------------------------------
 
 
@@ -216,7 +230,7 @@ def whole(play):
 def test_a_run_begins_with_its_event_and_ends_with_its_last_snapshot_and_done(
     whole, tiny, crossing
 ):
-    key = f"tiny {tiny} seed 1 scale 1.0 timing benchmark sensing connected"
+    key = key_of(tiny)
     assert whole.events("engine.started") == [
         (
             100.0,
@@ -567,7 +581,7 @@ def test_a_stopped_run_resumes_from_its_state(play, tmp_path, tiny, crossing):
     assert stopped.sent[-1] == (RunEnded(125.0, False), True)
     assert stopped.process.state is ProcessState.STOPPED
     found = checkpoint.latest(
-        tmp_path / "checkpoints", f"tiny {tiny} seed 1 scale 1.0 timing benchmark sensing connected"
+        checkpoint.folder_of(tmp_path / "checkpoints", key_of(tiny)), key_of(tiny)
     )
     assert found.time_s == 125.0
     again = play(recovery={"checkpoint_s": 33.0})
@@ -592,6 +606,167 @@ def test_a_stopped_run_resumes_from_its_state(play, tmp_path, tiny, crossing):
 def test_a_run_of_another_seed_does_not_resume_it(play):
     play({5: [None]})
     assert play(until_s=101.0, street={"seed": 2}).events("engine.started")[0][0] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("street", "control"), [({"seed": 2}, {}), ({"scale": 2.0}, {}), ({}, {"controller": "greedy"})]
+)
+def test_another_run_in_the_same_folder_deletes_nothing(play, tmp_path, street, control):
+    play({25: [None]})
+    between = play({25: [None]}, street=street, control=control, recovery={"checkpoint_s": 10.0})
+    assert between.events("engine.started")[0][0] == 100.0, "it begins by itself"
+    play(street=street, control=control)  # to its end
+    ((at_s, kind, _),) = play().events("engine.started", "engine.restored")
+    assert (at_s, kind) == (125.0, "engine.restored")
+
+
+def damage(what):
+    def spoil(folder):
+        (newest,) = (tmp / "00000000125.000" for tmp in (folder / "checkpoints").iterdir())
+        path = newest / what
+        path.write_bytes(b"damaged")
+        about = json.loads((newest / "about.json").read_text())
+        about["sha256"][what] = hashlib.sha256(b"damaged").hexdigest()  # as if it had been whole
+        (newest / "about.json").write_text(json.dumps(about))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("street.msgpack", "the state cannot be read"),
+        ("plant.xml.gz", "SUMO does not start"),
+    ],
+)
+def test_a_checkpoint_that_does_not_load_is_passed_over_for_an_older_one(play, tmp_path, what, why):
+    """Its files are as they were written, and yet nobody can go on from them."""
+    play({25: [None]}, recovery={"checkpoint_s": 20.0})
+    damage(what)(tmp_path)
+    again = play({2: [None]})
+    assert again.events("engine.started", "engine.restored")[0][:2] == (120.0, "engine.restored")
+    ((at_s, _, refused),) = again.events("engine.checkpoint_refused")
+    assert (at_s, refused["checkpoint"]) == (120.0, "00000000125.000")
+    assert why in refused["why"]
+    assert again.of(RunEnded) == [RunEnded(122.0, False)]
+
+
+def test_where_no_checkpoint_loads_the_run_begins_anew_and_says_why(play, tmp_path):
+    play({25: [None]})
+    damage("street.msgpack")(tmp_path)
+    again = play({1: [None]})
+    assert again.events("engine.started", "engine.restored")[0][:2] == (100.0, "engine.started")
+    assert [d["checkpoint"] for *_, d in again.events("engine.checkpoint_refused")] == [
+        "00000000125.000"
+    ]
+
+
+def test_checkpoints_of_earlier_versions_are_refused_by_name_and_not_run(play, tmp_path):
+    old = tmp_path / "checkpoints" / "00000000125.000"
+    old.mkdir(parents=True)
+    (old / "about.json").write_text('{"format": 5, "key": "any"}')
+    (old / "street.pickle").write_bytes(pickle.dumps(Attack(tmp_path / "ran")))
+    played = play(until_s=101.0)
+    ((_, _, refused),) = played.events("engine.checkpoint_refused")
+    assert refused == {
+        "checkpoint": "00000000125.000",
+        "why": "it has format 5, of another version; this one reads 6",
+    }
+    assert not (tmp_path / "ran").exists()
+
+
+class Attack:
+    """Code that a pickle would run."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+# --- what operators ordered ---------------------------------------------------------------------
+
+
+def crashed(play, orders, **more):
+    """A run that ends like a process that was killed: with the checkpoint of 120 s, at 125 s."""
+
+    class Killed(BaseException):
+        pass
+
+    def die():
+        raise Killed
+
+    with pytest.raises(Killed):
+        play({**orders, 25: [die]}, recovery={"checkpoint_s": 20.0}, **more)
+
+
+def test_an_operators_orders_after_the_last_checkpoint_survive_a_crash(play, tmp_path):
+    """Held at 122 s, of which the checkpoint of 120 s knows nothing."""
+    order = Override(0, Order.STAGE, 1e5, "Ann", 1)
+    crashed(play, {22: [order]})
+    again = play({3: [None]})
+    assert again.events("engine.restored")[0][0] == 120.0
+    assert dict(again.runs[0].street.gate.overrides) == {0: order}
+    ((at_s, _, data),) = again.events("safety.override")
+    assert (at_s, data["by"], data["stage"]) == (120.0, "Ann", 1)
+
+
+def test_an_order_that_was_released_after_the_last_checkpoint_is_not_in_force_again(play):
+    crashed(play, {5: [Override(0, Order.STAGE, 1e5, "Ann", 1)], 22: [Release(0, "Ben")]})
+    again = play({3: [None]})
+    assert again.events("engine.restored")[0][0] == 120.0
+    assert dict(again.runs[0].street.gate.overrides) == {}
+
+
+def test_an_order_of_the_checkpoint_goes_on_and_is_not_ordered_anew(play):
+    order = Override(0, Order.STAGE, 1e5, "Ann", 1)
+    crashed(play, {5: [order]})
+    again = play({3: [None]})
+    assert dict(again.runs[0].street.gate.overrides) == {0: order}
+    assert again.events("safety.override") == []
+
+
+def test_orders_at_junctions_end_with_their_run(play, tmp_path):
+    play({5: [Override(0, Order.STAGE, 1e5, "Ann", 1)]}, repeats=True)
+    again = play({3: [None]}, repeats=True)
+    assert dict(again.runs[0].street.gate.overrides) == {}
+
+
+def test_pace_and_cycle_that_were_ordered_survive_a_crash(play):
+    crashed(play, {22: [Optimise(cycle_s=15.0, speed_factor=50.0)]})
+    again = play({3: [None]})
+    assert again.loops[0].settings.speed_factor == 50.0
+    assert again.runs[0].street.cycle_s == 15.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("controller", "magic"), ("speed_factor", -5.0), ("cycle_s", "often"), ("cycle_s", None)],
+)
+def test_a_stored_order_that_is_not_allowed_takes_no_other_along(play, tmp_path, tiny, name, value):
+    orders = {"speed_factor": 50.0, "controller": "greedy"} | {name: value}
+    stored = {"task": key_of(tiny, name=""), "orders": orders}
+    (tmp_path / "orders.json").write_text(json.dumps(stored))
+    played = play({2: [None]})
+    ((_, _, refused),) = played.events("engine.order_refused")
+    assert refused["order"] == f"{name} {value}"
+    by, pace = played.runs[0].street.controller.name, played.loops[0].settings.speed_factor
+    assert by == ("fixed" if name == "controller" else "greedy")
+    assert pace == (0.0 if name == "speed_factor" else 50.0)
+
+
+def test_a_controller_of_the_settings_file_keeps_its_run_over_a_restart(play, tmp_path, tiny):
+    """It is part of what identifies a run; the run goes on all the same."""
+    then = FIRST.replace("controller: fixed", "controller: greedy")
+    followed(play, tmp_path, tiny, then, more={20: [None]})
+    over = {
+        "street": {"scenario": tiny, "timing": "benchmark"},
+        "recovery": {"folder": str(tmp_path)},
+    }
+    again = play({2: [None]}, path=tmp_path / "headway.yaml", changes=over)
+    ((at_s, kind, data),) = again.events("engine.started", "engine.restored")
+    assert (at_s, kind, data["controller"]) == (120.0, "engine.restored", "greedy")
 
 
 def test_reporting_orders_select_the_contents_of_snapshots(play):
@@ -666,13 +841,13 @@ def test_a_switched_controller_decides_at_once_and_survives_the_process(play, tm
     assert {s.time_s: s.controller for s in stopped.of(Snapshot)} == {
         float(t): "greedy" if t > 105 else "fixed" for t in range(101, 109)
     }
-    key = f"{tiny} seed 1 scale 1.0 timing benchmark sensing connected"
     assert json.loads((tmp_path / "orders.json").read_text()) == {
-        "task": key,
+        "task": key_of(tiny, name=""),
         "orders": {"controller": "greedy"},
     }
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "checkpoints",
+        "deciding",
         "events.jsonl",
         "orders.json",
     ]
@@ -723,9 +898,7 @@ def test_a_scenario_that_was_ordered_and_is_gone_does_not_keep_the_street_from_s
     ],
 )  # fmt: skip
 def test_orders_of_another_task_or_that_are_invalid_are_ignored(play, tmp_path, tiny, orders):
-    (tmp_path / "orders.json").write_text(
-        orders.replace("KEY", f"{tiny} seed 1 scale 1.0 timing benchmark sensing connected")
-    )
+    (tmp_path / "orders.json").write_text(orders.replace("KEY", key_of(tiny, name="")))
     assert play(until_s=101.0).of(Snapshot)[0].controller == "fixed"
 
 
@@ -736,11 +909,7 @@ def test_a_switched_scenario_starts_at_its_beginning_with_earlier_orders_in_forc
     played = play(
         {
             3: [Reporting(True, True), Optimise(cycle_s=10.0), Switch(controller="greedy")],
-            25: [
-                lambda: observed.append(
-                    sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
-                )
-            ],
+            25: [lambda: observed.append(kept_in(tmp_path))],
             26: [Switch(scenario=early)],
             27: [
                 lambda: observed.append(
@@ -754,10 +923,10 @@ def test_a_switched_scenario_starts_at_its_beginning_with_earlier_orders_in_forc
         recovery={"checkpoint_s": 20.0},
     )
     seen_before, seen_after = observed
-    assert seen_before == ["00000000120.000"]
+    assert seen_before == [["00000000120.000"]]
     ordered = {"cycle_s": 10.0, "controller": "greedy", "scenario": early}
     assert seen_after == (ordered, False), "what was kept of the street before goes"
-    key = f"early {early} seed 1 scale 1.0 timing benchmark sensing connected"
+    key = key_of(early, "early ")
     assert played.events("engine.scenario", "engine.started", "engine.restored")[1:] == [
         (126.0, "engine.scenario", {"scenario": early}),
         (
@@ -792,8 +961,8 @@ def test_a_checkpoint_is_never_ahead_of_the_event_log(play, tmp_path, monkeypatc
     monkeypatch.setattr(
         checkpoint,
         "save",
-        lambda *a: (
-            on_disk.append([e.kind for e in read(tmp_path / "events.jsonl")]) or as_it_is(*a)
+        lambda **a: (
+            on_disk.append([e.kind for e in read(tmp_path / "events.jsonl")]) or as_it_is(**a)
         ),
     )
     play(
@@ -862,8 +1031,9 @@ def test_a_scenario_that_does_not_start_is_not_retried(play, tmp_path, crossing)
     assert played.error.__cause__ is not None
     left = json.loads((tmp_path / "orders.json").read_text())["orders"]
     assert left == {"controller": "greedy"}, "the order that came before still holds"
-    kept = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
-    assert kept == ["00000000120.000", "00000000125.000"], "the next process goes on from there"
+    assert kept_in(tmp_path) == [["00000000120.000", "00000000125.000"]], (
+        "the next process goes on from there"
+    )
     again = play(until_s=121.0)
     assert [
         (at_s, k, d["controller"])

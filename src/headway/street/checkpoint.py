@@ -4,6 +4,7 @@ last two of each run are kept, in a folder of its own. Nothing in them can run c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -208,6 +209,8 @@ def _tries(folder: Path) -> int:
 def clear(folder: Path) -> None:
     """Delete all checkpoints of a run: it is finished, or begins anew."""
     shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # there are those of other runs
+        folder.parent.rmdir()
 
 
 def _digest(path: Path) -> str:

@@ -48,7 +48,7 @@ from headway.street.messages import (
 )
 from headway.street.orders import Orders, OrderStore, with_orders
 from headway.street.run import LIMITS, StreetRun, open_run, relief_of
-from headway.street.step_mark import hung, set_hung
+from headway.street.step_mark import forget, hung, set_hung
 
 SNAPSHOT_HZ = 10.0  # of wall time, at most
 BEATS_SHARE = 0.25  # of recovery.silent_s: a process that waits for its tick says so as often
@@ -229,7 +229,7 @@ class StreetProcess:
         self._put_snapshot(self.run.street.junction_states(), keep=True)
         self._outbox.put(RunEnded(self.run.time_s, finished=True), keep=True)
         checkpoint.clear(self.run.checkpoints)
-        set_hung(self._folder, ())
+        forget(self._folder)
         self._orders.forget_overrides()
         if not self._task.repeats:
             self._orders.clear()
@@ -426,7 +426,8 @@ class StreetProcess:
         except Exception as error:
             self._orders.save(before)  # or every process to come would try it again
             raise RuntimeError(f"scenario {name!r} does not start: {error}") from error
-        checkpoint.clear(run.checkpoints)  # of an earlier run of this scenario
+        for left in (self.run.checkpoints, run.checkpoints):  # given up, or of an earlier run
+            checkpoint.clear(left)
         self._use_run(run)
 
     # --- the street of the moment ---

@@ -188,6 +188,8 @@ def _dtype(described: Any, where: str) -> np.dtype[Any]:
         of_fields = [(str(name), _of_numbers(np.dtype(kind), where)) for name, kind in columns]
         plain = np.dtype(of_fields, align=bool(aligned))
         return np.dtype((np.record, plain)) if record else plain
+    except StateError:
+        raise
     except (TypeError, ValueError, SyntaxError) as error:
         raise StateError(f"{where}: {described!r} is no type of an array") from error
 
@@ -218,9 +220,10 @@ def require_like(found: Any, expected: Any, where: str = "state") -> None:
     if found is None or expected is None:
         return
     if isinstance(expected, bool | int | float | np.number | np.bool_):
-        _require(isinstance(found, bool | int | float | np.number | np.bool_), found, where)
+        is_number = isinstance(found, bool | int | float | np.number | np.bool_)
+        _require(is_number, type(found).__name__, where)
         return
-    _require(type(found) is type(expected), found, where)
+    _require(type(found) is type(expected), type(found).__name__, where)
     if isinstance(expected, np.ndarray):
         same = found.dtype == expected.dtype and found.shape == expected.shape
         _require(same, f"{found.dtype} {found.shape}", where)
@@ -249,7 +252,6 @@ def _require_parts(
         require_like(own, value, f"{where}.{key}")
 
 
-def _require(holds: bool, found: object, where: str) -> None:
+def _require(holds: bool, found: str, where: str) -> None:
     if not holds:
-        what = found if isinstance(found, str) else type(found).__name__
-        raise StateError(f"{where}: is {what}, which is not of this street")
+        raise StateError(f"{where}: is {found}, which is not of this street")

@@ -42,6 +42,12 @@ def hung(folder: Path) -> tuple[str, ...]:
     return tuple(role for role in ROLES if isinstance(found, list) and role in found)
 
 
+def forget(folder: Path) -> None:
+    """The run is finished: nobody is asked, and nobody has hung."""
+    for name in (MARK_FILE, HUNG_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
 def set_hung(folder: Path, roles: Iterable[str]) -> None:
     """Raises OSError."""
     left = sorted(set(roles))

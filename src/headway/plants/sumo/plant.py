@@ -75,6 +75,8 @@ class SumoSettings:
             "true",
             "--save-state.rng",
             "true",
+            "--save-state.precision",  # the default of 2 decimals moves every vehicle
+            "17",
             "--save-state.transportables",
             "true",
             "--no-warnings",
