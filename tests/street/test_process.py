@@ -1310,9 +1310,10 @@ def test_a_corrected_settings_file_is_applied_and_its_error_cleared(play, tmp_pa
 def test_settings_that_need_a_restart_are_reported_beside_the_applied_ones(play, tmp_path, tiny):
     played = followed(play, tmp_path, tiny, FIRST.replace("20", "10") + "environment: production\n")
     assert [(k, d.get("changed"))
-        for _, k, d in played.events("engine.settings", "engine.settings_refused")] == [
-        ("engine.settings_refused", None), ("engine.settings", ["loop"])
+        for _, k, d in played.events("engine.settings", "engine.settings_waiting")] == [
+        ("engine.settings_waiting", None), ("engine.settings", ["loop"])
     ]  # fmt: skip
+    assert played.events("engine.settings_waiting")[0][2] == {"sections": ["environment"]}
     assert played.runs[-1].street.cycle_s == 10.0
 
 

@@ -23,7 +23,7 @@ from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, work_out
 from headway.safety import Order, Override
 from headway.street.closed_loop import open_street
-from headway.street.external.merge import External, Reported
+from headway.street.external.merge import External, Reported, SourceRows
 from headway.street.external.rows import ObservationRow
 from headway.street.external.sources import PRIOR, Source
 from headway.street.state_file import StateError, decode, encode, require_like
@@ -289,11 +289,12 @@ def rows(junction, road, count):
 def test_the_weights_of_sources_and_waiting_calls_survive():
     network = two_junctions()
     external = External(network, lambda event: None)
-    external.take(Reported("cam", "city", rows("A", "in0", 3), refused=4, wall=50.0), 100.0)
+    sent = SourceRows("cam", rows("A", "in0", 3), refused=4)
+    external.take(Reported("city", (sent,), wall=50.0), 100.0)
     source = external.sources["cam"]
     source.approach("in0").agreement.add(0.0, 20.0)
     source.claims.add(1.0, 7.0)
-    source.emergency_used_s, source.spent = {0: 12.5}, {0}
+    external._emergencies._of_holders.resume([(("city", 0), 12.5, True)])
     external._calls.add(4, 99.0)
     weight = source.weight
     assert 0.0 < weight < 0.5, "it has lied"
@@ -304,11 +305,8 @@ def test_the_weights_of_sources_and_waiting_calls_survive():
     again = anew.sources["cam"]
     assert again.weight == weight
     assert anew.state() == external.state()
-    assert (again.refused, again.spent, again.emergency_used_s) == (
-        source.refused,
-        {0},
-        {0: 12.5},
-    )
+    assert again.refused == source.refused
+    assert anew._emergencies._of_holders.is_exhausted(("city", 0))
     assert anew._calls.state() == {4: 99.0}
     assert Source("new", "city").weight == 1.0 == PRIOR / PRIOR, "as it would be without it"
 

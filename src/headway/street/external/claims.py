@@ -86,6 +86,16 @@ class Ration:
         self._used_s: dict[Key, float] = {}
         self._exhausted: set[Key] = set()
 
+    def state(self) -> list[tuple[Key, float, bool]]:
+        """What each has used, seconds, and whether that was all; for a checkpoint."""
+        return [(key, used_s, key in self._exhausted) for key, used_s in self._used_s.items()]
+
+    def resume(self, state: Iterable[tuple[Key, float, bool]]) -> None:
+        """Go on from a `state`."""
+        rows = list(state)
+        self._used_s = {key: float(used_s) for key, used_s, _ in rows}
+        self._exhausted = {key for key, _, is_exhausted in rows if is_exhausted}
+
     def earn(self, period_s: float) -> None:
         earned_s = period_s * self.most_s / EMERGENCY_AGAIN_S
         self._used_s = {key: s - earned_s for key, s in self._used_s.items() if s > earned_s}
@@ -118,6 +128,16 @@ class Emergencies:
         self._of_holders = Ration(EMERGENCY_S)
         self._of_unlisted = Ration(UNLISTED_EMERGENCY_S)
         self.count = 0
+
+    def state(self) -> list[list[tuple[Key, float, bool]]]:
+        """What holders have used, for a checkpoint; the vehicles are claimed anew."""
+        return [self._of_holders.state(), self._of_unlisted.state()]
+
+    def resume(self, state: Iterable[Iterable[tuple[Key, float, bool]]]) -> None:
+        """Go on from a `state`. Raises ValueError or TypeError for what is none."""
+        of_holders, of_unlisted = state
+        self._of_holders.resume(of_holders)
+        self._of_unlisted.resume(of_unlisted)
 
     def take(self, source: Source, claimed: ClaimedVehicle) -> None:
         """A vehicle that is new or known; one beyond MOST_CLAIMED is left out until the next tick

@@ -162,14 +162,16 @@ class External:
     def state(self) -> dict[str, Any]:
         """How far each source is trusted, and the calls that wait."""
         sources = [source.memory() for source in self.sources.values()]
-        return {"sources": sources, "calls": self._calls.state()}
+        used = self._emergencies.state()
+        return {"sources": sources, "calls": self._calls.state(), "emergencies": used}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state`. Raises ValueError, with nothing changed, for what is none."""
+        """Go on from a `state`. Raises ValueError for what is none."""
         groups = len(self.network.groups)
         try:
             found = [Source.of_memory(memory) for memory in state["sources"]]
             calls = {int(g): float(s) for g, s in state["calls"].items() if 0 <= g < groups}
+            self._emergencies.resume(state["emergencies"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the state of sources from outside: {error!r}") from error
         self.sources = {source.name: source for source in found}

@@ -19,7 +19,7 @@ USED_FROM = 0.3  # least weight of what is used at all
 MOST_LATENCIES = 1000  # of the newest messages
 # of a source: what its messages say of it, and plain figures; by name
 OWN_TRUST = ("validity", "rate", "claims")
-COUNTED = ("taken", "refused", "cut", "at_s", "seen_wall", "condition")
+COUNTED = ("is_listed", "taken", "refused", "cut", "at_s", "seen_wall", "condition")
 
 
 class Trust:
@@ -154,8 +154,6 @@ class Source:
             "declared": self.declared,
             "approaches": {road: trust.memory() for road, trust in self.approaches.items()},
             **{name: getattr(self, name).state() for name in OWN_TRUST},
-            "emergency_used_s": dict(self.emergency_used_s),
-            "spent": sorted(self.spent),
             **{name: getattr(self, name) for name in COUNTED},
         }
 
@@ -170,8 +168,6 @@ class Source:
             holder=memory["holder"],
             declared=memory["declared"],
             approaches={road: ApproachTrust.of_memory(own) for road, own in approaches},
-            emergency_used_s=dict(memory["emergency_used_s"]),
-            spent=set(memory["spent"]),
             **others,
         )
 
