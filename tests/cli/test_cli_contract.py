@@ -9,10 +9,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 import typing
 from pathlib import Path
 
 from typer.models import ArgumentInfo
+from typer.testing import CliRunner
 
 CONTRACT = Path(__file__).with_name("contract.txt")
 room = importlib.import_module("headway.cli.app")
@@ -66,6 +68,28 @@ def contract(app, name):
 
 def test_the_commands_are_as_the_contract_says():
     assert contract(room.app, "headway") == CONTRACT.read_text().splitlines()
+
+
+def every_command(group, names=()):
+    for command in group.registered_commands:
+        yield (*names, command.name or command.callback.__name__), command.callback
+    for inner in group.registered_groups:
+        yield from every_command(inner.typer_instance, (*names, inner.name))
+
+
+def test_no_word_in_brackets_is_lost_from_the_help(monkeypatch):
+    """Rich takes [for ...] for its own mark-up and shows nothing of it."""
+    monkeypatch.setenv("COLUMNS", "500")
+    lost, found = [], 0
+    for names, callback in every_command(room.app):
+        shown = " ".join(CliRunner().invoke(room.app, [*names, "--help"]).output.split())
+        texts = [callback.__doc__ or ""]
+        for parameter in inspect.signature(callback, eval_str=True).parameters.values():
+            texts += [getattr(m, "help", None) or "" for m in parameter.annotation.__metadata__]
+        words = [w for text in texts for w in re.findall(r"\[[^\]]+\]", text.replace("\\[", "["))]
+        found += len(words)
+        lost += [(names, word) for word in words if " ".join(word.split()) not in shown]
+    assert (lost, found > 0) == ([], True)
 
 
 def test_who_says_too_little_is_helped():

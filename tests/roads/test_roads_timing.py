@@ -144,19 +144,16 @@ def test_a_profile_is_taken_at_its_bounds(change):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"min_green_s": 0.0}, "needs 0 < min_green_s <= max_green_s and min_green_s < max_red_s"),
-        ({"min_green_s": -1.0}, "needs 0 < min_green_s <= max_green_s and min_green_s < max_red_s"),
+        ({"min_green_s": 0.0}, "min_green_s 0 must be above 0"),
+        ({"min_green_s": -1.0}, "min_green_s -1 must be above 0"),
+        ({"min_cycle_s": -0.001}, "min_green_s 5 must be above 0, min_cycle_s -0.001 not below"),
+        ({"max_green_s": 4.5}, "min_green_s (5 s) is above max_green_s (4.5 s). Change one of"),
+        ({"max_red_s": 5.0}, "min_green_s (5 s) is not below max_red_s (5 s). Change one of"),
+        ({"max_cycle_s": 5.0}, "min_green_s (5 s) is not below max_cycle_s (5 s). Change one of"),
         (
-            {"max_green_s": 4.999},
-            "needs 0 < min_green_s <= max_green_s and min_green_s < max_red_s",
+            {"max_cycle_s": 40.0, "min_cycle_s": 40.0},
+            "min_cycle_s (40 s) is not below max_cycle_s (40 s). Change one of the two",
         ),
-        ({"max_red_s": 5.0}, "needs 0 < min_green_s <= max_green_s and min_green_s < max_red_s"),
-        (
-            {"min_cycle_s": -0.001},
-            "needs 0 < min_green_s <= max_green_s and min_green_s < max_red_s",
-        ),
-        ({"max_cycle_s": 5.0}, "needs max_cycle_s above min_cycle_s and min_green_s"),
-        ({"max_cycle_s": 40.0, "min_cycle_s": 40.0}, "needs max_cycle_s above min_cycle_s"),
         ({"yellow_s": 2.699}, "yellow_s 2.699 is under the 2.7 s of NEMA TS 2"),
         ({"walk_s": 3.999}, "walk_s 3.999 is under 4 s"),
     ],

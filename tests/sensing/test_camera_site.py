@@ -521,26 +521,26 @@ def test_parts_of_a_site_cannot_be_changed_or_misspelt():
     [
         ({"lines": [line(), line()]},
             (
-                "the whole: Value error, ['l'] occurs twice among lines and zones; "
+                "the whole: ['l'] occurs twice among lines and zones; "
                 "each needs a name of its own"
             )),
         ({"lines": [line(name="z"), line()], "zones": [zone(), zone(name="l")]},
             (
-                "the whole: Value error, ['l', 'z'] occurs twice among lines and zones; "
+                "the whole: ['l', 'z'] occurs twice among lines and zones; "
                 "each needs a name of its own"
             )),
         ({"lines": [line(px=[[0, 0], [400, 10.5]])]},
-            "the whole: Value error, l: the point (400, 10.5) is outside the image of 320 x 240"),
+            "lines.0.px.1: l: the point (400, 10.5) is outside the image of 320 x 240"),
         ({"zones": [zone(px=[[0, 0], [9, 9], [0, 241]])]},
-            "the whole: Value error, z: the point (0, 241) is outside the image of 320 x 240"),
+            "zones.0.px.2: z: the point (0, 241) is outside the image of 320 x 240"),
         ({"forbidden_turns": [{"from_line": "a", "to_line": "b"}]},
-            "the whole: Value error, forbidden_turns: there is no line 'a'. There are: none"),
+            "forbidden_turns.0: forbidden_turns: there is no line 'a'. There are: none"),
         ({"lines": [line(), line(name="k")],
             "forbidden_turns": [{"from_line": "l", "to_line": "b"}]},
-            "the whole: Value error, forbidden_turns: there is no line 'b'. There are: k, l"),
+            "forbidden_turns.0: forbidden_turns: there is no line 'b'. There are: k, l"),
         ({"lines": [line()], "forbidden_turns": [{"from_line": "l", "to_line": "l"}]},
             (
-                "the whole: Value error, forbidden_turns: from and to are the same line, 'l'; "
+                "forbidden_turns.0: forbidden_turns: from and to are the same line, 'l'; "
                 "a vehicle that crosses it would be reported at once. Name two lines"
             )),
         ({"hoogte": 1}, "hoogte: Extra inputs are not permitted"),

@@ -57,7 +57,7 @@ def test_a_feed_reports_what_queues_before_the_signals_it_is_told(feed):
     """Two minutes of red everywhere: what comes stands. Its own count of vehicles before the stop
     lines, and what a street makes of the rows, agree within two a lane."""
     groups = len(feed.network.groups)
-    minutes = [state(k, groups) for k in (30, 60, 90, 120)]
+    minutes = [state(k, groups) for k in range(5, 121, 5)]
     service = Service(
         [{"started": False}, *minutes, state(120, groups, finished=True), state(500, 1)]
     )
@@ -83,6 +83,20 @@ def test_a_feed_reports_what_queues_before_the_signals_it_is_told(feed):
     )
     assert standing > 20
     assert abs(seen - min(standing, 7 * len(views))) <= 2 * len(views)
+
+
+def test_what_is_too_old_for_the_street_is_not_sent_and_the_first_refusal_is_kept(feed):
+    class Strict(Service):
+        def observe(self, rows, street):
+            super().observe(rows, street)
+            refused = [{"index": 3, "pointer": "/at_s", "message": "too old"}]
+            return {"taken": len(rows) - 1, "refused": refused}
+
+    service = Strict([state(k, len(feed.network.groups)) for k in (90, 95)])
+    feed.follow(service, "headway", BEGIN_S + 95.0)
+    times = sorted({row["at_s"] - BEGIN_S for row in service.sent})
+    assert times == [float(k) for k in range(83, 96)]
+    assert (feed.refused, feed.refusal) == (2, "/at_s: too old")
 
 
 def test_a_feed_ends_where_its_street_begins_anew_or_at_its_time(feed):

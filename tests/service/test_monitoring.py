@@ -165,6 +165,22 @@ def test_the_figures_of_a_camera_by_hand(tmp_path):
     assert opened() == ["broken_share 0.04"]
 
 
+def test_a_file_that_has_ended_owes_no_frames(tmp_path):
+    rules = [
+        CameraRule(name="few", metric="fps", operator="<", threshold=10.0, severity="critical"),
+        CameraRule(name="silent", metric="silent_s", threshold=2.0),
+    ]
+    scene = Scene(tmp_path, *rules)
+    scene.at(0.0)
+    scene.cameras.state |= {"state": "reconnecting", "rate_hz": 0.0}
+    scene.at(3.0)
+    scene.cameras.state |= {"state": "ended"}
+    scene.at(4.0, 60.0)
+    told = [(m["kind"], m["rule"]) for _, _, m in scene.told]
+    assert told[:2] == [("camera.alert.opened", "few"), ("camera.alert.opened", "silent")]
+    assert sorted(told[2:]) == [("camera.alert.closed", "few"), ("camera.alert.closed", "silent")]
+
+
 def test_the_machine_without_any_camera(tmp_path):
     rule = CameraRule(name="disk", metric="disk_free_bytes", operator=">", threshold=0.0)
     scene = Scene(tmp_path, rule)

@@ -49,6 +49,19 @@ def test_each_kind_has_its_level(kind, data, level):
     ]
 
 
+def test_a_rule_that_applies_to_several_groups_at_once_is_one_line_a_junction():
+    lines = EventLines(lambda: 0.0)
+    with capture_logs() as logs:
+        for at_s, junction, link in (
+            (1.0, "A", 0), (1.0, "A", 3), (1.0, "B", 1), (1.0, "A", 4), (2.0, "A", 5)
+        ):  # fmt: skip
+            lines.write(Event(at_s, "safety.minimum_cycle", junction, {"tl": "T", "link": link}))
+            lines.write(Event(at_s, "safety.conflict", junction, {"tl": "T", "link": link}))
+    said = [(x["at_s"], x["junction"], x["link"]) for x in logs if x["log_level"] == "info"]
+    assert said[::2] == said[1::2] == [(1.0, "A", 0), (1.0, "B", 1), (2.0, "A", 5)]
+    assert len(logs) == 10
+
+
 def test_a_flood_of_one_kind_is_held_back_and_counted_and_words_of_the_log_are_no_trouble():
     now = [0.0]
     lines = EventLines(lambda: now[0])

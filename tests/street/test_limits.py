@@ -81,9 +81,13 @@ def test_yellow_and_clearance_become_longer_and_never_shorter(network):
         (
             {"min_green_s": 40.0, "max_green_s": 30.0},
             {},
-            "safety.limits: timing 'street': needs 0 <",
+            "safety.limits: timing 'street': min_green_s (40 s) is above max_green_s (30 s).",
         ),
-        ({"max_cycle_s": 40.0}, {}, "safety.limits: timing 'street': needs max_cycle_s above"),
+        (
+            {"max_cycle_s": 40.0},
+            {},
+            "safety.limits: timing 'street': min_cycle_s (40 s) is not below max_cycle_s (40 s). ",
+        ),
         ({}, {"252017285": {"max_cycle_s": 35.0}}, "safety.junctions.252017285: timing"),
         ({}, {"nowhere": {}}, "safety.junctions: no junction 'nowhere'. There are: 247379907, "),
     ],

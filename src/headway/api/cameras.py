@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from headway.api.dependencies import need, services_of
-from headway.api.problems import ProblemError, responses
+from headway.api.problems import Fault, ProblemError, responses
 from headway.api.security import Role
 from headway.api.streaming import Endless
 from headway.sensing import CalibrationError, SensingError
@@ -139,7 +139,22 @@ def add(request: Request, service: Cameras, body: StreamIn) -> dict[str, Any]:
         found: dict[str, Any] = service.add(body.id, _configured(body), body.start).state()
         return found
     except (SensingError, CalibrationError) as error:
-        raise ProblemError(422, str(error)) from error
+        raise _refused(error, "/body/site") from error
+
+
+def _refused(error: Exception, site: str) -> ProblemError:
+    """site: pointer to the site in the request."""
+    places = error.faults if isinstance(error, CalibrationError) else ()
+    faults = [
+        Fault(pointer="/".join([site, *map(_pointer_part, place)]), message=message)
+        for place, message in places
+    ]
+    return ProblemError(422, str(error), faults)
+
+
+def _pointer_part(part: str | int) -> str:
+    """RFC 6901, 3."""
+    return str(part).replace("~", "~0").replace("/", "~1")
 
 
 def _configured(body: StreamIn) -> dict[str, Any]:
@@ -189,7 +204,7 @@ def set_site(service: Cameras, camera: Stream, site: dict[str, Any]) -> DoneOut:
     try:
         service.set_site(camera.settings.id, site)
     except (SensingError, CalibrationError) as error:
-        raise ProblemError(422, str(error)) from error
+        raise _refused(error, "/body") from error
     return DoneOut(detail="in force")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from headway.plants.sumo.scenarios import scenario
 from headway.service.feeding import Equipment, Feed
@@ -49,6 +50,8 @@ def feed(
     except httpx.TransportError as error:
         raise OSError(f"{url}: no answer ({error})") from error
     console.print(f"{source.taken} rows taken, {source.refused} refused, up to {source.time_s} s")
+    if source.refusal:
+        console.print(f"the first refusal: {escape(source.refusal)}")
 
 
 def start(service: Any, street: str, folder: Path, equipment: str, seed: int) -> Feed:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -90,8 +91,10 @@ def run(
     alert: Annotated[
         list[str] | None,
         typer.Option(
-            help="An alert rule: [NAME:] PATH CONDITION THRESHOLD [LEVEL] [for SECONDS s], such as "
-            "'v_chain > 8 error'. Repeatable."
+            help=escape(  # or rich takes what stands in brackets for its own
+                "An alert rule: [NAME:] PATH CONDITION THRESHOLD [LEVEL] [for SECONDS s], such as "
+                "'v_chain > 8 error'. Repeatable."
+            )
         ),
     ] = None,
     config_: Annotated[

@@ -52,26 +52,33 @@ class TimingProfile:
     least_red_clearance_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if (
-            not 0 < self.min_green_s <= self.max_green_s
-            or self.max_red_s <= self.min_green_s
-            or self.min_cycle_s < 0
+        if not (self.min_green_s > 0 and self.min_cycle_s >= 0):
+            raise ValueError(
+                f"timing {self.name!r}: min_green_s {self.min_green_s:g} must be above 0, "
+                f"min_cycle_s {self.min_cycle_s:g} not below"
+            )
+        if not self.min_green_s <= self.max_green_s:
+            raise self._contradiction("min_green_s", "above", "max_green_s")
+        for lower, upper in (
+            ("min_green_s", "max_red_s"),
+            ("min_cycle_s", "max_cycle_s"),
+            ("min_green_s", "max_cycle_s"),
         ):
-            raise ValueError(
-                f"timing {self.name!r}: needs 0 < min_green_s <= max_green_s and min_green_s "
-                f"< max_red_s, is {self}"
-            )
-        if not self.max_cycle_s > max(self.min_cycle_s, self.min_green_s):
-            raise ValueError(
-                f"timing {self.name!r}: needs max_cycle_s above min_cycle_s and min_green_s, "
-                f"is {self}"
-            )
+            if not getattr(self, lower) < getattr(self, upper):
+                raise self._contradiction(lower, "not below", upper)
         if self.yellow_s is not None and self.yellow_s < 2.7:
             raise ValueError(
                 f"timing {self.name!r}: yellow_s {self.yellow_s} is under the 2.7 s of NEMA TS 2"
             )
         if self.walk_s < 4.0:
             raise ValueError(f"timing {self.name!r}: walk_s {self.walk_s} is under 4 s")
+
+    def _contradiction(self, lower: str, relation: str, upper: str) -> ValueError:
+        """Each that is not given is that of the profile."""
+        return ValueError(
+            f"timing {self.name!r}: {lower} ({getattr(self, lower):g} s) is {relation} {upper} "
+            f"({getattr(self, upper):g} s). Change one of the two"
+        )
 
 
 BENCHMARK = TimingProfile("benchmark", 5.0, 120.0, 150.0, 0.0, 3.0, 0.0, 7.0, 7.0)

@@ -19,6 +19,7 @@ from headway.roads.upstream import stop_lanes
 Equipment = Literal["loops", "camera"]
 STOP_LINE_M = 3.0  # of the detector at a stop line, to it: under the first vehicle that waits
 ADVANCE_M = 50.0  # of the detector before it
+OLDEST_S = 8.0  # behind the street's time; by default it takes 10 s, and the way lasts a while
 RESTARTED_S = 60.0  # a street whose time is so far behind has begun anew
 LEAST_APART_M = 10.0  # between the two: a shorter lane has the one at its stop line alone
 
@@ -126,7 +127,7 @@ class Feed:
     """A SUMO of the same scenario that follows the signals of a street and reports its detectors to
     it.
 
-    taken, refused: rows so far. time_s: of the simulation.
+    taken, refused: rows so far. refusal: the first one, in words. time_s: of the simulation.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class Feed:
             self._detectors = InductionLoops(self.plant.interface, self.network, places)
         self._since_s = np.full(len(self.network.groups), self.plant.time_s)
         self.taken = self.refused = 0
+        self.refusal = ""
         self.time_s = self.plant.time_s
 
     def follow(self, service: Service, street: str, until_s: float) -> None:
@@ -158,7 +160,9 @@ class Feed:
                 return
 
     def catch_up(self, service: Service, street: str, to_s: float, colours: list[int]) -> None:
-        """Go on to the street's time with the colours that it showed, and report each second."""
+        """Go on to the street's time with the colours that it showed, and report each second that
+        is not too old for the street (as those before its present time, at the start).
+        """
         rows = list[dict[str, Any]]()
         shown = np.array(colours, np.int8)
         while self.time_s < to_s - 0.5:
@@ -166,11 +170,15 @@ class Feed:
             self.plant.show(shown, self._since_s)
             self.plant.advance(1.0)
             self.time_s = self.plant.time_s
-            rows += self._detectors.rows(self.time_s)
+            found = self._detectors.rows(self.time_s)
+            rows += found if self.time_s > to_s - OLDEST_S else []
         for begin in range(0, len(rows), 1000):
             answer = service.observe(rows[begin : begin + 1000], street)
             self.taken += answer["taken"]
             self.refused += len(answer["refused"])
+            if answer["refused"] and not self.refusal:
+                first = answer["refused"][0]
+                self.refusal = f"{first['pointer']}: {first['message']}"
 
     def close(self) -> None:
         self.plant.close()

@@ -148,16 +148,17 @@ class MonitoringService:
     ) -> dict[str, float | None]:
         """Of one camera, by the names of CAMERA_METRICS."""
         received, running = state["received"], state["state"] == "running"
+        is_due = view.expected and state["state"] != "ended"  # a file that has ended owes nothing
         is_failed = view.expected and (
             state["state"] in ("failed", "reconnecting") or bool(view.stopped_fault)
         )
         return {
-            "fps": state["rate_hz"] if running else 0.0 if view.expected else None,
+            "fps": state["rate_hz"] if running else 0.0 if is_due else None,
             "latency_p50_ms": state["latency_p50_ms"],
             "latency_p95_ms": state["latency_p95_ms"],
             "dropped_share": state["dropped"] / received if received > LEAST_RECEIVED else None,
             "broken_share": state["broken"] / max(received, 1),
-            "silent_s": self._health.silent_s(view.name, now_s),
+            "silent_s": self._health.silent_s(view.name, now_s) if is_due else None,
             "failed": float(is_failed),
             "dead": float(view.name in self._health.outages()),
         }

@@ -35,6 +35,8 @@ class EventLines:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._begun_s = -WINDOW_S
+        self._at_s = -WINDOW_S  # simulated time of the newest event of a group
+        self._said: set[tuple[str, str]] = set()  # kind and junction, of that time
         self._counts: dict[str, int] = {}
         self._cycles: list[Mapping[str, Any]] = []
         self._cycles_since_s = -WINDOW_S
@@ -47,8 +49,23 @@ class EventLines:
             log.debug(event.kind, **about)
             self._write_cycles(event)
             return
+        if self._is_said(event):
+            log.debug(event.kind, **about)
+            return
         level, held_back = self._level(event)
         getattr(log, level)(event.kind, **about, **({"held_back": held_back} if held_back else {}))
+
+    def _is_said(self, event: Event) -> bool:
+        """A rule that applies to several groups of a junction at once is one line at level info."""
+        if not event.kind.startswith(SAFETY) or "link" not in event.data:
+            return False
+        if event.at_s != self._at_s:
+            self._at_s = event.at_s
+            self._said.clear()
+        place = (event.kind, event.junction)
+        is_said = place in self._said
+        self._said.add(place)
+        return is_said
 
     def _level(self, event: Event) -> tuple[str, int]:
         """(level, lines of the kind that were held back in the window before)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,7 +30,16 @@ FIRST_HEIGHT_M = 8.0
 
 
 class CalibrationError(ValueError):
-    """The points do not fix the road plane; the message says which and why."""
+    """The points do not fix the road plane, or a site is faulty; the message says which and why.
+
+    faults: place (its parts) and message of each fault, where the places are known.
+    """
+
+    def __init__(
+        self, message: str, faults: Sequence[tuple[tuple[str | int, ...], str]] = ()
+    ) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,14 @@ class _SitePart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class PlaceError(ValueError):
+    """A part does not fit the others. place: of the part, within the site."""
+
+    def __init__(self, place: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.place = place
+
+
 class PointPair(_SitePart):
     px: Pixel
     m: Pixel
@@ -130,28 +138,34 @@ class SiteFile(_SitePart):
 
     def _require_inside(self) -> None:
         width, height = self.size
-        areas: tuple[Line | Zone, ...] = (*self.lines, *self.zones)
-        for part in areas:
-            for x, y in part.px:
+        areas: list[tuple[str, int, Line | Zone]] = [
+            *(("lines", number, line) for number, line in enumerate(self.lines)),
+            *(("zones", number, zone) for number, zone in enumerate(self.zones)),
+        ]
+        for kind, number, part in areas:
+            for point, (x, y) in enumerate(part.px):
                 if not (0 <= x <= width and 0 <= y <= height):
-                    raise ValueError(
+                    raise PlaceError(
+                        (kind, number, "px", point),
                         f"{part.name}: the point ({x:g}, {y:g}) is outside the image of "
-                        f"{width} x {height}"
+                        f"{width} x {height}",
                     )
 
     def _require_known_turns(self) -> None:
         lines = {line.name for line in self.lines}
-        for turn in self.forbidden_turns:
+        for number, turn in enumerate(self.forbidden_turns):
             if turn.from_line == turn.to_line:
-                raise ValueError(
+                raise PlaceError(
+                    ("forbidden_turns", number),
                     f"forbidden_turns: from and to are the same line, {turn.to_line!r}; a vehicle "
-                    "that crosses it would be reported at once. Name two lines"
+                    "that crosses it would be reported at once. Name two lines",
                 )
             for name in (turn.from_line, turn.to_line):
                 if name not in lines:
-                    raise ValueError(
+                    raise PlaceError(
+                        ("forbidden_turns", number),
                         f"forbidden_turns: there is no line {name!r}. There are: "
-                        f"{', '.join(sorted(lines)) or 'none'}"
+                        f"{', '.join(sorted(lines)) or 'none'}",
                     )
 
     def calibration(self) -> Calibration | None:
@@ -192,14 +206,17 @@ class Site:
         try:
             file = SiteFile.model_validate(tree)
         except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'the whole'}: {e['msg']}" for e in error.errors()
+            faults = [_fault(e) for e in error.errors()]
+            said = "; ".join(
+                f"{'.'.join(map(str, place)) or 'the whole'}: {message}"
+                for place, message in faults
             )
-            raise CalibrationError(f"{where}: {faults}") from error
+            raise CalibrationError(f"{where}: {said}", faults) from error
         try:
             calibration = file.calibration()
         except CalibrationError as error:
-            raise CalibrationError(f"{where}: {error}") from error
+            place = "points" if file.points else "markings"
+            raise CalibrationError(f"{where}: {error}", [((place,), str(error))]) from error
         return cls(
             size=file.size,
             calibration=calibration,
@@ -209,6 +226,15 @@ class Site:
             forbidden_turns=file.forbidden_turns,
             rules=file.rules,
         )
+
+
+def _fault(fault: Any) -> tuple[tuple[str | int, ...], str]:
+    """Place and message of a fault of pydantic; what the whole is refused for may know its place
+    itself.
+    """
+    reason = fault.get("ctx", {}).get("error")
+    place = reason.place if isinstance(reason, PlaceError) else ()
+    return (*fault["loc"], *place), str(reason or fault["msg"])
 
 
 def read_site(path: Path) -> Site:
