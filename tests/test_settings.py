@@ -107,7 +107,7 @@ DEFAULTS = {
         "retention_days": 0.0,
     },
     "sumo": {
-        "folders": (), "remote": "", "binary": "sumo-gui", "step_s": None, "teleport_s": -1.0,
+        "folders": (), "remote": "", "binary": "sumo-gui", "step_s": None, "teleport_s": None,
         "range_m": 200.0, "options": {},
     },
     "planner": {

@@ -573,15 +573,16 @@ class SumoSection(_Section):
     """SUMO. folders: those whose `.sumocfg` files the API may choose. remote: empty for libsumo in
     the street's process, "gui" for the program `binary` of this machine, or host:port of one that
     waits there. step_s: of the simulation, empty for the scenario's own. teleport_s: a vehicle
-    stuck so long is moved on, below 0 never. range_m: how far upstream of a stop line vehicles are
-    observed. options: further options, of SAFE_SUMO_OPTIONS.
+    stuck so long is moved on, below 0 never; empty for the scenario's own, never where it has none.
+    range_m: how far upstream of a stop line vehicles are observed. options: further options, of
+    SAFE_SUMO_OPTIONS.
     """
 
     folders: tuple[str, ...] = ()
     remote: str = Field(default="", pattern=r"^(gui|[A-Za-z0-9.\-]*:\d{1,5})?$")
     binary: str = Field(default="sumo-gui", min_length=1)
     step_s: float | None = Field(default=None, ge=0.05, le=1.0)
-    teleport_s: float = Field(default=-1.0, ge=-1.0, le=86400.0)
+    teleport_s: float | None = Field(default=None, ge=-1.0, le=86400.0)
     range_m: float = Field(default=200.0, ge=20.0, le=1000.0)
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
 

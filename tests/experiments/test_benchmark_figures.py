@@ -298,6 +298,7 @@ def test_the_simulation_is_begun_as_the_job_says(jam, monkeypatch, step_s, steps
     assert options["--device.emissions.probability"] == "1"
     assert set(options) - {"--step-length"} == {
         "--tripinfo-output", "--tripinfo-output.write-unfinished", "--device.emissions.probability",
+        "--output-prefix", "--output-suffix",
     }  # fmt: skip
     assert len(sumo.additional) == 1
     assert (result.timing, result.sensing, result.scale, result.controller, result.seed) == (

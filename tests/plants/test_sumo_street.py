@@ -63,8 +63,7 @@ def test_sumo_is_started_with_all_that_makes_a_run_the_same_again():
         "sumo", "-c", "a.sumocfg", "--seed", "1", "--scale", "1.0", "--time-to-teleport", "-1",
         "--no-step-log", "true", "--save-state.rng", "true",
         "--save-state.precision", "17", "--save-state.transportables", "true", "--no-warnings",
-        "true", "--duration-log.disable",
-        "true",
+        "true", "--duration-log.disable", "true", "--random", "false", "--remote-port", "0",
     ]  # fmt: skip
     more = SumoSettings("a.sumocfg", seed=7, scale=1.5, extra=("--end", "9")).arguments()
     assert more == [*asked[:4], "7", "--scale", "1.5", *asked[7:], "--end", "9"]

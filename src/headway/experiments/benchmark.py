@@ -142,7 +142,8 @@ class _Outputs:
         step = () if step_s is None else ("--step-length", f"{step_s:g}")
         trips = ("--tripinfo-output", str(self.trips), "--tripinfo-output.write-unfinished", "true")
         emissions = ("--device.emissions.probability", "1")
-        return (*step, *trips, *emissions)
+        names = ("--output-prefix", "", "--output-suffix", "")  # ours must be found again
+        return (*step, *trips, *emissions, *names)
 
 
 def run(job: Job) -> Result:

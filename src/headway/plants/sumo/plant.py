@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from headway.plants import PlantError
+from headway.plants.sumo.complaints import complaints
 from headway.plants.sumo.observe import Watcher, bare, behind
 from headway.plants.sumo.profiles import likely_links, profile
-from headway.plants.sumo.scenarios import additional_files
+from headway.plants.sumo.scenarios import additional_files, number, own_options
 from headway.plants.sumo.scene import Scene
 from headway.plants.sumo.short_lanes import short_lanes
 from headway.roads import Colour, Kind, Network
@@ -35,7 +36,7 @@ STEP_TOLERANCE_S = 1e-6  # of periods that are sums of steps
 class SumoSettings:
     """How SUMO is started.
 
-    scale:   factor on the demand.
+    scale:   factor on the demand, times the configuration's own.
     range_m: how far upstream of a stop line vehicles are observed.
     sensing: the equipment, see `profiles`.
     extra:   further command-line options, in order.
@@ -44,7 +45,8 @@ class SumoSettings:
              program `binary`; "host:port" for one that waits there (started with the options of
              `arguments` and --remote-port). The last two need the package traci.
     step_s:  of the simulation; None for the configuration's own.
-    teleport_s: a vehicle that is stuck for so long is moved on; below 0 never.
+    teleport_s: a vehicle that is stuck for so long is moved on; below 0 never; None for the
+             configuration's own, never where it has none.
     """
 
     sumocfg: str
@@ -56,11 +58,13 @@ class SumoSettings:
     remote: str = ""
     binary: str = "sumo-gui"
     step_s: float | None = None
-    teleport_s: float = -1.0
+    teleport_s: float | None = None
     additional: tuple[str, ...] = ()
 
     def arguments(self) -> list[str]:
+        own = own_options(self.sumocfg)
         files = (*additional_files(self.sumocfg), *self.additional) if self.additional else ()
+        teleport = own.get("time-to-teleport", "-1")
         return [
             "sumo",
             "-c",
@@ -68,9 +72,9 @@ class SumoSettings:
             "--seed",
             str(self.seed),
             "--scale",
-            str(self.scale),
+            str(self.scale * number(own.get("scale", "1"), 1.0)),
             "--time-to-teleport",
-            f"{self.teleport_s:g}",
+            teleport if self.teleport_s is None else f"{self.teleport_s:g}",
             "--no-step-log",
             "true",
             "--save-state.rng",
@@ -83,6 +87,10 @@ class SumoSettings:
             "true",
             "--duration-log.disable",
             "true",
+            # a configuration may ask for what makes each run another one, or wait for a client
+            "--random",
+            "false",
+            *(() if self.remote else ("--remote-port", "0")),
             *(("--additional-files", ",".join(files)) if files else ()),
             *(() if self.step_s is None else ("--step-length", f"{self.step_s:g}")),
             *self.extra,
@@ -95,10 +103,10 @@ def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
     """
     library = importlib.import_module("traci" if settings.remote else "libsumo")
     errors = (library.TraCIException, library.FatalTraCIError)
+    if not settings.remote:
+        _start_here(library, settings, errors)
+        return library, errors
     try:
-        if not settings.remote:
-            library.start(settings.arguments())
-            return library, errors
         if settings.remote == "gui":
             label = f"headway-{next(_LABELS)}"
             library.start(
@@ -114,6 +122,18 @@ def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
         raise PlantError(
             f"{settings.sumocfg}: SUMO does not start: {error}. Check that the routes fit the "
             "network."
+        ) from error
+
+
+def _start_here(library: Any, settings: SumoSettings, errors: tuple[type[Exception], ...]) -> None:
+    """Raises PlantError with what SUMO says of its fault."""
+    try:
+        with complaints() as said:
+            library.start(settings.arguments())
+    except errors as error:
+        raise PlantError(
+            f"{settings.sumocfg}: SUMO does not start: {said.explain(error)}. Check that SUMO "
+            "runs this configuration, and that the routes fit the network."
         ) from error
 
 

@@ -49,6 +49,11 @@ SYNONYMS = {
     "b": "begin",
     "e": "end",
 }
+WRITES_AND_ENDS = (
+    "help", "version", "print-options", "save-configuration", "save-config", "save-template",
+    "save-schema",
+)  # fmt: skip
+FALSE = ("false", "0", "no", "off", "f", "-", "")
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -122,6 +127,7 @@ def read_sumocfg(path: Path, name: str) -> Scenario:
     options = _options(root)
     if "net-file" not in options:
         raise RoadsError(f"{path}: names no <net-file>. Add <input><net-file value=.../></input>.")
+    _require_simulation(path, options)
     net = str(path.parent / options["net-file"])
     routes = _files(path, options.get("route-files", ""))
     additional = _files(path, options.get("additional-files", ""))
@@ -147,10 +153,39 @@ def read_sumocfg(path: Path, name: str) -> Scenario:
     )
 
 
+def _require_simulation(path: Path, options: dict[str, str]) -> None:
+    """Raises RoadsError for a configuration of which SUMO makes no street that can be driven."""
+    for option in WRITES_AND_ENDS:
+        if options.get(option, "false").lower() not in FALSE:
+            raise RoadsError(f"{path}: <{option}> makes SUMO write a file and end. Take it out.")
+    if options.get("mesosim", "false").lower() not in FALSE:
+        raise RoadsError(
+            f"{path}: <mesosim> has no lanes, so that no vehicle is seen before a signal. Take it "
+            "out."
+        )
+
+
+def own_options(sumocfg: str) -> dict[str, str]:
+    """The options of a configuration: one of the command line takes the place of its own. None of
+    one that cannot be read, of which SUMO will say so.
+    """
+    try:
+        return _options(ET.parse(sumocfg).getroot())
+    except (OSError, ET.ParseError):
+        return {}
+
+
 def additional_files(sumocfg: str) -> tuple[str, ...]:
-    """Those that a configuration names: an option of the command line would take their place."""
-    path = Path(sumocfg)
-    return _files(path, _options(ET.parse(path).getroot()).get("additional-files", ""))
+    """Those that a configuration names."""
+    return _files(Path(sumocfg), own_options(sumocfg).get("additional-files", ""))
+
+
+def number(text: str, default: float) -> float:
+    """`default` for what is none; SUMO refuses it when it starts."""
+    try:
+        return float(text)
+    except ValueError:
+        return default
 
 
 def _files(sumocfg: Path, names: str) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+from headway.plants.sumo.programmes import seconds
+
 
 def read_states(path: Path) -> dict[str, list[tuple[float, str]]]:
     """For each programme the (time, state) at which its state changed, from SUMO's `SaveTLSStates`
@@ -15,6 +17,6 @@ def read_states(path: Path) -> dict[str, list[tuple[float, str]]]:
         if item.tag == "tlsState":
             line = lines.setdefault(item.attrib["id"], [])
             if not line or line[-1][1] != item.attrib["state"]:
-                line.append((float(item.attrib["time"]), item.attrib["state"]))
+                line.append((seconds(item.attrib["time"]), item.attrib["state"]))
         item.clear()
     return lines
