@@ -115,6 +115,25 @@ def test_a1_the_optimisation_cycle_keeps_its_period(headway, tmp_path, figures):
     figures.add("processing of a cycle, 8 junctions", longest / 1e3, "s", "< 25 s")
 
 
+@pytest.mark.row("A1")
+def test_a1_no_drift_and_jitter_and_overruns_are_reported(serve, figures):
+    """`GET /api/v1/engine/streets/NAME` at real time: `time_s` goes with the wall clock, beside
+    `jitter_p99_s` and `overruns`.
+    """
+    options = ("--scenario", "cologne1", "--no-baseline", "--speed-factor", "1")
+    with serve(*options, "--per-minute", "0") as product, product.http() as client:
+        begun, began_s = state_of(client), time.monotonic()
+        time.sleep(20.0)
+        now, passed_s = state_of(client), time.monotonic() - began_s
+    drift_s = now["time_s"] - begun["time_s"] - passed_s
+    # a tick is a second: the first and the last one read may be up to one old each
+    assert abs(drift_s) < 2.1 + now["overruns"]
+    assert now["jitter_p99_s"] > 0.0
+    figures.add("drift over 20 s, read to a second", drift_s, "s", "no drift")
+    figures.add("jitter of the tick, p99", 1e3 * now["jitter_p99_s"], "ms", "measured")
+    figures.add("overruns in 20 s", now["overruns"], "", "measured")
+
+
 @pytest.mark.row("A2")
 def test_a2_junctions_updated_at_once(figures):
     """`GET /api/v1/engine/streets/NAME` of several streets: each one's thread puts its newest state

@@ -269,6 +269,38 @@ class BackEnd:
 
 
 @pytest.mark.row("D7")
+def test_d7_a_violation_is_sent_to_a_back_end(serve, tmp_path, figures):
+    """Settings `notify.webhooks` with a bearer token: each violation is sent, with severity and the
+    path of its image, which an operator can fetch.
+    """
+    back_end, token = BackEnd(), "token-of-the-back-end"
+    config = tmp_path / "settings.yaml"
+    hook = {"url": back_end.url, "secret": "sixteen letters!", "bearer_token": token}
+    config.write_text(json.dumps({"notify": {"webhooks": [hook]}}))
+    try:
+        with serve("--scenario", "", "--config", str(config)) as product, product.http() as client:
+            (product.folder / "media").mkdir(exist_ok=True)
+            film(product.folder / "media" / "d7.mp4", along(speed_px=120.0), 5.0)
+            site = SITE | {"rules": {"limit_kmh": 10.0}}
+            camera = {"id": "d7", "source": "d7.mp4", "site": site, "paced": False}
+            client.post("/streams", json=camera).raise_for_status()
+            until(lambda: back_end.taken, 60.0)
+            headers, body = back_end.taken[0]
+            until(lambda: client.get("/analytics/violations?device=d7").json(), 30.0)
+            image = client.get(body["data"]["image_url"])
+    finally:
+        back_end.server.shutdown()
+        back_end.server.server_close()
+    assert body["kind"] == "violation.speeding"
+    assert headers["Authorization"] == f"Bearer {token}"
+    assert body["data"]["severity"] in ("warning", "critical")
+    assert (body["data"]["device"], body["data"]["state"]) == ("d7", "open")
+    assert image.headers["content-type"] == "image/jpeg"
+    assert image.content.startswith(b"\xff\xd8")
+    figures.add("size of the image of a violation", len(image.content) / 1024, "KiB")
+
+
+@pytest.mark.row("D7")
 def test_d7_a_dead_camera_reaches_webhook_mail_socket_and_log(serve, tmp_path, figures):
     """Settings `notify` with a webhook (bearer token) and a mail server: `camera.dead` within 30 s,
     with severity, camera and since when.
