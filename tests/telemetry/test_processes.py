@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from headway.telemetry.processes import PAGE_BYTES, TICKS_HZ, Processes
+from headway.telemetry.proc import PAGE_BYTES, TICKS_HZ
+from headway.telemetry.processes import Processes
 
 
 def put(proc, pid, parent, ticks=0, threads=1, pages=1, started=5, name="a (b) c"):

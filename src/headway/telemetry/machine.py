@@ -7,13 +7,19 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-LEAST_SPAN_S = 0.25  # between two readings from which a share of processor time is taken
-TICKS_HZ = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
-PPID, UTIME, STIME, STARTED = 1, 11, 12, 19  # fields of /proc/PID/stat after the name
+from headway.telemetry.proc import (
+    LEAST_SPAN_S,
+    TICKS_HZ,
+    ProcessStat,
+    numbers_of,
+    processes_in,
+    text_of,
+)
+
 BUSY_FIELDS = 8  # user to steal, of the line `cpu` of /proc/stat; guests are in user already
 IDLE, IOWAIT = 3, 4
 
@@ -56,8 +62,8 @@ class Machine:
         """cpu_share, memory_share and disk_share: 0 to 1, of all processors, memory and disk.
         headway_...: of this program's processes together.
         """
-        pids = list(self._own_pids())
-        self._update_shares(pids)
+        own = self._own()
+        self._update_shares(own)
         memory = self._memory()
         disk = shutil.disk_usage(self._folder)
         return {
@@ -67,12 +73,12 @@ class Machine:
             **memory,
             "disk_free_bytes": float(disk.free),
             "disk_share": disk.used / max(disk.total, 1),
-            "headway_memory_bytes": self._own_memory_bytes(pids),
-            "headway_processes": float(len(pids)) or None,
+            "headway_memory_bytes": self._own_memory_bytes(own),
+            "headway_processes": float(len(own)) or None,
         }
 
-    def _update_shares(self, pids: list[int]) -> None:
-        now = self._read(pids)
+    def _update_shares(self, own: Mapping[int, ProcessStat]) -> None:
+        now = self._read(own)
         if now is None:
             return
         last = self._last
@@ -89,49 +95,41 @@ class Machine:
             "headway_cpu_share": _share(own_s, processor_s),
         }
 
-    def _read(self, pids: list[int]) -> _Reading | None:
-        text = _text(self._proc / "stat")
+    def _read(self, own: Mapping[int, ProcessStat]) -> _Reading | None:
+        text = text_of(self._proc / "stat")
         if not text.startswith("cpu "):
             return None
         times_s = [int(v) / TICKS_HZ for v in text.splitlines()[0].split()[1 : 1 + BUSY_FIELDS]]
         total_s = sum(times_s)
-        own_s = {}
-        for pid in pids:
-            fields = self._stat(pid)
-            if fields:
-                used = (int(fields[UTIME]) + int(fields[STIME])) / TICKS_HZ
-                own_s[pid, int(fields[STARTED])] = used
+        own_s = {stat.key: stat.cpu_s for stat in own.values()}
         busy_s = total_s - times_s[IDLE] - times_s[IOWAIT]
         return _Reading(self._clock(), busy_s, total_s, own_s)
 
-    def _stat(self, pid: int) -> list[str]:
-        """Fields after the process's name, which may hold anything."""
-        return _text(self._proc / str(pid) / "stat").rpartition(")")[2].split()
-
-    def _own_pids(self) -> Iterator[int]:
+    def _own(self) -> dict[int, ProcessStat]:
+        """This program's process and its descendants."""
+        running = processes_in(self._proc)
         children: dict[int, list[int]] = {}
-        if not self._proc.is_dir():
-            return
-        for entry in self._proc.iterdir():
-            if entry.name.isdecimal() and (fields := self._stat(int(entry.name))):
-                children.setdefault(int(fields[PPID]), []).append(int(entry.name))
-        waiting = [self._pid]
+        for pid, stat in running.items():
+            children.setdefault(stat.parent, []).append(pid)
+        own, waiting = dict[int, ProcessStat](), [self._pid]
         while waiting:
             pid = waiting.pop()
-            yield pid
-            waiting += children.pop(pid, [])
+            if pid in running and pid not in own:
+                own[pid] = running[pid]
+                waiting += children.pop(pid, [])
+        return own
 
-    def _own_memory_bytes(self, pids: list[int]) -> float | None:
+    def _own_memory_bytes(self, pids: Iterable[int]) -> float | None:
         """What is resident, shared pages by their share; without that figure all of it."""
         total_kb = 0.0
         for pid in pids:
-            rollup = _numbers(self._proc / str(pid) / "smaps_rollup")
-            status = _numbers(self._proc / str(pid) / "status") if "Pss" not in rollup else {}
+            rollup = numbers_of(self._proc / str(pid) / "smaps_rollup")
+            status = numbers_of(self._proc / str(pid) / "status") if "Pss" not in rollup else {}
             total_kb += rollup.get("Pss", status.get("VmRSS", 0.0))
         return total_kb * 1024.0 or None
 
     def _memory(self) -> Figures:
-        found = _numbers(self._proc / "meminfo")
+        found = numbers_of(self._proc / "meminfo")
         total, available = found.get("MemTotal"), found.get("MemAvailable")
         if not total or available is None:
             return dict.fromkeys(("memory_bytes", "memory_total_bytes", "memory_share"))
@@ -144,22 +142,3 @@ class Machine:
 
 def _share(part: float, whole: float) -> float | None:
     return min(max(part / whole, 0.0), 1.0) if whole > 0.0 else None
-
-
-def _text(path: Path) -> str:
-    """Empty where it cannot be read: processes end at any time, others belong to others."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _numbers(path: Path) -> dict[str, float]:
-    """Lines `name: number kB`."""
-    found = {}
-    for line in _text(path).splitlines():
-        name, separator, rest = line.partition(":")
-        words = rest.split()
-        if separator and words and words[0].isdecimal():
-            found[name] = float(words[0])
-    return found

@@ -4,16 +4,12 @@ Linux's /proc. What cannot be read is missing.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-TICKS_HZ = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
-PPID, UTIME, STIME, THREADS, STARTED, RSS = 1, 11, 12, 17, 19, 21  # of /proc/PID/stat, see proc(5)
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
-LEAST_SPAN_S = 0.25  # between two readings from which a share of processor time is taken
+from headway.telemetry.proc import LEAST_SPAN_S, ProcessStat, processes_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +25,6 @@ class ProcessFigures:
     memory_bytes: int
     cpu_seconds: float
     cpu_share: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Stat:
-    parent: int
-    threads: int
-    memory_bytes: int
-    cpu_s: float
-    key: tuple[int, int]  # pid and start: numbers are used again
 
 
 class Processes:
@@ -61,7 +48,7 @@ class Processes:
 
     def figures(self) -> list[ProcessFigures]:
         """By name, in the order of `named`; without parts that do not run."""
-        stats = self._stats()
+        stats = processes_in(self._proc)
         named = {name: pid for name, pid in self._named().items() if pid in stats}
         members = _members(stats, named)
         self._update_shares(stats, members)
@@ -78,7 +65,9 @@ class Processes:
             for name, pid in named.items()
         ]
 
-    def _update_shares(self, stats: Mapping[int, _Stat], members: Mapping[str, list[int]]) -> None:
+    def _update_shares(
+        self, stats: Mapping[int, ProcessStat], members: Mapping[str, list[int]]
+    ) -> None:
         """Time of a process that was not there at the reading before counts as it is."""
         now, before = self._clock(), self._cpu_s
         span_s = now - self._read_s
@@ -92,32 +81,8 @@ class Processes:
         self._read_s = now
         self._cpu_s = {s.key: s.cpu_s for s in stats.values()}
 
-    def _stats(self) -> dict[int, _Stat]:
-        if not self._proc.is_dir():
-            return {}
-        entries = [int(e.name) for e in self._proc.iterdir() if e.name.isdecimal()]
-        found = ((pid, self._stat(pid)) for pid in entries)
-        return {pid: stat for pid, stat in found if stat is not None}
 
-    def _stat(self, pid: int) -> _Stat | None:
-        """None for a process that has just ended."""
-        try:
-            text = (self._proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return None
-        fields = text.rpartition(")")[2].split()  # the name before it may hold anything
-        if len(fields) <= RSS:
-            return None
-        return _Stat(
-            parent=int(fields[PPID]),
-            threads=int(fields[THREADS]),
-            memory_bytes=int(fields[RSS]) * PAGE_BYTES,
-            cpu_s=(int(fields[UTIME]) + int(fields[STIME])) / TICKS_HZ,
-            key=(pid, int(fields[STARTED])),
-        )
-
-
-def _members(stats: Mapping[int, _Stat], named: Mapping[str, int]) -> dict[str, list[int]]:
+def _members(stats: Mapping[int, ProcessStat], named: Mapping[str, int]) -> dict[str, list[int]]:
     """The processes of each part: itself, and descendants down to the next part."""
     names = {pid: name for name, pid in named.items()}
     members: dict[str, list[int]] = {name: [] for name in named}
