@@ -10,7 +10,7 @@ import pytest
 
 from headway.plants import PlantError
 from headway.plants.sumo import SumoPlant, SumoSettings, network_of
-from headway.plants.sumo.complaints import complaints
+from headway.plants.sumo.complaints import Complaints, complaints
 from headway.plants.sumo.scenarios import scenario
 from headway.plants.sumo.signal_record import read_states
 from headway.roads import RoadsError
@@ -122,13 +122,14 @@ def test_why_sumo_does_not_start_is_said(configured, capfd, options, said):
 
 
 def test_what_is_written_meanwhile_appears_afterwards_also_after_a_fault(capfd):
-    with pytest.raises(ZeroDivisionError), complaints() as said:
+    said = Complaints()
+    with pytest.raises(ZeroDivisionError), complaints(said):
         os.write(2, b"Warning: one\nError: two.\nError: three\n")
         raise ZeroDivisionError
     assert said.explain(RuntimeError("Process Error")) == "two; three"
     assert said.explain(RuntimeError("three.")) == "three; two"
     assert capfd.readouterr().err == "Warning: one\nError: two.\nError: three\n"
-    with complaints() as said:
+    with complaints(said):
         pass
     assert said.explain(RuntimeError("four")) == "four"
 

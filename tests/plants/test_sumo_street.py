@@ -104,7 +104,7 @@ def test_a_graphical_street_is_started_and_each_has_its_own_name(monkeypatch):
             "sumo-gui",
             "--start",
             "--quit-on-end",
-            *SumoSettings("town.sumocfg", seed=5).arguments()[1:],
+            *SumoSettings("town.sumocfg", seed=5, remote="gui").arguments()[1:],
         ],
     )
     assert got == ("getConnection", label)

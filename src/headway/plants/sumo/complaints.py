@@ -33,15 +33,14 @@ class Complaints:
 
 
 @contextmanager
-def complaints() -> Iterator[Complaints]:
-    """Take note of what this process writes on standard error, which appears there afterwards."""
-    found = Complaints()
+def complaints(found: Complaints) -> Iterator[None]:
+    """Note in `found` what this process writes on standard error; it appears there afterwards."""
     sys.stderr.flush()
     kept = os.dup(STANDARD_ERROR)
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), STANDARD_ERROR)
         try:
-            yield found
+            yield
         finally:
             os.dup2(kept, STANDARD_ERROR)
             os.close(kept)

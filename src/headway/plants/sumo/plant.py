@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from headway.plants import PlantError
-from headway.plants.sumo.complaints import complaints
+from headway.plants.sumo.complaints import Complaints, complaints
 from headway.plants.sumo.observe import Watcher, bare, behind
 from headway.plants.sumo.profiles import likely_links, profile
 from headway.plants.sumo.scenarios import additional_files, number, own_options
@@ -103,10 +103,12 @@ def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
     """
     library = importlib.import_module("traci" if settings.remote else "libsumo")
     errors = (library.TraCIException, library.FatalTraCIError)
-    if not settings.remote:
-        _start_here(library, settings, errors)
-        return library, errors
+    said = Complaints()
     try:
+        if not settings.remote:
+            with complaints(said):
+                library.start(settings.arguments())
+            return library, errors
         if settings.remote == "gui":
             label = f"headway-{next(_LABELS)}"
             library.start(
@@ -120,20 +122,8 @@ def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
         return library.connect(int(port), host=host or "localhost", numRetries=10), errors
     except (*errors, OSError) as error:
         raise PlantError(
-            f"{settings.sumocfg}: SUMO does not start: {error}. Check that the routes fit the "
-            "network."
-        ) from error
-
-
-def _start_here(library: Any, settings: SumoSettings, errors: tuple[type[Exception], ...]) -> None:
-    """Raises PlantError with what SUMO says of its fault."""
-    try:
-        with complaints() as said:
-            library.start(settings.arguments())
-    except errors as error:
-        raise PlantError(
-            f"{settings.sumocfg}: SUMO does not start: {said.explain(error)}. Check that SUMO "
-            "runs this configuration, and that the routes fit the network."
+            f"{settings.sumocfg}: SUMO does not start: {said.explain(error)}. Check that the "
+            "routes fit the network."
         ) from error
 
 
