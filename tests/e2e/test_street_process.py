@@ -9,9 +9,10 @@ import sys
 import time
 
 import pytest
+from tests.street.hanging import HANGS_AT_S, work_and_hang
 
 from headway.plants.sumo.scenarios import scenario
-from headway.runtime.supervisor import Restarted, WorkerError
+from headway.runtime.supervisor import Restarted, Supervisor, WorkerError
 from headway.safety import Order, Override
 from headway.settings import Settings, load, overridden
 from headway.street.engine import Engine
@@ -61,7 +62,7 @@ def test_a_worker_that_dies_or_hangs_resumes_from_the_checkpoint_with_the_ordere
             os.kill(engine.pid, blow)
 
     messages = play(engine, strike)
-    why = "ended by signal SIGKILL" if blow is signal.SIGKILL else "silent for 3.0 s"
+    why = "ended by signal SIGKILL" if blow is signal.SIGKILL else "silent for 3.0 s, stopped"
     assert [m.why for m in messages if isinstance(m, Restarted)] == [why]
     assert isinstance(messages[-1], RunEnded)
     assert messages[-1].finished
@@ -251,3 +252,31 @@ def test_a_worker_that_always_fails_is_given_up_with_a_reason(tmp_path):
     )
     with pytest.raises(WorkerError, match="failed 2 times in a row"):
         play(Engine(Task(faulty)))
+
+
+@pytest.mark.slow
+def test_a_step_that_never_ends_costs_one_restart_and_the_fallback_goes_on(tmp_path):
+    """The parent hears nothing, ends the process, and the next one does not ask who hung."""
+
+    def supervise(_, *asked, **more):
+        return Supervisor(work_and_hang, *asked, **more)
+
+    task = Task(
+        settings(
+            tmp_path,
+            street={"scenario": "cologne1"},
+            control={"controller": "max-pressure"},
+            recovery={"folder": str(tmp_path), "checkpoint_s": 10.0, "silent_s": 2.0},
+        ),
+        until_s=HANGS_AT_S + 60.0,
+    )
+    messages = list(Engine(task, supervise).messages())
+    (restarted,) = [m for m in messages if isinstance(m, Restarted)]
+    assert restarted.why == "silent for 2.0 s"
+    assert messages[-1] == RunEnded(HANGS_AT_S + 60.0, finished=True)
+    events = [m for m in messages if isinstance(m, Event)]
+    (hung,) = [e for e in events if e.kind == "engine.controller_hung"]
+    assert (hung.at_s, hung.data["controller"]) == (HANGS_AT_S, "max-pressure")
+    sources = [(e.data["from"], e.data["to"]) for e in events if e.kind == "safety.source"]
+    assert sources == [("controller", "fallback")]
+    assert not (tmp_path / "hung.json").exists(), "the run is finished"

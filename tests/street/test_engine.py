@@ -18,14 +18,25 @@ from headway.street import closed_loop as street_room
 from headway.street.closed_loop import open_street
 from headway.street.engine import Engine, work
 from headway.street.external.merge import Reported
-from headway.street.messages import JunctionState, Reporting, RunEnded, Snapshot, Switch, Task
+from headway.street.messages import (
+    JunctionState,
+    Reporting,
+    RunEnded,
+    SignalChanges,
+    Snapshot,
+    Switch,
+    Task,
+    Waiting,
+)
+from headway.street.step_mark import hung
 from headway.values import Event
 
 
 class Supervisor:
     """Says what was laid out for it, and writes down what it is asked."""
 
-    def __init__(self, *asked):
+    def __init__(self, *asked, lives, on_failure):
+        self.lives, self.on_failure = lives, on_failure
         self.asked = asked[:-1]
         self.made_progress = asked[-1]
         self.sent = []
@@ -110,6 +121,49 @@ def test_invalid_alert_rules_are_refused_before_a_process_is_started():
             Supervisor,
         )
     assert made == []
+
+
+def test_a_street_lives_where_its_time_goes_on_or_its_tick_is_not_due(engine):
+    lives = made[0].lives
+    assert lives(begins())
+    assert [lives(snapshot(t)) for t in (1.0, 2.0, 2.0, 2.0, 3.0)] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert lives(Waiting(3.0))
+    assert not lives(begins("safety.minimum_green")), "it may talk without end"
+    assert not lives(SignalChanges(1.0, ()))
+    assert lives(RunEnded(3.0, True))
+
+
+@pytest.mark.parametrize(
+    ("code", "why", "left"),
+    [
+        (1, "silent for 7.5 s", ("controller",)),
+        (2, "silent for 7.5 s", ("fallback",)),
+        (1, "ended by signal SIGSEGV", ("controller",)),
+        (1, "ended by signal SIGKILL", ()),  # by an operator, or for want of memory
+        (1, "ended by signal SIGTERM", ()),
+        (1, "silent for 7.5 s, stopped", ()),
+        (0, "silent for 7.5 s", ()),
+        (9, "silent for 7.5 s", ()),
+    ],
+)
+def test_whoever_was_asked_when_a_process_hung_is_not_asked_again(tmp_path, code, why, left):
+    made.clear()
+    (tmp_path / "hung.json").write_text('["relief"]')
+    settings = Settings.model_validate({"recovery": {"folder": str(tmp_path)}})
+    Engine(Task(settings), Supervisor)
+    assert hung(tmp_path) == (), "a new start gives everybody another chance"
+    (tmp_path / "deciding").write_bytes(bytes([code]))
+    made[0].on_failure(why)
+    assert hung(tmp_path) == left
+    (tmp_path / "deciding").write_bytes(bytes([3]))
+    made[0].on_failure("silent for 7.5 s")
+    assert hung(tmp_path) == (*left, "relief")
 
 
 def test_each_checkpoint_made_since_the_start_resets_the_count_of_restarts(

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 # wall seconds
@@ -23,6 +24,9 @@ STOP_WITHIN_S = 2.0
 SEND_REST_WITHIN_S = 1.0
 SEND_WITHIN_S = 2.0  # until an order is refused because an earlier one is still being sent
 PARENT_CHECK_S = 0.5
+
+# end of the reason where a silent worker was stopped from outside (SIGSTOP, a debugger)
+STOPPED = ", stopped"
 
 ORPHANED_STATUS = 3  # exit status of a worker whose parent has ended
 
@@ -117,14 +121,20 @@ class Inbox:
 Work = Callable[[Outbox, Inbox, Any], None]
 
 
+def _ignore(why: str) -> None:
+    pass
+
+
 class Supervisor:
     """Runs `work(outbox, inbox, argument)` in a process of its own and passes its messages on.
 
-    silent_s: wall seconds without a message after which it counts as hung and is killed.
+    silent_s: wall seconds without a sign of life after which it counts as hung and is killed.
     start_s:  the same, until the first message after a start.
     restarts: restarts allowed in a row.
     made_progress: of a message, whether it shows that the work goes on; then restarts are counted
         anew.
+    lives:    of a message, whether it is a sign of life: by default each is.
+    on_failure: called with the reason when a worker has ended that should not, before the next one.
     clock, get_context (of multiprocessing): given by tests.
     """
 
@@ -138,6 +148,8 @@ class Supervisor:
         start_s: float = START_WITHIN_S,
         clock: Callable[[], float] = time.monotonic,
         get_context: Callable[[str], Any] = multiprocessing.get_context,
+        lives: Callable[[Any], bool] | None = None,
+        on_failure: Callable[[str], None] = _ignore,
     ) -> None:
         self._work = work
         self._argument = argument
@@ -146,12 +158,15 @@ class Supervisor:
         self._made_progress = made_progress
         self._start_s = start_s
         self._clock = clock
+        self._lives = lives
+        self._on_failure = on_failure
         self._context = get_context("spawn")
         self._process: Any = None
         self._orders = _Pipe()
         self._data = _Pipe()
         self._stopping = False
         self._hung = False
+        self._was_stopped = False
 
     @property
     def pid(self) -> int | None:
@@ -195,6 +210,7 @@ class Supervisor:
                 self._end_process()
             if not why or self._stopping:
                 return
+            self._on_failure(why)
             failed_at, failures = self._clock(), failures + 1
             if failures > self._restarts:
                 raise WorkerError(
@@ -217,24 +233,27 @@ class Supervisor:
         return ours
 
     def _listen(self, pipe: Connection) -> Iterator[Any]:
-        """Until the worker ends, or has been silent for too long."""
-        patience_s = self._start_s
+        """Until the worker ends, or has given no sign of life for too long."""
+        patience_s, since = self._start_s, self._clock()
         self._hung = False
         while True:
-            if not pipe.poll(patience_s):
+            left_s = patience_s - (self._clock() - since)
+            if left_s <= 0.0 or not pipe.poll(left_s):
                 self._hung = True
+                self._was_stopped = is_stopped(self.pid)
                 return
             try:
                 message = pipe.recv()
             except EOFError:
                 return
-            patience_s = self._silent_s
+            if self._lives is None or self._lives(message):
+                patience_s, since = self._silent_s, self._clock()
             yield message
 
     def _failure(self) -> str:
         """How the worker ended; empty if it ended well."""
         if self._hung:
-            return f"silent for {self._silent_s} s"
+            return f"silent for {self._silent_s} s{STOPPED * self._was_stopped}"
         self._process.join(EXIT_WITHIN_S)
         code = self._process.exitcode
         if code is not None and code < 0:
@@ -269,6 +288,15 @@ class _Pipe:
                 self._lock.release()
         except OSError as error:
             raise WorkerError(f"the worker takes no orders now ({error})") from error
+
+
+def is_stopped(pid: int | None) -> bool:
+    """The process was stopped by a signal; False where that cannot be known."""
+    try:
+        line = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return line.rpartition(")")[2].split()[:1] in (["T"], ["t"])
 
 
 def begin_worker(work: Work, pipe: Connection, inbox: Inbox, argument: Any) -> None:

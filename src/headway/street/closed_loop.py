@@ -528,7 +528,8 @@ class Street:
         self.external.resume(state["external"])
         self._relief_state = state["relief"]
         for role, until_s in state["down_until_s"].items():
-            self.guards[role].down_until_s = until_s
+            guard = self.guards[role]
+            guard.down_until_s = max(guard.down_until_s, until_s)
         loop = self.loop_state = state["loop"]
         if loop.controller is None:
             loop.controller = self.guards[CONTROLLER].start(self.controller, self.observation)

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import scenario
 from headway.runtime import Supervisor
+from headway.runtime.supervisor import STOPPED
 from headway.safety import Override
 from headway.settings import SafetySettings
 from headway.street.alerts import alert_rules
 from headway.street.external.merge import Reported
 from headway.street.limits import timing_of
-from headway.street.messages import Optimise, Release, Reporting, Snapshot, Switch, Task
+from headway.street.messages import (
+    Optimise,
+    Release,
+    Reporting,
+    RunEnded,
+    Snapshot,
+    Switch,
+    Task,
+    Waiting,
+)
+from headway.street.step_mark import asked_last, hung, set_hung
 from headway.values import Event
 
+FROM_OUTSIDE = (
+    "SIGKILL",
+    "SIGTERM",
+    STOPPED,
+)  # ends of a process that nothing within it has caused
 START_EVENTS = ("engine.started", "engine.restored")
 StreetOrder = Override | Release | Optimise | Reporting | Switch | Reported
 
@@ -41,9 +59,36 @@ class Engine:
             timing_of(task.settings, network_of(scenario(task.settings.street.scenario)))
         recovery = task.settings.recovery
         self._last_checkpoint_s: float | None = None
+        self._folder = Path(recovery.folder)
+        self._time_s: float | None = None  # of the newest snapshot
+        set_hung(self._folder, ())  # whoever hung has another chance
         self._supervisor = supervise(
-            work, task, recovery.silent_s, recovery.restarts, self._made_progress
+            work,
+            task,
+            recovery.silent_s,
+            recovery.restarts,
+            self._made_progress,
+            lives=self._lives,
+            on_failure=self._note_failure,
         )
+
+    def _lives(self, message: Any) -> bool:
+        """Time goes on, or is not to yet: a street that only talks has hung."""
+        if isinstance(message, Event):
+            return message.kind in START_EVENTS
+        if isinstance(message, Snapshot):
+            before, self._time_s = self._time_s, message.time_s
+            return message.time_s != before
+        return isinstance(message, Waiting | RunEnded)
+
+    def _note_failure(self, why: str) -> None:
+        """A process that ended while it asked somebody, by itself, was ended by this step: whoever
+        it was is not asked again.
+        """
+        role = asked_last(self._folder)
+        if role and not why.endswith(FROM_OUTSIDE):
+            with contextlib.suppress(OSError):  # the next process will hang once more
+                set_hung(self._folder, {role, *hung(self._folder)})
 
     def _made_progress(self, message: Any) -> bool:
         """A checkpoint was written since the last message, so earlier restarts do not count any
