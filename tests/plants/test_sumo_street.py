@@ -37,7 +37,7 @@ from headway.roads import Colour
 from headway.values import EmergencyVehicle
 
 INF = float("inf")
-DARK, RED, YELLOW, PERMISSIVE, GREEN = Colour
+DARK, RED, YELLOW, PERMISSIVE, GREEN = list(Colour)[2:]  # the others flash
 EXITS = [SHORT, BACK, SIDE, OUT, END, WEST, WEST2, C0]
 
 

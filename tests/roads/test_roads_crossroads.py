@@ -565,8 +565,10 @@ def test_a_junction_is_found_by_its_own_name_or_that_of_a_programme_in_it(crossr
 
 
 def test_what_is_green():
-    assert is_green(np.array(list(Colour), np.int8)).tolist() == [False, False, False, True, True]
+    assert is_green(np.array(list(Colour), np.int8)).tolist() == [False] * 5 + [True, True]
     assert [(c.name, c.value) for c in Colour] == [
+        ("FLASHING_YELLOW", -2),
+        ("FLASHING_RED", -1),
         ("DARK", 0),
         ("RED", 1),
         ("YELLOW", 2),

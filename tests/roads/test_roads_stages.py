@@ -18,7 +18,8 @@ from headway.roads.stages import (
     permissible,
 )
 
-D, R, Y, P, G = Colour
+STEADY = list(Colour)[2:]  # the others flash
+D, R, Y, P, G = STEADY
 CONFLICT = np.array([[False, True], [True, False]])
 
 
@@ -110,7 +111,7 @@ def situations(draw):
         conflicts[a, b] = conflicts[b, a] = kind != "none"
         yields[a, b], yields[b, a] = kind in ("first", "both"), kind in ("second", "both")
     return (
-        np.array(draw(st.lists(st.sampled_from(list(Colour)), min_size=n, max_size=n)), np.int8),
+        np.array(draw(st.lists(st.sampled_from(STEADY), min_size=n, max_size=n)), np.int8),
         conflicts,
         yields,
     )

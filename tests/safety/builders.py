@@ -12,6 +12,7 @@ from headway.values import EmergencyVehicle, Observation, Proposal, Vehicles
 from tests.safety.networks import crossroads
 
 R, Y, P, G = int(Colour.RED), int(Colour.YELLOW), int(Colour.PERMISSIVE), int(Colour.GREEN)
+FR, FY = int(Colour.FLASHING_RED), int(Colour.FLASHING_YELLOW)
 NETWORK = crossroads()
 STAGES = NETWORK.junctions[0].stages
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 from headway.roads import Colour, Network, Timing
 
 GO = (Colour.PERMISSIVE, Colour.GREEN)
+FLASHING = (Colour.FLASHING_RED, Colour.FLASHING_YELLOW)
 
 
 def broken_rules(
@@ -24,11 +25,12 @@ def broken_rules(
         wrong += [
             f"{now}: group {g} shows {c}"
             for g, c in enumerate(colours)
-            if c not in (Colour.RED, Colour.YELLOW, *GO)
+            if c not in (Colour.RED, Colour.YELLOW, *GO, *FLASHING)
         ]
     for g in range(len(network.groups)):
         wrong += _one_group(timing, history, g)
     for junction in network.junctions:
+        wrong += _flashes(history, list(junction.groups))
         for a in junction.groups:
             for b in junction.groups:
                 if a != b and junction.conflicts[a - junction.first, b - junction.first]:
@@ -67,6 +69,25 @@ def _one_group(timing: Timing, history: list[tuple[float, list[int]]], g: int) -
         if last == Colour.RED and colour == Colour.YELLOW:
             wrong.append(f"{now}: group {g} goes from red to yellow")
         last = colour
+    return wrong
+
+
+def _flashes(history: list[tuple[float, list[int]]], groups: list[int]) -> list[str]:
+    """A junction flashes as a whole, or not at all; 2 s of red to all before it, 6 s after it."""
+    wrong = []
+    moving = flashed = None  # when something was yellow or green, or flashed, last
+    for now, colours in history:
+        own = [colours[g] for g in groups]
+        flashes = any(c in FLASHING for c in own)
+        moves = any(c not in (Colour.RED, *FLASHING) for c in own)
+        if flashes and moves:
+            wrong.append(f"{now}: flashes beside green or yellow")
+        if flashes and moving is not None and now - moving < 2.0:
+            wrong.append(f"{now}: flashes at once")
+        if moves and flashed is not None and now - flashed < 6.0:
+            wrong.append(f"{now}: green too soon after a flash")
+        moving = now if moves else moving
+        flashed = now if flashes else flashed
     return wrong
 
 

@@ -98,7 +98,7 @@ def test_two_greens_that_cross_need_one_that_gives_way(letters, breaches):
     assert at_b((0.0, letters)) == [(0.0, "conflict", pair) for pair in breaches]
 
 
-@pytest.mark.parametrize(("letter", "known"), [(x, x in "rsyYgG") for x in "rsyYgGuoOxR"])
+@pytest.mark.parametrize(("letter", "known"), [(x, x in "rsyYgGo") for x in "rsyYgGuoOxR"])
 def test_unknown_state_letters_are_found(letter, known):
     assert at_b((0.0, f"r{letter}rr"), (1.0, f"r{letter}rr")) == (
         [] if known else [(0.0, "colour", (1,)), (1.0, "colour", (1,))]
@@ -256,6 +256,26 @@ def test_the_first_seconds_are_left_out_and_those_from_their_end_on_are_not():
     assert at_b(*ends, grace_s=3.1) == []
     later = [*ends, (10.0, "yrrr"), (13.0, "rrrr"), (20.0, "rGrr"), (27.0, "rrrr")]
     assert at_b(*later, grace_s=3.1) == [(27.0, "yellow", (1,))]
+
+
+@pytest.mark.parametrize(
+    ("red_s", "again_s", "found"),
+    [
+        (2.0, 6.0, []),
+        (1.9, 6.0, [(15.9, "flash_entry")]),
+        (2.0, 5.9, [(51.9, "flash_exit")]),
+        (0.0, 0.0, [(14.0, "flash_entry"), (44.0, "flash_exit")]),
+    ],
+)
+def test_a_flash_has_red_to_all_before_and_after(red_s, again_s, found):
+    """Group 1 of B is yellow until 14 s; it flashes for 30 s, in two ways."""
+    rows = [(0.0, "rrrr"), (1.0, "rGrr"), (10.0, "ryrr"), (14.0, "rrrr")]
+    begin_s = 14.0 + red_s
+    rows += [(begin_s, "oros"), (begin_s + 5.0, "osor"), (begin_s + 30.0, "rrrr")]
+    rows += [(begin_s + 30.0 + again_s, "rGrr")]
+    assert [(at, rule) for at, rule, _ in at_b(*rows) if rule != "clearance"] == found
+    beside = [(0.0, "rrrr"), (10.0, "orrr"), (20.0, "orGr")]
+    assert (20.0, "flash", ()) in at_b(*beside)
 
 
 def test_programmes_of_one_junction_are_joined_at_each_change():

@@ -12,7 +12,7 @@ import pytest
 from headway.roads import BENCHMARK, STREET, Colour, work_out
 from headway.safety import ControlSource, Order, Override, SafetyGate, kernel
 from headway.safety.priority import Memory
-from tests.safety.builders import G, P, R, Y, look, propose
+from tests.safety.builders import FR, FY, G, P, R, Y, look, propose
 from tests.safety.networks import crossroads, pair
 
 PAIR = pair()
@@ -219,7 +219,7 @@ def test_a_hold_of_the_first_and_a_flash_of_the_second_junction():
         .order(1, Order.FLASH, 1100.0, "ann")
         .play(SECOND, 20)
     )
-    assert two.shown[-1] == [*FIRST[:4], R, R]
+    assert two.shown[-1] == [*FIRST[:4], FY, FR], "its programme has most green for the first"
     two.gate.release(1, "bob", two.now)
     two.gate.release(1, "bob", two.now)
     two.play(SECOND, 10)
@@ -424,7 +424,7 @@ def test_a_new_gate_has_no_state_and_a_resumed_one_all_of_it():
         "_call_last": [-np.inf] * 6, "_foe_since": [1000.0] * 6, "_forced": [-1, -1],
         "_last_rule": [0] * 6,
         "cycle_since": [1000.0] * 6, "cycle_late": [False] * 6, "cycle_serving": [-1, -1],
-        "held": [R] * 6, "wanted": [R] * 6,
+        "held": [R] * 6, "wanted": [R] * 6, "red_until": [-np.inf, -np.inf],
         "ahead": 0.0, "tick": 1.0,
         "source": 0, "now": 1000.0,
         "better": 1000.0, "obeyed": 1000.0, "overrides": {}, "priority": Memory(),

@@ -13,7 +13,7 @@ from headway.safety import Order, Override
 from headway.safety.clearing import Clearing
 from headway.safety.kernel import NO_STAGE
 from headway.values import EmergencyVehicle, Vehicles
-from tests.safety.builders import G, P, R
+from tests.safety.builders import FR, FY, G, P, R
 from tests.safety.networks import crossroads, pair
 from tests.safety.test_gate_by_value import FIRST, PAIR, SECOND, Two
 
@@ -332,7 +332,7 @@ def test_a_flash_stands_over_it_and_it_stands_over_a_hold(order):
     two = Two().play(FIRST, 12)
     two.gate.order(Override(1, order, 1100.0, "ann"), two.now)
     drive(two, 12, lambda _: [one("fire", 50.0, 5), one("fire", 50.0, 1)])
-    assert two.shown[-1] == [*SECOND[:4], *([R, R] if order is Order.FLASH else SECOND[4:])]
+    assert two.shown[-1] == [*SECOND[:4], *([FY, FR] if order is Order.FLASH else SECOND[4:])]
 
 
 def test_it_is_served_until_it_has_left_the_junction():

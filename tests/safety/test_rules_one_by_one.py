@@ -13,7 +13,7 @@ from headway.roads import BENCHMARK, STREET, Kind, work_out
 from headway.safety import ControlSource, Order, Override, SafetyGate, kernel
 from headway.safety.tables import conflict_table, junction_table
 from headway.values import EmergencyVehicle
-from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose
+from tests.safety.builders import FR, FY, NETWORK, STAGES, G, P, R, Street, Y, look, propose
 
 
 def test_a_green_is_unlimited_without_a_conflicting_call_and_limited_with_one():
@@ -240,7 +240,7 @@ def test_an_order_ends_in_the_second_of_its_end_and_can_be_released_before():
     assert [e.at_s for e in street.of("override_expired")] == [31.0]
     street.gate.order(Override(0, Order.FLASH, 1000.0, "op"), street.now)
     street.play(STAGES[0], 20)
-    assert street.shown[-1] == [R, R, R, R]
+    assert street.shown[-1] == [FY, FR, FY, FY]
     street.gate.release(0, "op", street.now)
     assert street.play(STAGES[0], 20).shown[-1] == [G, R, G, P]
     assert len(street.of("override_released")) == 1
@@ -293,7 +293,7 @@ def test_a_flash_takes_precedence_over_an_emergency_and_an_emergency_over_a_hold
     assert held.play(STAGES[0], 12, emergencies=fleet).shown[-1][1] == G
     flashing = Street().play(STAGES[0], 10)
     flashing.gate.order(Override(0, Order.FLASH, 300.0, "op"), 10.0)
-    assert flashing.play(STAGES[0], 12, emergencies=fleet).shown[-1] == [R, R, R, R]
+    assert flashing.play(STAGES[0], 12, emergencies=fleet).shown[-1] == [FY, FR, FY, FY]
 
 
 def test_an_emergency_vehicle_gets_the_protected_green_if_there_is_one():

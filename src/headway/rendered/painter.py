@@ -56,6 +56,7 @@ LAMP_HOUSING = (25, 25, 25)
 BLUE_LIGHT = (255, 40, 0)
 RAIN = (170, 170, 170)
 LAMPS = {0: (30, 30, 30), 1: (40, 40, 255), 2: (40, 200, 255), 3: (90, 220, 60), 4: (90, 220, 60)}
+LAMPS |= {-1: LAMPS[1], -2: LAMPS[2]}  # flashing ones, while they are lit
 
 # Light
 SUN = np.array([0.45, 0.3, 0.84])  # unit vector towards it

@@ -27,8 +27,12 @@ class RoadsError(ValueError):
 
 
 class Colour(IntEnum):
-    """What one signal group shows. Everything from PERMISSIVE up is a green."""
+    """What one signal group shows. Everything from PERMISSIVE up is a green; below zero it flashes:
+    yellow to be driven past with care, red to stop at first.
+    """
 
+    FLASHING_YELLOW = -2
+    FLASHING_RED = -1
     DARK = 0
     RED = 1
     YELLOW = 2

@@ -18,6 +18,8 @@ from headway.roads import Junction, Network, SignalGroup, Timing
 from headway.values import BoolArray, FloatArray
 
 EPS_S = 1e-3
+FLASH_ENTRY_RED_S = 2.0
+FLASH_EXIT_RED_S = 6.0
 SignalTimeline = list[tuple[float, str]]
 
 
@@ -46,6 +48,7 @@ class Recording:
     green: BoolArray
     permissive: BoolArray
     yellow: BoolArray
+    flashing: BoolArray
     known: BoolArray
     begin_s: float
 
@@ -78,6 +81,7 @@ def audit(
         found += _wrong_colours(recording)
         found += _wrong_times(recording, timing)
         found += _early_starts(recording, timing)
+        found += _wrong_flashes(recording)
     return found
 
 
@@ -94,7 +98,8 @@ def _recording(
         green=np.isin(letters, ["g", "G"]),
         permissive=np.isin(letters, ["g"]),
         yellow=np.isin(letters, ["y", "Y"]),
-        known=np.isin(letters, list("rsyYgG")),
+        flashing=np.isin(letters, ["o"]),
+        known=np.isin(letters, list("rsyYgGo")),
         begin_s=float(times_s[0]) + grace_s,
     )
 
@@ -179,7 +184,7 @@ def _early_starts(recording: Recording, timing: Timing) -> Iterator[AuditFinding
     first green of the other, the clearance of the one.
     """
     junction, times_s = recording.junction, recording.times_s[:, None]
-    red = recording.known & ~recording.green & ~recording.yellow
+    red = recording.known & ~recording.green & ~recording.yellow & ~recording.flashing
     turned_red = np.zeros_like(red)
     turned_red[1:] = red[1:] & ~red[:-1]
     turned_red &= times_s >= recording.begin_s
@@ -195,6 +200,25 @@ def _early_starts(recording: Recording, timing: Timing) -> Iterator[AuditFinding
             recording.begin_s, first_green & is_early & ~recording.green[:, a]
         ):
             yield AuditFinding(float(times_s[row, 0]), junction.id, "clearance", (a, b))
+
+
+def _wrong_flashes(recording: Recording) -> Iterator[AuditFinding]:
+    """A flash of yellow beside green or yellow, or without red to all before it and after it."""
+    times_s, name = recording.times_s, recording.junction.id
+    steady = (recording.green | recording.yellow).any(axis=1)
+    flashes = recording.flashing.any(axis=1)
+    for row in recording.rows_from(recording.begin_s, flashes):
+        at_s = float(times_s[row])
+        if steady[row]:
+            yield AuditFinding(at_s, name, "flash", ())
+        before = np.flatnonzero(steady[:row])
+        after = row + 1 + np.flatnonzero(steady[row + 1 :])
+        begins = row > 0 and not flashes[row - 1]
+        ends = row + 1 < len(flashes) and not flashes[row + 1]
+        if begins and len(before) and at_s - times_s[before[-1] + 1] + EPS_S < FLASH_ENTRY_RED_S:
+            yield AuditFinding(at_s, name, "flash_entry", ())
+        if ends and len(after) and times_s[after[0]] - times_s[row + 1] + EPS_S < FLASH_EXIT_RED_S:
+            yield AuditFinding(float(times_s[after[0]]), name, "flash_exit", ())
 
 
 def _joined(

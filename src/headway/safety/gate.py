@@ -22,6 +22,7 @@ from headway.safety.clearing import Clearing
 from headway.safety.clock import LONGEST_TICK_S, USUAL_TICK_S, ClockFault, GateClock, seconds
 from headway.safety.command import Command, sealed
 from headway.safety.cycle import Course, Cycles
+from headway.safety.flashing import ENTRY_RED_S, EXIT_RED_S, flash_colours
 from headway.safety.holding import Holding, Scene
 from headway.safety.kernel import EPS_S, NO_GROUP, NO_STAGE, Calls, Decision, Rule, Signals
 from headway.safety.override import Order, Override
@@ -35,7 +36,7 @@ from headway.safety.tables import (
 )
 from headway.values import ColourArray, Event, FloatArray, Observation, Proposal
 
-NOT_A_COLOUR = -1
+NOT_A_COLOUR = -128
 HIGHEST_COLOUR = int(Colour.GREEN)  # comparing an array with an enum member costs microseconds
 
 
@@ -117,6 +118,9 @@ class SafetyGate:
         self._exempt = np.zeros(len(network.junctions), np.bool_)
         self._off_cycle = np.zeros(len(network.junctions), np.bool_)
         self._overrides: dict[int, Override] = {}
+        self._flash_ordered = np.zeros(len(network.junctions), np.bool_)
+        self._red_until_s = np.full(len(network.junctions), -np.inf)
+        self._flash_colours = [flash_colours(junction) for junction in network.junctions]
         self._is_held = np.zeros(len(network.junctions), np.bool_)
         self._held = np.full(groups, Colour.RED, np.int8)
         self._wanted = self._held.copy()
@@ -215,6 +219,7 @@ class SafetyGate:
             "cycle_since": self._cycles.since_s,
             "cycle_late": self._cycles.is_late,
             "cycle_serving": self._cycles.serving,
+            "red_until": self._red_until_s,
             "held": self._held,
             "wanted": self._wanted,
         }
@@ -287,13 +292,15 @@ class SafetyGate:
         wanted = self._wanted_by_source(proposal, fallback)
 
         self._exempt[:] = self._off_cycle[:] = self.source == ControlSource.ALL_RED
-        self._is_held[:] = False
+        self._is_held[:] = self._flash_ordered[:] = False
         self._apply_overrides(wanted)
         self._apply_priority(wanted, observation)
+        self._surround_flashes(wanted)
 
         self._update_calls(observation)
         self._keep_max_cycle(wanted)
         self._apply_rules(wanted)
+        self._flash(self._decision.colours)
         self._wanted = wanted
         self._report_rules()
         kernel.put_in_force(self._now_s, self._decision.colours, self._signals)
@@ -430,7 +437,51 @@ class SafetyGate:
                 case Order.HOLD:
                     wanted[groups] = self._held[groups]
                 case Order.FLASH:
-                    wanted[groups] = Colour.RED
+                    self._flash_ordered[junction] = True
+
+    def _surround_flashes(self, wanted: ColourArray) -> None:
+        """Red to all before a junction flashes and after it, whatever is wanted; nobody counts as
+        waiting meanwhile. The rules leave what flashes red, for `_flash` to show.
+        """
+        if not self._overrides and not (self._now_s < self._red_until_s).any():
+            return
+        is_flashing = np.minimum.reduceat(self.shown, self._junctions.first_group[:-1]) < Colour.RED
+        self._red_until_s[is_flashing] = self._now_s + EXIT_RED_S
+        ended = self._red_until_s > self._now_s
+        for junction in np.flatnonzero(self._flash_ordered | ended).tolist():
+            own = self._groups_of(junction)
+            wanted[own] = Colour.RED
+            self._exempt[junction] = self._off_cycle[junction] = True
+            self._is_held[junction] = False
+            if is_flashing[junction]:
+                self._calls.since_s[own] = self._now_s
+                if not self._flash_ordered[junction]:
+                    self._report("flash_ended", {"red_s": EXIT_RED_S}, junction)
+
+    def _flash(self, colours: ColourArray) -> None:
+        """Let the junctions flash that are ordered to, once all that conflicts has been cleared.
+        colours: (groups,), of this second, changed in place.
+        """
+        for junction in np.flatnonzero(self._flash_ordered).tolist():
+            own = range(
+                self._network.junctions[junction].first, self._network.junctions[junction].end
+            )
+            groups = self._groups_of(junction)
+            if (self.shown[groups] < Colour.RED).any():
+                colours[groups] = self._flash_colours[junction]
+            elif all(self._has_been_red(g) for g in own):
+                colours[groups] = found = self._flash_colours[junction]
+                yellow = np.flatnonzero(found == Colour.FLASHING_YELLOW).tolist()
+                self._report("flash", {"yellow": yellow}, junction)
+
+    def _has_been_red(self, g: int) -> bool:
+        red_s = self._now_s - self._signals.since_s[g] + EPS_S
+        cleared_s = kernel.cleared_s(g, self._signals, self._limits)
+        return bool(
+            self.shown[g] == Colour.RED
+            and red_s >= ENTRY_RED_S
+            and self._now_s + EPS_S >= cleared_s
+        )
 
     def _apply_priority(self, wanted: ColourArray, observation: Observation | None) -> None:
         """Want what serves the emergency vehicles, and returns the junctions to normal after."""

@@ -8,7 +8,9 @@ from enum import Enum
 
 
 class Order(Enum):
-    """HOLD keeps the greens of the moment; STAGE forces one stage; FLASH shows red to all."""
+    """HOLD keeps the stage of the moment; STAGE forces one stage; FLASH takes the junction out of
+    service: it flashes yellow and red (`headway.safety.flashing`).
+    """
 
     HOLD = "hold"
     STAGE = "stage"

@@ -24,6 +24,7 @@ from headway.values import ColourArray, FloatArray, IntArray, Observation, Vehic
 
 _LABELS = itertools.count()
 LETTERS = "OrygG"  # by Colour
+FLASHING = {int(Colour.FLASHING_RED): "s", int(Colour.FLASHING_YELLOW): "o"}
 # an enum's own are slow to look up
 GREEN = int(Colour.GREEN)
 GO = int(Colour.PERMISSIVE)
@@ -301,7 +302,8 @@ class SumoPlant:
                 state = red.copy()
                 for place, group in places:
                     if shown[group] != RED:
-                        state[place] = LETTERS[shown[group]]
+                        colour = shown[group]
+                        state[place] = LETTERS[colour] if colour >= 0 else FLASHING[colour]
                 self._sumo.trafficlight.setRedYellowGreenState(tl, "".join(state))
         self._started = True
 

@@ -62,7 +62,7 @@ export class Strip {
     canvas.height = Math.max(names.length, 1) * row;
     canvas.style.height = `${canvas.height / ratio}px`;
     const ctx = canvas.getContext("2d"), left = 150 * ratio, wide = canvas.width - left;
-    const light = { 1: "#c9473c", 2: "#e6b422", 3: "#8fc56a", 4: "#2fa866" };
+    const light = { "-2": "#e6b422", "-1": "#c9473c", 1: "#c9473c", 2: "#e6b422", 3: "#8fc56a", 4: "#2fa866" };
     ctx.font = `${11 * ratio}px system-ui`;
     ctx.textBaseline = "middle";
     names.forEach((n, j) => {

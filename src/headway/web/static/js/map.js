@@ -1,6 +1,6 @@
 // A street on a canvas: roads once, on a layer of their own; vehicles and signals at each frame, moved between what is known.
 const KINDS = ["#2f6fde", "#b06fd8", "#8a6d3b", "#26a69a", "#c2185b", "#ff1744"];
-const LIGHTS = { 1: "#d92d20", 2: "#f2b600", 3: "#6fbf3b", 4: "#12a150" };
+const LIGHTS = { "-2": "#f2b600", "-1": "#d92d20", 1: "#d92d20", 2: "#f2b600", 3: "#6fbf3b", 4: "#12a150" };
 
 export class StreetMap {
   constructor(canvas) {
