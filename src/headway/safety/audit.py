@@ -205,8 +205,8 @@ def _early_starts(recording: Recording, timing: Timing) -> Iterator[AuditFinding
 def _wrong_flashes(recording: Recording) -> Iterator[AuditFinding]:
     """A flash of yellow beside green or yellow, or without red to all before it and after it."""
     times_s, name = recording.times_s, recording.junction.id
-    steady = (recording.green | recording.yellow).any(axis=1)
-    flashes = recording.flashing.any(axis=1)
+    steady = np.asarray((recording.green | recording.yellow).any(axis=1))
+    flashes = np.asarray(recording.flashing.any(axis=1))
     for row in recording.rows_from(recording.begin_s, flashes):
         at_s = float(times_s[row])
         if steady[row]:
