@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from headway.compiled_code import ROOT, STAMP, USED, drop_stale
+from headway.compiled_code import ROOT, STAMP, USED, drop_stale, is_compiled
 
 
 @pytest.fixture
@@ -31,6 +31,15 @@ def compile_all(root):
 
 def packages(root, dropped):
     return {str(path.relative_to(root).parent.parent) for path in dropped}
+
+
+def test_whether_a_street_has_to_be_compiled_first(tree, monkeypatch):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    assert is_compiled(tree)
+    (tree / "safety" / "__pycache__" / "module.function-1.py311.nbi").unlink()
+    assert not is_compiled(tree)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "elsewhere")
+    assert is_compiled(tree)
 
 
 def test_what_was_made_of_the_files_as_they_are_is_kept(tree):
@@ -81,6 +90,5 @@ def test_a_missing_file_or_folder_does_not_stop_the_import(tree):
 
 
 def test_every_package_with_compiled_functions_is_known():
-    """`runtime` has one, which uses nothing of another file."""
     files = [file for file in ROOT.rglob("*.py") if "from numba import" in file.read_text()]
-    assert {str(file.relative_to(ROOT).parent) for file in files} == {*USED, "runtime"}
+    assert {str(file.relative_to(ROOT).parent) for file in files} == set(USED)

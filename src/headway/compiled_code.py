@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parent
 KEEP = "HEADWAY_KEEP_COMPILED"  # a variable: set, what is on disk is taken as it is
 STAMP = "sources.sha256"  # of what the compiled functions of a package were made of
+STREETS = ("control", "safety")  # packages whose functions each street calls
 # Packages with compiled functions, and what these are made of.
 USED = {
     "control": ("control", "roads", "values.py"),
@@ -42,6 +44,14 @@ def drop_stale(root: Path = ROOT) -> list[Path]:
             if cache.is_dir():
                 (cache / STAMP).write_text(stamp)
     return dropped
+
+
+def is_compiled(root: Path = ROOT) -> bool:
+    """Whether functions of a street were compiled before, here or in a folder of numba's own."""
+    caches = [root / package / "__pycache__" for package in STREETS]
+    if "NUMBA_CACHE_DIR" in os.environ or not all(os.access(c.parent, os.W_OK) for c in caches):
+        return True  # nobody knows
+    return all(next(cache.glob("*.nbi"), None) is not None for cache in caches)
 
 
 def stamp_of(paths: Iterable[Path]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import subprocess
 import sys
@@ -14,8 +15,18 @@ import yaml
 
 from headway.plants.kpp import config
 from headway.plants.kpp.run import DEFAULT_RULES
+from headway.roads import PROFILES
+from headway.runtime import LOOP_FIGURES
 from headway.sensing import read_site
-from headway.settings import CameraSettings, checked
+from headway.settings import (
+    AlertSettings,
+    CameraSettings,
+    LimitSettings,
+    RuleSettings,
+    Settings,
+    checked,
+)
+from headway.street.alerts import JUNCTION_FIELDS, STREET_FIELDS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -112,6 +123,37 @@ def test_the_files_and_names_of_the_three_walks_exist():
             assert span in known, span
         elif "/" in span:
             assert (ROOT / "src/headway" / span).exists() or span == "src/headway", span
+
+
+def test_every_module_stands_in_the_table_of_the_architecture():
+    named = set(re.findall(r"\w+", (ROOT / "docs/architecture.md").read_text(encoding="utf-8")))
+    modules = [f for f in (ROOT / "src/headway").rglob("*.py") if "migrations" not in f.parts]
+    found = {f.stem: f for f in modules if not f.stem.startswith("__")}
+    assert sorted(str(f) for name, f in found.items() if name not in named) == []
+
+
+def test_the_bounds_of_the_limits_are_those_of_the_settings():
+    """Least, most, and what each timing profile has."""
+    expected = []
+    for name, field in LimitSettings.model_fields.items():
+        (least,) = [m.ge for m in field.metadata if hasattr(m, "ge")]
+        (most,) = [m.le for m in field.metadata if hasattr(m, "le")]
+        own = [getattr(PROFILES[profile], name) for profile in ("street", "benchmark")]
+        words = ["computed" if v is None else "none" if v == math.inf else f"{v:g}" for v in own]
+        expected.append(f"| `{name}` | {least:g} | {most:g} | {words[0]} | {words[1]} |")
+    text = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `\w+_s` \| [\d.]+ \|.*$", text, re.MULTILINE) == expected
+
+
+def test_every_section_and_every_word_of_an_alert_rule_stands_in_the_settings():
+    text = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
+    table = text.split("## Followed")[0]
+    assert [s for s in Settings.model_fields if f"`{s}`" not in table] == []
+    rules = text.split("## Alerts on the streets")[1].split("## Alerts on the program")[0]
+    words = [*RuleSettings.model_fields, *STREET_FIELDS, *JUNCTION_FIELDS, *LOOP_FIGURES]
+    assert [w for w in words if not re.search(rf"\b{w}\b", rules)] == []
+    shown = yaml.safe_load(examples("docs/settings.md", "yaml")[1])
+    assert checked(shown).alerts.rules[0] == AlertSettings().rules[1]
 
 
 def test_the_settings_of_the_readme_are_accepted():

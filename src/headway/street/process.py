@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from headway import telemetry
+from headway.compiled_code import is_compiled
 from headway.control import Controller
 from headway.control.catalogue import controller
 from headway.plants import PlantError
@@ -127,6 +128,8 @@ class StreetProcess:
         started.
         """
         self._set_up_logs()
+        if not is_compiled():
+            telemetry.log("street").info("compiling: the first start takes a minute or two")
         self._use_run(self._open_first_run())
         self.state = ProcessState.RUNNING
 
