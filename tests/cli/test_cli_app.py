@@ -479,3 +479,12 @@ def test_without_a_q_table_the_user_is_told_that_the_fallback_decides(
     (tmp_path / "q.table").touch()
     warn_without_q_table(["q-learning"])
     assert capsys.readouterr().err == ""
+
+
+def test_the_benchmark_of_a_learner_without_its_table_is_refused(
+    headway, runs, tmp_path, monkeypatch
+):
+    """Its figures would be those of its fallback, under its name."""
+    monkeypatch.setenv("HEADWAY_QTABLE", str(tmp_path / "q.table"))
+    ran = headway("bench", "--scenario", "cologne1", "--controller", "fixed,q-learning")
+    assert (ran.status, "no Q-table at" in ran.err, runs.jobs) == (2, True, [])

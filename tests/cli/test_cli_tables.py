@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from scipy import stats
 
-from headway.cli.tables import comparison
+from headway.cli.tables import comparison, left_to_others
 from headway.experiments.benchmark import Result
 
 
@@ -177,3 +178,22 @@ def test_it_is_printed_with_its_title_at_the_left():
     out = io.StringIO()
     Console(file=out, width=120).print(comparison([result("a", "fixed", 1, 40.0, 10.0, 100, 3, 1)]))
     assert out.getvalue().startswith("Means over seeds with 95 % confidence intervals;")
+
+
+def test_a_controller_that_left_junctions_to_its_fallback_is_named_with_its_share():
+    def decided(controller, seed, share, error=""):
+        return replace(result("town", controller, seed, 1.0, error=error), decided_share=share)
+
+    lines = left_to_others(
+        [
+            decided("q-learning", 1, 0.5),
+            decided("q-learning", 2, 0.25),
+            decided("planner", 1, 0.9996),
+            decided("fixed", 1, 1.0),
+            decided("greedy", 1, float("nan")),
+            decided("webster", 1, 0.1, error="ValueError"),
+        ]
+    )
+    assert lines == [
+        "town: q-learning decided 37.5 % of the junctions' time, its fallback the rest."
+    ]

@@ -309,7 +309,7 @@ def test_the_simulation_is_begun_as_the_job_says(jam, monkeypatch, step_s, steps
         5,
     )
     assert network.junctions[0].id == "C"
-    assert (("--step-length" in sumo.extra), step_s != 1.0) in ((True, True), (False, False))
+    assert (("--step-length" in sumo.extra), step_s is not None) in ((True, True), (False, False))
 
 
 def test_the_signals_that_were_shown_are_audited_from_the_tenth_second_on(jam, monkeypatch):
@@ -457,6 +457,7 @@ NUMBERLESS = (
     "co2_g",
     "wall_s",
     "decision_ms_p99",
+    "decided_share",
 )
 
 
@@ -490,7 +491,7 @@ def test_a_job_is_of_the_benchmark_with_all_connected_in_steps_of_a_second():
         "connected",
         1.0,
         "",
-        1.0,
+        None,
     )
 
 
@@ -540,3 +541,14 @@ def test_jobs_are_shared_among_processes_that_are_renewed_after_eight(monkeypatc
     jobs = [Job("s", "c", seed) for seed in range(3)]
     assert [r.seed for r in run_all(jobs, workers)] == [2, 1, 0], "as they are ready"
     assert asked == ["spawn", ((used,), {"maxtasksperchild": 8}), "closed"]
+
+
+@pytest.mark.parametrize(
+    ("confidence", "share"), [([1.0], 1.0), ([0.1], 0.0), ([float("nan")], 0.0)]
+)
+def test_the_share_of_the_time_that_a_controller_decided_is_reported(
+    jam, monkeypatch, confidence, share
+):
+    says = Says("says", [4, 1, 4, 1], confidence)
+    named(monkeypatch, says=lambda network, timing: says)
+    assert run(Job(jam, "says", 1)).decided_share == share

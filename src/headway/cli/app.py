@@ -16,7 +16,7 @@ from rich.table import Table
 from headway import __version__
 from headway.cli import feed, kpp, serve, vision
 from headway.cli.live import run_to_end
-from headway.cli.tables import comparison
+from headway.cli.tables import comparison, left_to_others
 from headway.control.catalogue import CONTROLLERS
 from headway.control.qlearning import DEFAULT_TABLE, QLearning, table_path
 from headway.control.qtable import QTable
@@ -137,7 +137,11 @@ def bench(
         raise typer.BadParameter(f"no sensing {sensing!r}. There are: {', '.join(SENSING)}.")
     for name in names:
         scenario(name)
-    warn_without_q_table(chosen)
+    if QLearning.name in chosen and not table_path().exists():
+        raise typer.BadParameter(
+            f"no Q-table at {table_path()}: the figures of {QLearning.name} would be those of its "
+            "fallback. Train one: headway train."
+        )
     work = [
         Job(n, c, s, timing, sensing, scale, keep)
         for s in parse_seeds(seeds)
@@ -301,6 +305,8 @@ def warn_without_q_table(controllers: Sequence[str]) -> None:
 def conclude(results: list[Result]) -> None:
     """Print the table, and each failure in full; status 1 if there is one."""
     console.print(comparison(results))
+    for line in left_to_others(results):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for failed in (r for r in results if r.error):
         Console(stderr=True, soft_wrap=True).print(
             f"{failed.scenario} {failed.controller} seed {failed.seed}: {failed.error}",

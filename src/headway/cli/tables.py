@@ -8,6 +8,8 @@ from rich.table import Table
 from headway.experiments.benchmark import Result
 from headway.experiments.statistics import Interval, interval, paired_p
 
+ALL_BY_ITSELF = 0.9995  # of the time, as printed
+
 
 def comparison(results: list[Result]) -> Table:
     """One row a scenario and controller: means over seeds with 95 % intervals, ratio to fixed time,
@@ -46,6 +48,22 @@ def comparison(results: list[Result]) -> Table:
                 table.add_row(scenario, controller, *_row(good, base))
         table.add_section()
     return table
+
+
+def left_to_others(results: list[Result]) -> list[str]:
+    """A line for each controller that did not decide all by itself: the figures are of others
+    too.
+    """
+    shares = dict[tuple[str, str], list[float]]()
+    for r in results:
+        if not r.error and np.isfinite(r.decided_share):
+            shares.setdefault((r.scenario, r.controller), []).append(r.decided_share)
+    return [
+        f"{scenario}: {controller} decided {100.0 * np.mean(own):.1f} % of the junctions' time, "
+        "its fallback the rest."
+        for (scenario, controller), own in shares.items()
+        if np.mean(own) < ALL_BY_ITSELF
+    ]
 
 
 def _row(good: list[Result], base: dict[int, float]) -> list[str]:

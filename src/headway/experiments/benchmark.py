@@ -65,7 +65,8 @@ class Job:
 class Result:
     """What one run came to; times in seconds, means over vehicles. error is empty where the run
     went to its end. late_starts: greens that came after the maximum cycle, each with an event that
-    says why; one without is a safety violation.
+    says why; one without is a safety violation. decided_share: of the time of all junctions, in
+    which the controller itself decided (its fallback in the rest).
     """
 
     scenario: str
@@ -89,6 +90,7 @@ class Result:
     interventions: int = 0
     wall_s: float = float("nan")
     decision_ms_p99: float = float("nan")
+    decided_share: float = float("nan")
     error: str = ""
 
     def flat(self) -> dict[str, object]:
@@ -170,7 +172,7 @@ def run(job: Job) -> Result:
         # figures must not depend on how busy the machine is
         street = open_street(network, timing, sumo, job.controller, keep, step_within_s=math.inf)
         watch = Watch(network, events)
-        wall_s, pending = _to_the_end(street, site, watch)
+        wall_s, decided_share, pending = _to_the_end(street, site, watch)
         lines = read_states(outputs.states)
         violations = audit(network, timing, lines, grace_s=GRACE_S)
         found = audit_waits(network, timing, lines, watch.demand())
@@ -188,6 +190,7 @@ def run(job: Job) -> Result:
             late_starts=len(late),
             interventions=len(events),
             wall_s=wall_s,
+            decided_share=decided_share,
             decision_ms_p99=float(np.percentile(decisions_ms, 99)),
         )
 
@@ -246,15 +249,22 @@ class Watch:
         return sum(event.kind == "safety.cycle_exceeded" for event in self._events)
 
 
-def _to_the_end(street: Street, site: Scenario, watch: Watch) -> tuple[float, dict[str, float]]:
-    """(wall time s, vehicles that never entered with their delay s) of a run; closes the plant."""
+def _to_the_end(
+    street: Street, site: Scenario, watch: Watch
+) -> tuple[float, float, dict[str, float]]:
+    """(wall time s, share of the time that the controller decided, vehicles that never entered with
+    their delay s) of a run; closes the plant.
+    """
+    decided = list[float]()
     begun = time.perf_counter()
     endless = not np.isfinite(site.end_s)
     try:
         while street.plant.time_s < site.end_s and (street.plant.running or not endless):
             street.tick(TICK_S)
             watch.tick(street.observation)
-        return time.perf_counter() - begun, street.plant.pending()
+            decided.append(street.controller_share())
+        share = sum(decided) / len(decided) if decided else math.nan
+        return time.perf_counter() - begun, share, street.plant.pending()
     finally:
         street.plant.close()
 

@@ -403,6 +403,17 @@ class Street:
         found["freshness"] = found.get("freshness", 1.0) * self._fresh
         return {name: round(factor, 3) for name, factor in found.items()}
 
+    def controller_share(self) -> float:
+        """Share of the junctions for which the controller itself decided in the last tick."""
+        if self.gate.source is not ControlSource.CONTROLLER:
+            return 0.0
+        others = np.zeros(len(self.network.junctions), np.bool_)
+        if self.loop_state.low_confidence is not None:
+            others |= self.loop_state.low_confidence
+        if self._relief_state is not None:
+            others |= self.congestion.junctions()
+        return float(1.0 - others.mean())
+
     def junction_states(self) -> tuple[JunctionState, ...]:
         """Each junction as it was at the last tick."""
         junctions, v = self.network.junctions, self.observation.vehicles
