@@ -132,13 +132,17 @@ def test_only_http_requests_are_handled():
     assert taken == [(scope, "receive", "send")]
 
 
-@pytest.mark.parametrize("status", [500, 503])
-def test_a_failure_is_in_the_log_with_its_id(logged, status):
+@pytest.mark.parametrize(
+    ("status", "event", "level"),
+    [(500, "request failed", "error"), (503, "request refused", "warning")],
+)
+def test_a_failure_is_in_the_log_with_its_id(logged, status, event, level):
+    """503 says "not now", which whoever floods can get as often as he wants."""
     ask(stacked(app(status), 0), "/y", [("x-request-id", "me")], method="POST")
     assert logged("api") == [
         {
-            "event": "request failed",
-            "level": "error",
+            "event": event,
+            "level": level,
             "id": "me",
             "method": "POST",
             "path": "/y",

@@ -185,6 +185,21 @@ def test_the_socket_answers_each_message(running, street, row):
     until(lambda: len(street.engine.orders) >= 3)
 
 
+def test_long_messages_are_not_taken_compressed(running, street, row):
+    """1 MiB of one letter would be 1 kB on the wire. Whoever asks for the same route in another
+    spelling gets compression, and short messages alone."""
+    with connect(address(running, running.token("source")), compression="deflate") as link:
+        assert "Sec-WebSocket-Extensions" not in link.response.headers
+    other = address(running, running.token("source")).replace("observations", "observ%61tions")
+    with connect(other, compression="deflate") as link:
+        link.send(json.dumps([row]))
+        assert json.loads(link.recv())["taken"] == 1
+        link.send(json.dumps([row]) + " " * 5000)
+        with pytest.raises(ConnectionClosed) as end:
+            link.recv(timeout=10)
+        assert end.value.rcvd.code == 1009
+
+
 def test_a_message_of_more_than_a_mebibyte_closes_its_socket(running, street, row):
     with connect(address(running, running.token("source"))) as link:
         link.send(json.dumps([row]) + " " * ((1 << 20) - 1000))

@@ -318,6 +318,8 @@ def test_a_token_is_printed_for_whom_it_is(headway, tmp_path, words, role, secon
         (["me", "--role", "god"], "no role 'god'. There are: viewer,"),
         (["me", "--hours", "0.009"], "--hours"),
         (["me", "--hours", "8784.5"], "--hours"), ([], "Missing argument"),
+        (["acme:north"], "without ':'"), (["a\nb"], "no holder"), ([""], "no holder"),
+        (["x" * 65], "no holder"),
     ],
 )  # fmt: skip
 def test_a_token_that_cannot_be_is_a_wrong_call(headway, words, said):

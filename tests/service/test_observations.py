@@ -132,6 +132,9 @@ def test_a_source_without_emergencies_claims_no_priority():
         ),
         ({"queue": 31}, "/queue", "does not fit: 155 m of vehicles on 150 m of lanes"),
         ({"queue_m": 151.0}, "/queue_m", "does not fit: 151 m"),
+        ({"count": 999, "interval_s": 0.1, "detector_m": 80.0}, "/count", "999 vehicles in 0.1 s"),
+        ({"count": 3, "interval_s": 1.0}, "/count", "at most 1 a second and lane can pass"),
+        ({"count": 1, "detector_m": 151.0}, "/detector_m", "are 150 m long"),
         ({"at_s": 89.0}, "/at_s", "11.0 s old"), ({"at_s": 104.0}, "/at_s", "ahead"),
         ({"at_s": None, "at": "2026-01-31T11:59:40Z"}, "/at", "20.0 s old"),
     ],
@@ -140,6 +143,25 @@ def test_a_row_that_cannot_be_is_refused_and_its_neighbour_taken(row, place, mes
     found = World().take(row, {})
     assert (found.taken, said(found)) == (1, [(0, place)])
     assert message in found.refused[0].fault.message
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"count": 2, "interval_s": 1.0}, {"count": 1, "interval_s": 0.1},
+        {"count": 450, "interval_s": 900.0, "detector_m": 150.0},
+    ],
+)  # fmt: skip
+def test_what_detectors_count_in_dense_traffic_is_taken(row):
+    """450 in 15 minutes are saturation flow half of the time."""
+    assert World().take({"queue": None} | row).taken == 1
+
+
+def test_a_holder_with_the_name_of_another_s_source_may_say_nothing():
+    with pytest.raises(ValueError, match="a name with ':' is that of a part of 'acme'"):
+        World().take({}, holder="acme:north")
+    listed = World(sources=({"name": "n", "holder": "acme:north"},))
+    assert listed.take({"source": "n"}, holder="acme:north").taken == 1
 
 
 def test_a_flood_is_cut_for_its_holder_alone_and_comes_back_with_time():

@@ -157,13 +157,44 @@ def test_two_that_contradict_each_other_are_both_kept_and_the_one_that_sees_more
     assert field.weight("none")["agreement"] == field.weight("six")["agreement"] == 1.0
 
 
-def test_of_two_the_clearly_better_one_is_used():
+def test_of_two_that_see_somebody_the_clearly_more_trusted_one_is_used():
     field = Field()
-    better = {"source": "none", "queue": 0, "quality": 1.0}
-    worse = {"source": "six", "queue": 6, "quality": 0.7}
-    assert len(field.pass_s(1, better, worse).vehicles) == 0
-    worse["quality"] = 0.85  # nearly as good
+    better = {"source": "two", "queue": 2, "declared": 1.0}
+    worse = {"source": "six", "queue": 6, "declared": 0.7}
+    assert len(field.pass_s(1, better, worse).vehicles) == 2
+    worse["declared"] = 0.85  # nearly as good
     assert len(field.pass_s(1, better, worse).vehicles) == 6
+
+
+@pytest.mark.parametrize(
+    ("honest", "liar"),
+    [
+        ({"quality": 0.75}, {"quality": 1.0}), ({"quality": 0.31}, {"quality": 1.0}),
+        ({"declared": 0.4}, {"declared": 1.0}), ({"at_s": 93.0}, {}), ({"refused": 1}, {}),
+    ],
+)  # fmt: skip
+def test_nobody_takes_away_what_somebody_else_sees_by_being_surer_or_faster(honest, liar):
+    """One sees nine vehicles, another says that there are none: the nine are used, at the weight
+    of who sees them."""
+    field = Field()
+    for _ in range(30):
+        field.send(source="honest", queue=9, **honest)
+    field.send(source="liar", queue=0, **liar)
+    seen = field.see()
+    assert len(seen.vehicles) == 9
+    assert seen.completeness[0] < 1.0 / 3.0, "as sure as the honest one is"
+    field.send(source="liar", vehicles=[ObservedVehicle(99.0, 9.0)], **liar)
+    if "declared" not in honest and "refused" not in honest:
+        assert len(field.see().vehicles) == 9, "nor by one vehicle far away"
+
+
+def test_who_is_not_used_adds_nothing():
+    field = Field()
+    field.send(source="none", queue=0)
+    field.send(source="nine", queue=9, quality=0.29)
+    seen = field.see()
+    assert len(seen.vehicles) == 0
+    assert seen.completeness[0] == pytest.approx(1.0 / 3.0)
 
 
 def test_a_queue_that_outlasts_long_greens_unchanged_is_a_stuck_detector():
@@ -338,6 +369,22 @@ def test_rows_of_another_network_are_refused_here_too():
     assert (state["taken"], state["refused"], len(field.see().vehicles)) == (0, 7, 0)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"count": 1, "detector_m": 80.0},
+        {"count": 60, "interval_s": 60.0, "detector_m": 80.0},
+        {"count": 1, "occupancy": 1.0, "detector_m": 150.0},
+        {"occupancy": 1.0, "detector_m": 150.0},
+    ],
+)
+def test_detectors_put_no_more_into_a_lane_than_fits(row):
+    """100 m of lane and 50 m to spare: 20 vehicles of 7.5 m, however long it is red."""
+    field = Field()
+    assert len(field.pass_s(300, row).vehicles) <= 20
+    assert field.external.states(field.plant.time_s)[0]["refused"] == 0
+
+
 def test_a_street_takes_so_many_sources_and_no_more():
     field = Field()
     for k in range(64):
@@ -372,8 +419,12 @@ def test_what_the_merge_makes_can_always_be_used():
         kind = rng.integers(4)
         values = [
             {"queue": int(rng.integers(30))},
-            {"count": int(rng.integers(1000)), "detector_m": float(rng.uniform(0.0, 1000.0))},
-            {"occupancy": float(rng.uniform()), "detector_m": float(rng.uniform(0.0, 1000.0))},
+            {
+                "count": int(rng.integers(9)),
+                "interval_s": 9.0,
+                "detector_m": float(rng.uniform(0, 150)),
+            },
+            {"occupancy": float(rng.uniform()), "detector_m": float(rng.uniform(0.0, 150.0))},
             {"vehicles": [ObservedVehicle(float(rng.uniform(0, 2000)), float(rng.uniform(0, 99)))]},
         ][kind]
         field.send(source=str(rng.choice(["a", "b", "c"])), approach=approach, at_s=at_s, **values)

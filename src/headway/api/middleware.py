@@ -48,8 +48,8 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 
 class RequestMiddleware:
-    """Gives each request an id and a time, counts it, and logs it: failures always, all at level
-    debug.
+    """Gives each request an id and a time, counts it, and logs it: failures always (503 as a
+    warning), all at level debug.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -91,7 +91,9 @@ class RequestMiddleware:
             "path": scope["path"],
             "status": status,
         }
-        if status >= 500:
+        if status == 503:  # not now: foreseen, and its cause has a line of its own
+            self._log.warning("request refused", **what)
+        elif status >= 500:
             self._log.error("request failed", **what)
         elif ACCESS.isEnabledFor(logging.DEBUG):
             self._log.debug("request", **what, ms=round(spent_s * 1e3, 2))

@@ -3,7 +3,8 @@ written without a task's turn for each, and straight to the socket where nothing
 
 Every message is compressed by itself (`server_no_context_takeover`), so that its compressed frame
 too is made once for all. What clients send is short: a longer message, also one that is short only
-while it is compressed, closes its socket with 1009 before it is in memory.
+while it is compressed, closes its socket with 1009 before it is in memory. Long messages are taken
+without compression alone: some 200 of them would fit into what is read from a socket at once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from headway.api.hub import LiveMessage
 DELIVER = "headway.deliver"
 DIRECT = "headway.direct"
 LONG_MESSAGES = "headway.long_messages"
+UNCOMPRESSED = "/observations"  # how the paths end at which clients send much
 LONGEST_BYTES = 4096  # of a message from a client, decompressed: a change of filters has some 100
 
 
@@ -53,6 +55,8 @@ class Connection(WebSocketsSansIOProtocol):
         self.socket_number = found.fileno() if plain and found is not None else -1
 
     def handle_connect(self, event: Request) -> None:
+        if event.path.partition("?")[0].endswith(UNCOMPRESSED):
+            self.conn.available_extensions = []
         super().handle_connect(event)
         self.window_bits = next(
             (
@@ -69,10 +73,11 @@ class Connection(WebSocketsSansIOProtocol):
             extensions[LONG_MESSAGES] = self.take_messages_of
 
     def take_messages_of(self, most_bytes: int) -> None:
-        """Longer messages of this client from now on: a route calls it once it knows who that is,
-        before it accepts.
+        """Longer messages of this client from now on, where they are not compressed: a route calls
+        it once it knows who that is, before it accepts.
         """
-        self.conn.max_message_size = min(self.config.ws_max_size, most_bytes)
+        if not self.conn.extensions:
+            self.conn.max_message_size = min(self.config.ws_max_size, most_bytes)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.socket_number = -1  # its number may be another one's soon

@@ -60,6 +60,7 @@ db = typer.Typer(help="Database: backup, restore, retention.", no_args_is_help=T
 audit = typer.Typer(help="Audit trail of the API.", no_args_is_help=True)
 Data = Annotated[str, typer.Option(help="Data folder.")]
 Changes = dict[str, dict[str, Any]]
+LONGEST_NAME = 64  # letters, of a holder of credentials
 # of mallopt(3): parameters of glibc's malloc.h, and their values
 ARENA_MAX, ARENAS = -8, 2
 MMAP_THRESHOLD, LARGE_BLOCK_BYTES = -3, 1_000_000
@@ -305,6 +306,11 @@ def token(
     data: Data = "data",
 ) -> None:
     """Print an access token for a server; needs read access to its data folder."""
+    if ":" in name or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+        raise typer.BadParameter(
+            f"no holder may be named {name!r}: 1 to {LONGEST_NAME} letters that can be printed, "
+            "without ':', which divides a holder from the parts it reports for."
+        )
     if role.upper() not in Role.__members__:
         raise typer.BadParameter(
             f"no role {role!r}. There are: {', '.join(r.name.lower() for r in Role)}."

@@ -222,6 +222,7 @@ class ObservationService:
         read, where the holder sends too much; ValueError if the whole message cannot be read,
         NotStartedError while the street is starting, WorkerError if it takes nothing now.
         """
+        self._check_name(holder)
         self._spend_bytes(street, holder, len(text) + BYTES_A_MESSAGE)
         arrived_ns = self._monotonic_ns() if received_ns is None else received_ns
         wall = self._wall()
@@ -235,6 +236,14 @@ class ObservationService:
         metrics.observations.labels(street.name, "refused").inc(len(checked.faults))
         metrics.observations.labels(street.name, "cut").inc(cut)
         return Outcome(count, cut, tuple(checked.faults))
+
+    def _check_name(self, holder: str) -> None:
+        """Raises ValueError for a holder whose name is that of another's source."""
+        if ":" in holder and all(s.holder != holder for s in self._settings.sources):
+            raise ValueError(
+                f"no message is taken from {holder!r}: a name with ':' is that of a part of "
+                f"{holder.partition(':')[0]!r}. Use credentials of another name"
+            )
 
     def _holder(self, street: RunningStreet, holder: str, now_s: float) -> _Holder:
         if len(self._holders) >= MOST_HOLDERS:

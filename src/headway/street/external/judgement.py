@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headway.street.external.sources import ApproachTrust, Source
-from headway.street.external.views import SPACING_M, Seen
+from headway.street.external.views import SPACING_M, SeenVehicle
 from headway.values import Observation, Vehicles
 
 COMMON_M = 50.0  # before the stop line, that every kind of equipment sees
@@ -25,11 +25,14 @@ Road = tuple[int, str]
 
 
 class Candidate(NamedTuple):
-    """What a source says of a lane now. weight: at its approach, by quality and freshness."""
+    """What a source says of a lane now. trust: at its approach, by what others and the signals say
+    of it; weight: the same, by its own quality and by freshness too.
+    """
 
     weight: float
+    trust: float
     source: Source
-    vehicles: list[Seen]
+    vehicles: list[SeenVehicle]
 
 
 @dataclass
@@ -76,7 +79,7 @@ def _counts(
     found = dict[Road, dict[str, Count]]()
     for lane, own in candidates.items():
         at = found.setdefault(road_of[lane], {})
-        for _, source, vehicles in own:
+        for _, _, source, vehicles in own:
             count = at.get(source.name)
             if count is None:
                 count = at[source.name] = Count(source, [])

@@ -1,8 +1,9 @@
 """Observations from outside, merged with what the street itself sees; who is believed, and how far.
 
-- A vehicle that the street itself sees is never taken out. Where it does not see, the best source
-  of each lane counts: by quality, freshness and weight; of two that are nearly as good, the one
-  that sees more.
+- A vehicle that the street itself sees is never taken out. Where it does not see, one source of
+  each lane counts: who sees somebody before who sees nobody, then the most trusted; of two that are
+  nearly as much trusted, the one that sees more. How sure a source says it is, and how often it
+  speaks, takes away nobody else's vehicles: at worst a queue is served that is not there.
 - A source is judged at each approach: against the street's own view where that is complete, else
   against the median of at least three holders. Two that contradict each other are no verdict: both
   are used as above.
@@ -28,14 +29,14 @@ from headway.street.external.judgement import Candidate, Road, judge
 from headway.street.external.places import PlaceError, Places
 from headway.street.external.rows import AgeLimits, ObservationRow, StreetClock, age_fault, fault_of
 from headway.street.external.sources import USED_FROM, Source
-from headway.street.external.views import SPACING_M, LaneView, Seen, Signal, parts
+from headway.street.external.views import SPACING_M, LaneView, SeenVehicle, Signal, parts
 from headway.values import Event, FloatArray, IntArray, Observation, Vehicles
 
 MOST_SOURCES = 256  # of a street; of one holder:
 MOST_OF_HOLDER = 64
 FORGOTTEN_S = 3600.0  # wall seconds of silence
 FULL_S = 2.0  # age up to which a row is fresh
-NEARLY = 0.8  # weights within this factor count as equal
+NEARLY = 0.8  # trust within this factor count as equal
 MATCH_M = 10.0  # a vehicle from outside within this of one's own is the same
 DEFAULT_LIMITS = AgeLimits(oldest_s=10.0, ahead_s=2.0)
 
@@ -220,7 +221,8 @@ class External:
         if row.measures_traffic:
             for lane, part in zip(lanes, parts(row, len(lanes)), strict=True):
                 if lane not in source.views:
-                    source.views[lane] = LaneView(self._limit_mps[lane])
+                    most = self.places.most_queued(lane)
+                    source.views[lane] = LaneView(self._limit_mps[lane], most)
                 source.views[lane].take(part, at_s)
             source.approach(self._road_of[lanes[0]][1])
         self._take_emergencies(source, row, lanes, at_s)
@@ -323,10 +325,10 @@ class External:
                 fresh = self.freshness(view.at_s, now_s)
                 if fresh <= 0.0:
                     continue
-                trust = source.approach(self._road_of[lane][1])
-                weight = own_weight * view.quality * fresh * trust.weight
+                trust = own_weight * source.approach(self._road_of[lane][1]).weight
+                weight = trust * view.quality * fresh
                 vehicles = view.vehicles(now_s, Signal(green_s[lane]))
-                found.setdefault(lane, []).append(Candidate(weight, source, vehicles))
+                found.setdefault(lane, []).append(Candidate(weight, trust, source, vehicles))
         return found
 
     def _completeness(self, best: Mapping[int, Candidate]) -> FloatArray:
@@ -397,15 +399,19 @@ class External:
 
 
 def _best(found: list[Candidate]) -> Candidate | None:
-    """The one to be used: of those that are nearly as good as the best, who sees most."""
-    best = max(candidate.weight for candidate in found)
-    if best < USED_FROM:
+    """The one to be used: of those that see somebody, and are nearly as much trusted as the most
+    trusted of them, who sees most.
+    """
+    used = [candidate for candidate in found if candidate.weight >= USED_FROM]
+    seeing = [candidate for candidate in used if candidate.vehicles] or used
+    if not seeing:
         return None
-    near = [c for c in found if c.weight >= max(NEARLY * best, USED_FROM)]
+    most = max(candidate.trust for candidate in seeing)
+    near = [candidate for candidate in seeing if candidate.trust >= NEARLY * most]
     return max(near, key=lambda c: (len(c.vehicles), c.weight))
 
 
-def _unmatched(vehicles: list[Seen], own: Vehicles, lane: int) -> list[Seen]:
+def _unmatched(vehicles: list[SeenVehicle], own: Vehicles, lane: int) -> list[SeenVehicle]:
     """Those that are no vehicle of one's own on this lane; each of one's own stands for one."""
     free = sorted(own.distance_m[own.lane == lane].tolist())
     kept = []

@@ -10,7 +10,8 @@ from headway.plants.sumo import read_shapes
 from headway.roads import Network
 from headway.roads.network import Kind
 from headway.roads.upstream import feeders
-from headway.street.external.rows import FARTHEST_M, ObservationRow
+from headway.street.external.rows import FARTHEST_M, MOST_VEHICLES, ObservationRow
+from headway.street.external.views import SPACING_M
 
 DIRECTIONS = (
     "east",
@@ -23,6 +24,7 @@ DIRECTIONS = (
     "southeast",
 )
 TIGHTEST_M = 5.0  # of road that a vehicle in a queue takes at the least
+FASTEST_PER_S = 1.0  # twice saturation flow: a platoon of vehicles bumper to bumper
 SLACK_M = 50.0  # by which the way of vehicles may be longer than the shortest
 MOST_LISTED = 12  # names in a fault
 
@@ -83,7 +85,7 @@ class Places:
 
     def check_room(self, row: ObservationRow, lanes: tuple[int, ...]) -> None:
         """Raises PlaceError for more vehicles than stand bumper to bumper before the stop lines, up
-        to the signals before.
+        to the signals before; for a detector beyond those, and more vehicles than can pass it.
         """
         room_m = SLACK_M + sum(self._reach_m(lane) for lane in lanes)
         queue_m = (row.queue_m or 0.0) * len(lanes)
@@ -99,6 +101,21 @@ class Places:
                     f"does not fit: {length_m:.0f} m of vehicles on {room_m:.0f} m of lanes before "
                     f"{row.approach!r}",
                 )
+        farthest_m = SLACK_M + max((self._reach_m(lane) for lane in lanes), default=0.0)
+        if row.detector_m > farthest_m:
+            message = f"the lanes before {row.approach!r} are {farthest_m:.0f} m long"
+            raise PlaceError("/detector_m", message)
+        most = len(lanes) * (1.0 + FASTEST_PER_S * row.interval_s)
+        if (row.count or 0) > most:
+            raise PlaceError(
+                "/count",
+                f"{row.count} vehicles in {row.interval_s:g} s on {len(lanes)} lanes: at most "
+                f"{FASTEST_PER_S:g} a second and lane can pass",
+            )
+
+    def most_queued(self, lane: int) -> int:
+        """Vehicles that a queue on this lane may hold by detectors."""
+        return min(int((SLACK_M + self._reach_m(lane)) / SPACING_M), MOST_VEHICLES)
 
     def _reach_m(self, lane: int) -> float:
         """From the stop line to the signals before, or where the network begins."""

@@ -34,7 +34,7 @@ STANDS_FROM = 0.9  # occupancy of a detector on which a vehicle stands
 CLEAR_S = 4.0  # an empty stop line for so long: who should be there was counted in error
 SILENT_S = 20.0  # without a word of the detector at the stop line, its part is modelled
 
-Seen = tuple[float, float, float]
+SeenVehicle = tuple[float, float, float]
 """A vehicle: metres to the stop line, m/s, seconds stood."""
 
 
@@ -98,11 +98,13 @@ def _by_lane(vehicles: list[ObservedVehicle], lanes: int) -> list[list[tuple[flo
 class LaneView:
     """What a source knows of a lane.
 
+    most:    vehicles that detectors may put into its queue.
     at_s:    time of the newest row, in the street's seconds; -inf before the first.
     quality: that the source gave to it.
     """
 
-    def __init__(self, limit_mps: float) -> None:
+    def __init__(self, limit_mps: float, most: int = MOST_VEHICLES) -> None:
+        self._most = most
         self.at_s = -math.inf
         self.quality = 0.0
         self._free_mps = min(APPROACH_MPS, limit_mps)
@@ -174,7 +176,7 @@ class LaneView:
 
     def _enter(self, count: int, at_s: float, interval_s: float) -> None:
         """`count` vehicles passed the advance detector, evenly over the interval."""
-        room = max(MOST_VEHICLES - len(self._entered), 0)
+        room = max(self._most - len(self._entered), 0)
         step_s = interval_s / max(count, 1)
         times = [at_s - interval_s + (k + 0.5) * step_s for k in range(min(count, room))]
         self._entered.extend(times)
@@ -182,7 +184,7 @@ class LaneView:
 
     def _fill(self, at_s: float) -> None:
         """The queue reaches back to the advance detector, whatever was counted."""
-        standing = int((self._zone_m - FIRST_M) / SPACING_M) + 1
+        standing = min(int((self._zone_m - FIRST_M) / SPACING_M) + 1, self._most)
         came_s = at_s - self._zone_m / self._free_mps
         while len(self._entered) < standing:
             self._entered.append(came_s)
@@ -192,7 +194,7 @@ class LaneView:
         taken, self._arrived = self._arrived, 0
         return taken
 
-    def vehicles(self, now_s: float, signal: Signal) -> list[Seen]:
+    def vehicles(self, now_s: float, signal: Signal) -> list[SeenVehicle]:
         """Those that are there now, nearest first."""
         if self._placed is not None:
             return self._moved_on(self._placed, now_s)
@@ -201,11 +203,11 @@ class LaneView:
             return self._between(now_s)
         return self._by_density(signal)
 
-    def _moved_on(self, placed: list[tuple[float, float]], now_s: float) -> list[Seen]:
+    def _moved_on(self, placed: list[tuple[float, float]], now_s: float) -> list[SeenVehicle]:
         """The positions, each moved on by its speed, but not past its place in the queue."""
         age_s = max(now_s - self.at_s, 0.0)
         since = iter(self._standing)
-        found = list[Seen]()
+        found = list[SeenVehicle]()
         in_queue_m = FIRST_M
         for distance_m, speed_mps in placed:
             left_m = max(distance_m - speed_mps * age_s, min(distance_m, in_queue_m))
@@ -242,9 +244,9 @@ class LaneView:
         while self._entered and self._entered[0] <= entered_s:
             self._entered.popleft()
 
-    def _between(self, now_s: float) -> list[Seen]:
+    def _between(self, now_s: float) -> list[SeenVehicle]:
         """Between the detectors: on the way at free speed, or in the queue."""
-        found = list[Seen]()
+        found = list[SeenVehicle]()
         queued_m = FIRST_M
         for entered_s in self._entered:
             free_m = self._zone_m - self._free_mps * (now_s - entered_s)
@@ -255,9 +257,9 @@ class LaneView:
             queued_m += SPACING_M
         return found
 
-    def _by_density(self, signal: Signal) -> list[Seen]:
+    def _by_density(self, signal: Signal) -> list[SeenVehicle]:
         """Evenly between detector and stop line; before a red signal they stand."""
-        n = round(self._density_veh)
+        n = min(round(self._density_veh), self._most)
         if signal.green_s > 0.0:
             return [(self._zone_m * (k + 0.5) / n, self._free_mps, 0.0) for k in range(n)]
         return [(FIRST_M + SPACING_M * k, 0.0, 0.0) for k in range(n)]
