@@ -286,6 +286,20 @@ def test_when_too_many_wait_the_oldest_is_lost(hook, tmp_path):
     ]  # fmt: skip
 
 
+def test_a_flood_of_dropped_messages_is_one_line(tmp_path):
+    with socket.socket() as silent, structlog.testing.capture_logs() as lines:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        mute = Webhook(f"http://127.0.0.1:{silent.getsockname()[1]}", "s", timeout_s=30.0)
+        sender = Sender(mute, DeadLetters(tmp_path / "dead.jsonl"), 2)
+        for number in range(50):
+            sender.put(Delivery(0.0, 0, {"kind": "a", "id": str(number)}))
+        assert sender.waiting == 2
+        assert len(letters(tmp_path / "dead.jsonl")) == sender.lost >= 47
+        assert [line["event"] for line in lines] == ["dropped: too many wait"]
+        sender.stop()
+
+
 def test_nobody_there_is_tried_again_and_what_cannot_be_sent_ends_nothing(hook, tmp_path):
     with closed_port() as port:
         nobody = f"http://127.0.0.1:{port}"

@@ -100,6 +100,13 @@ def test_a_given_address_takes_precedence_over_the_variable_and_that_over_an_emb
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("url", ["postgres//u:T0KEN@h", "postgresql://u:pw@h:T0KEN/d", "T0KEN"])
+def test_an_address_that_is_none_is_refused_and_not_repeated(url, tmp_path):
+    with pytest.raises(DatabaseError, match=r"^HEADWAY_DATABASE_URL: ") as refused:
+        open_database(tmp_path, url)
+    assert "T0KEN" not in str(refused.value)
+
+
 def test_addresses_other_than_postgresql_are_refused(tmp_path, monkeypatch):
     with pytest.raises(
         DatabaseError,

@@ -128,7 +128,7 @@ def _weak_database(address: str) -> str:
         return ""
     try:
         url = make_url(address)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return ""  # refused where it is opened
     password, user = str(url.password or "").lower(), (url.username or "").lower()
     if not password:

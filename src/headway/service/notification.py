@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 from headway import telemetry
 from headway.sensing import SensingError
 from headway.settings import NotifySettings
+from headway.telemetry.bursts import Burst
 from headway.telemetry.plain import plain
 
 SIGNATURE = "X-Headway-Signature"
@@ -142,10 +143,15 @@ class DeadLetters:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._guard = threading.Lock()
-        self._log = telemetry.log("sensing")
+        self.log = telemetry.log("sensing")
 
     def add(self, to: str, note: Mapping[str, Any], why: str) -> None:
-        self._log.error("could not be delivered", to=to, why=why, kind=note["kind"])
+        """Into the log and the file."""
+        self.log.error("could not be delivered", to=to, why=why, kind=note["kind"])
+        self.store(to, note, why)
+
+    def store(self, to: str, note: Mapping[str, Any], why: str) -> None:
+        """Into the file alone."""
         if self._path is None:
             return
         letter = json.dumps({"to": to, "why": why, "note": note})
@@ -175,6 +181,7 @@ class Sender:
         self._most = most
         self._waiting: deque[Delivery] = deque()
         self._under_way: Delivery | None = None
+        self._drops = Burst()  # a flood is one line a minute
         self._stopped = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._work, daemon=True, name="notifier")
@@ -198,7 +205,9 @@ class Sender:
             self._give_up(delivery, "the service ended")
         if dropped is not None:
             self.lost += 1
-            self._give_up(dropped, "too many wait")
+            self._dead.store(self.to.name, dropped.note, "too many wait")
+            if count := self._drops.add():
+                self._dead.log.error("dropped: too many wait", to=self.to.name, count=count)
 
     def stop(self) -> None:
         """Begin nothing more; see `end`."""

@@ -69,6 +69,17 @@ class Database:
             self.embedded.__exit__(None, None, None)
 
 
+def _address(url: str) -> sa.URL:
+    """Raises DatabaseError, which does not repeat it: parts of a password may stand anywhere."""
+    try:
+        return sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise DatabaseError(
+            f"{VARIABLE}: is no address. Give postgresql://USER:PASSWORD@HOST:5432/NAME; in a "
+            "password @ is %40, and / is %2F."
+        ) from None
+
+
 def open_database(
     folder: Path,
     url: str = "",
@@ -89,7 +100,7 @@ def open_database(
                 f"{folder}: no database here. Give the data folder of the server by --data."
             )
         wanted, server = _embedded(folder)
-    address = sa.make_url(wanted)
+    address = _address(wanted)
     if address.get_backend_name() != "postgresql":
         raise DatabaseError(
             f"{VARIABLE}: {address.get_backend_name()} is not supported. Give a postgresql:// "
