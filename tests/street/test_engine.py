@@ -333,3 +333,14 @@ def test_the_sensing_profile_rendered_uses_rendered_cameras(tiny, monkeypatch):
         street.plant.close()
         assert type(street.plant) is kind
     assert np.isfinite(street.observation.at_s)
+
+
+def test_an_alert_rule_on_a_junction_that_is_not_there_is_refused_before_a_process_is_started():
+    made.clear()
+    rules = [{"name": "a", "path": "junctions.nowhere.queue", "threshold": 1.0}]
+    tree = {"alerts": {"rules": rules}, "street": {"scenario": "cologne1"}}
+    with pytest.raises(ValueError, match=r"alerts.rules: alert rule 'a': there is no 'junctions.n"):
+        Engine(Task(Settings.model_validate(tree)), Supervisor)
+    rules[0]["path"] = "junctions.GS_cluster_357187_359543.queue"
+    Engine(Task(Settings.model_validate(tree)), Supervisor)
+    assert len(made) == 1

@@ -1317,6 +1317,66 @@ def test_settings_that_need_a_restart_are_reported_beside_the_applied_ones(play,
     assert played.runs[-1].street.cycle_s == 10.0
 
 
+def test_a_file_that_is_wrong_when_the_process_starts_anew_keeps_what_was_applied(
+    play, tmp_path, tiny
+):
+    """Right at first, changed and applied; then it becomes wrong, and the process dies."""
+    path = tmp_path / "headway.yaml"
+    then = FIRST.replace("cycle_s: 20", "cycle_s: 10").replace("er: fixed", "er: greedy", 1)
+    followed(play, tmp_path, tiny, then, more={18: [lambda: path.write_text("loop: ["), None]})
+    over = {"street": {"scenario": tiny, "timing": "benchmark"}}
+    over["recovery"] = {"folder": str(tmp_path)}
+    again = play({2: [None]}, path=path, changes=over)
+    assert again.events("engine.restored")[0][0] == 118.0
+    street = again.runs[0].street
+    assert (street.cycle_s, street.controller.name) == (10.0, "greedy")
+    ((_, _, refused),) = again.events("engine.settings_refused")
+    assert "is no YAML" in refused["fault"]
+
+
+def test_a_settings_file_that_vanishes_changes_nothing_and_is_told(play, tmp_path, tiny):
+    path = tmp_path / "headway.yaml"
+    played = followed(play, tmp_path, tiny, FIRST, more={8: [path.unlink]})
+    ((_, _, refused),) = played.events("engine.settings_refused")
+    assert "cannot be read" in refused["fault"]
+    assert played.runs[0].street.cycle_s == 20.0
+
+
+def test_a_file_that_is_refused_leaves_orders_in_force(play, tmp_path, tiny):
+    then = FIRST.replace("cycle_s: 20", "cycle_s: 10, tick_s: 0.5")
+    played = followed(play, tmp_path, tiny, then, more={3: [Optimise(cycle_s=15.0)], 15: [None]})
+    assert len(played.events("engine.settings_refused")) == 1
+    stored = json.loads((tmp_path / "orders.json").read_text())["orders"]
+    assert stored == {"cycle_s": 15.0}
+    assert played.runs[0].street.cycle_s == 15.0
+
+
+def test_an_alert_rule_on_a_junction_that_is_not_there_is_refused_when_the_file_brings_it(
+    play, tmp_path, tiny
+):
+    rules = "[{name: n, path: junctions.GONE.queue, threshold: 1}]"
+    then = FIRST.replace("rules: []", f"rules: {rules}").replace("cycle_s: 20", "cycle_s: 10")
+    played = followed(play, tmp_path, tiny, then)
+    ((_, _, refused),) = played.events("engine.settings", "engine.settings_refused")
+    assert refused["fault"].startswith("alert rule 'n': there is no 'junctions.GONE.queue'")
+    assert "junctions.C.queue" in refused["fault"], "what there is"
+    assert played.runs[0].street.cycle_s == 20.0, "nothing of the file is in force"
+
+
+def test_alert_rules_of_another_network_are_left_out_and_told_the_others_hold(play, scenario_of):
+    """As after a switch: the rule on C holds, the one on a junction of another street does not."""
+    rules = [
+        rule(name="gone", path="junctions.GONE.queue"),
+        rule(name="late", path="time_s", threshold=103.0),
+        rule(name="here", path="junctions.C.confidence", condition=">=", threshold=0.0),
+    ]
+    played = play({5: [None]}, alerts={"rules": rules})
+    ((at_s, _, refused),) = played.events("engine.settings_refused")
+    assert (at_s, refused["fault"][:17]) == (100.0, "alert rule 'gone'")
+    opened = {data["rule"] for *_, data in played.events("alert.opened")}
+    assert opened == {"late", "here"}
+
+
 def test_applied_settings_hold_for_a_switched_scenario(play, tmp_path, tiny, early):
     then = (
         FIRST.replace("20", "10")

@@ -284,6 +284,8 @@ class Watched:
 
     changes: what stands over the file, by section and key; defaults: what stands under it.
     check:   raises ValueError for settings that cannot be used, beyond what their types say.
+    instead: in force where the file is faulty from the start; without them that raises
+        SettingsError.
     """
 
     def __init__(
@@ -292,12 +294,18 @@ class Watched:
         changes: Mapping[str, Mapping[str, Any]] | None = None,
         defaults: Mapping[str, Mapping[str, Any]] | None = None,
         check: Callable[[Settings], object] | None = None,
+        instead: Settings | None = None,
     ) -> None:
         self._path, self._changes, self._defaults = Path(path), changes or {}, defaults or {}
         self._check = check
         self._stamp = self._seen = self._read_stamp()
-        self.current = self._load()
         self.fault = ""
+        try:
+            self.current = self._load()
+        except SettingsError as error:
+            if instead is None:
+                raise
+            self.current, self.fault = instead, str(error)
         self.waiting: tuple[str, ...] = ()
 
     def _load(self) -> Settings:
@@ -318,9 +326,7 @@ class Watched:
         """
         stamp, seen = self._read_stamp(), self._seen
         self._seen = stamp
-        if (
-            stamp in (self._stamp, (0, 0)) or stamp != seen
-        ):  # while it is being written, it is not read
+        if stamp == self._stamp or stamp != seen:  # while it is being written, it is not read
             return ()
         self._stamp = stamp
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from headway.runtime import LOOP_FIGURES, AlertRule, Level, RealTimeMonitor
@@ -91,10 +91,27 @@ def alert_rules(settings: Settings) -> tuple[AlertRule, ...]:
     return rules
 
 
-def _sample() -> dict[str, object]:
+def rules_on(
+    settings: Settings, junctions: Collection[str]
+) -> tuple[tuple[AlertRule, ...], tuple[str, ...]]:
+    """The rules on a street with these junctions, and why each of the others can never hold there.
+    Raises ValueError as `alert_rules`.
+    """
+    sample = _sample(junctions)
+    kept, refused = list[AlertRule](), list[str]()
+    for rule in alert_rules(settings):
+        try:
+            RealTimeMonitor((rule,), sample)
+            kept.append(rule)
+        except ValueError as error:
+            refused.append(f"alert rule {rule.name!r}: {error}")
+    return tuple(kept), tuple(refused)
+
+
+def _sample(junctions: Collection[str] = (ANY_JUNCTION,)) -> dict[str, object]:
     """A state with all the paths of a street's state (see `StreetRun.state`) and of its loop's."""
     return {
         **dict.fromkeys(STREET_FIELDS),
-        "junctions": {ANY_JUNCTION: dict.fromkeys(JUNCTION_FIELDS)},
+        "junctions": {name: dict.fromkeys(JUNCTION_FIELDS) for name in junctions},
         "loop": dict.fromkeys(LOOP_FIGURES),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from headway.plants.sumo.scenarios import scenario
 from headway.runtime import Supervisor
 from headway.runtime.supervisor import STOPPED
 from headway.safety import Override
-from headway.settings import SafetySettings
-from headway.street.alerts import alert_rules
+from headway.settings import SafetySettings, Settings
+from headway.street.alerts import alert_rules, rules_on
 from headway.street.external.merge import Reported
 from headway.street.limits import timing_of
 from headway.street.messages import (
@@ -45,6 +46,18 @@ def work(*arguments: Any) -> None:
     run_street(*arguments)
 
 
+def _check_alert_rules(settings: Settings) -> None:
+    """Raises ValueError for a rule that can never hold on the street. The network is read where a
+    rule names a junction.
+    """
+    rules = alert_rules(settings)
+    if any(re.match(r"junctions\.[^*]", rule.path) for rule in rules):
+        network = network_of(scenario(settings.street.scenario))
+        _, refused = rules_on(settings, [junction.id for junction in network.junctions])
+        if refused:
+            raise ValueError(f"settings: alerts.rules: {refused[0]}")
+
+
 class Engine:
     """One street in a process of its own: start, messages, orders, stop. It is started anew from
     the last checkpoint when it dies or hangs.
@@ -54,7 +67,7 @@ class Engine:
     """
 
     def __init__(self, task: Task, supervise: Callable[..., Supervisor] = Supervisor) -> None:
-        alert_rules(task.settings)
+        _check_alert_rules(task.settings)
         if task.settings.safety != SafetySettings():
             timing_of(task.settings, network_of(scenario(task.settings.street.scenario)))
         recovery = task.settings.recovery

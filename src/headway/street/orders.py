@@ -4,6 +4,7 @@ those of single junctions (hold, stage, flash).
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,6 +22,8 @@ SECTIONS = {
     "cycle_s": "loop",
     "speed_factor": "loop",
 }  # of the settings, by name of the order
+# of a settings file, applied while running; log has no secrets either
+LIVE_SECTIONS = ("loop", "control", "planner", "q_learning", "alerts", "log")
 Orders = dict[str, str | float]
 
 
@@ -131,6 +134,34 @@ class OrderStore:
         draft = self._path.with_suffix(".draft")
         draft.write_text(json.dumps({"task": self._key, **content}), encoding="utf-8")
         draft.replace(self._path)
+
+
+class AppliedSettings:
+    """The sections of a settings file that were applied last while a street ran, kept in its
+    folder: what a process starts with whose file is faulty by then. They hold no secrets.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "applied.json"
+
+    def store(self, settings: Settings) -> None:
+        """A disk that fails is left alone: they are of use only where the file is faulty too."""
+        content = settings.model_dump(mode="json", include=set(LIVE_SECTIONS))
+        with contextlib.suppress(OSError):
+            draft = self._path.with_suffix(".draft")
+            draft.write_text(json.dumps(content), encoding="utf-8")
+            draft.replace(self._path)
+
+    def over(self, settings: Settings) -> Settings:
+        """`settings` with what was applied last; as they are where nothing is known."""
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            return overridden(settings, {name: found[name] for name in LIVE_SECTIONS})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return settings
+
+    def clear(self) -> None:
+        self._path.unlink(missing_ok=True)
 
 
 def with_orders(settings: Settings, orders: Mapping[str, str | float]) -> Settings:

@@ -21,6 +21,7 @@ from headway.plants import PlantError
 from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import scenario
 from headway.runtime import (
+    AlertRule,
     ErrorRecoverySystem,
     Policy,
     RealTimeController,
@@ -32,7 +33,7 @@ from headway.runtime.supervisor import Inbox, Outbox
 from headway.safety import Override
 from headway.settings import Settings, Watched, log_level, overridden
 from headway.street import checkpoint
-from headway.street.alerts import alert_rules
+from headway.street.alerts import alert_rules, rules_on
 from headway.street.closed_loop import TIME_TOLERANCE_S, Street, open_street
 from headway.street.external.merge import Reported
 from headway.street.guard import CONTROLLER, FALLBACK, RELIEF
@@ -47,7 +48,7 @@ from headway.street.messages import (
     Task,
     Waiting,
 )
-from headway.street.orders import Orders, OrderStore, with_orders
+from headway.street.orders import AppliedSettings, Orders, OrderStore, with_orders
 from headway.street.run import LIMITS, StreetRun, open_run, relief_of
 from headway.street.step_mark import forget, hung, set_hung
 
@@ -109,8 +110,17 @@ class StreetProcess:
         self._task = task
         self._make_loop = make_loop
         self._open_street = open_street
+        self._applied = AppliedSettings(Path(task.settings.recovery.folder))
         self._watched = (
-            Watched(task.path, task.changes, task.defaults, alert_rules) if task.path else None
+            Watched(
+                task.path,
+                task.changes,
+                task.defaults,
+                alert_rules,
+                instead=self._applied.over(task.settings),
+            )
+            if task.path
+            else None
         )
         self.settings = self._watched.current if self._watched else task.settings
         self.state = ProcessState.OPENING
@@ -131,6 +141,8 @@ class StreetProcess:
         if not is_compiled():
             telemetry.log("street").info("compiling: the first start takes a minute or two")
         self._use_run(self._open_first_run())
+        if self._watched is not None and self._watched.fault:
+            self.run.record("engine.settings_refused", {"fault": self._watched.fault})
         self.state = ProcessState.RUNNING
 
     def _open_first_run(self) -> StreetRun:
@@ -233,6 +245,7 @@ class StreetProcess:
         self._outbox.put(RunEnded(self.run.time_s, finished=True), keep=True)
         checkpoint.clear(self.run.checkpoints)
         forget(self._folder)
+        self._applied.clear()
         self._orders.forget_overrides()
         if not self._task.repeats:
             self._orders.clear()
@@ -279,20 +292,36 @@ class StreetProcess:
             self.run.record("engine.settings_waiting", {"sections": list(waiting)})
         if changed:
             before, self.settings = self.settings, self._watched.current
+            orders = self._orders.load()
             if "loop" in changed:  # the file spoke last
-                self._orders.drop("cycle_s", "speed_factor")
-            self.settings = _with_loop(
-                self.settings, with_orders(self.settings, self._orders.load())
-            )
+                orders = {k: v for k, v in orders.items() if k not in ("cycle_s", "speed_factor")}
+            self.settings = _with_loop(self.settings, with_orders(self.settings, orders))
             try:
+                self._refuse_new_rules(before)
                 self._apply_settings(before)
+                if "loop" in changed:
+                    self._orders.drop("cycle_s", "speed_factor")
             except (ValueError, OSError, PlantError) as error:  # they do not fit this street
                 self.settings = before
                 self.run.record("engine.settings_refused", {"fault": str(error)})
                 return
+            self._applied.store(self.settings)
             by = self.run.street.controller.name
             self.run.record("engine.settings", {"changed": list(changed), "controller": by})
             self._use_new_loop()
+
+    def _rules(self, settings: Settings) -> tuple[tuple[AlertRule, ...], tuple[str, ...]]:
+        """See `alerts.rules_on`: of the street of the moment."""
+        return rules_on(settings, [j.id for j in self.run.street.network.junctions])
+
+    def _refuse_new_rules(self, before: Settings) -> None:
+        """Raises ValueError for an alert rule that can never hold on this street and that was not
+        there before: one that was is of another scenario.
+        """
+        known = self._rules(before)[1]
+        new = [fault for fault in self._rules(self.settings)[1] if fault not in known]
+        if new:
+            raise ValueError(new[0])
 
     def _apply_settings(self, before: Settings) -> None:
         """Logs, street and controllers; the loop is made anew afterwards. Raises ValueError,
@@ -475,6 +504,8 @@ class StreetProcess:
     def _use_run(self, run: StreetRun) -> None:
         self.run = run
         self._end_s = min(self._task.until_s, run.scenario.end_s)
+        for fault in self._rules(self.settings)[1]:
+            run.record("engine.settings_refused", {"fault": fault})
         self._use_loop(self._loop_of_run())
 
     def _use_new_loop(self) -> None:
@@ -502,7 +533,7 @@ class StreetProcess:
             gather=False,
             checkpoint_s=s.recovery.checkpoint_s,
             limits=LIMITS,
-            rules=alert_rules(s),
+            rules=self._rules(s)[0],
         )
         report = partial(_record_of_loop, self.run)
         recovery = ErrorRecoverySystem(STOP_ON_ANY_FAULT)
