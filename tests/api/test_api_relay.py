@@ -220,7 +220,7 @@ def test_the_threads_end_when_it_is_closed(valkey):
     hub = Hub()
     relay = Relay(valkey, hub)
     relay.begin()
-    assert working() == {"relay _send", "relay _receive"}
+    assert working() == {"relay send", "relay receive"}
     assert all(t.daemon for t in threading.enumerate() if t.name.startswith("relay "))
     relay.close()
     assert not working()

@@ -9,6 +9,7 @@ import platform
 import re
 import threading
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -214,6 +215,13 @@ def test_health_says_what_was_looked_at_when_and_what_is_not_well(running, monke
         assert (seen()[0], degraded("refused_rows", "lost_rows")) == ("degraded", [0, 1])
     state.lookout.look()
     assert (seen()[0], degraded("refused_rows", "lost_rows")) == ("ok", [0, 0])
+    street = state.street_service.streets["headway"]
+    with monkeypatch.context() as patch:
+        patch.setattr(street, "snapshot", replace(street.snapshot, trouble="3 messages lost"))
+        state.lookout.look()
+        status, parts = seen()
+        found = "2 of 2 run, 0 given up, 1 cannot write or deliver events"
+        assert (status, parts["streets"]) == ("degraded", (False, found))
     with monkeypatch.context() as patch:  # nobody has looked for a while: something hangs
         patch.setattr(health, "STALE_AFTER_S", -1.0)
         assert seen()[0] == "degraded"
@@ -442,7 +450,7 @@ def test_threads_start_and_end_with_the_server(tmp_path, new_record, valkey):
     until(lambda: not working() or "spool" in working())
     before = {t for t in threading.enumerate() if t.name == "spool"}
     with serving(tmp_path, url=new_record(), redis_url=valkey):
-        assert working() == {"spool": True, "relay _send": True, "relay _receive": True}
+        assert working() == {"spool": True, "relay send": True, "relay receive": True}
         (own,) = {t for t in threading.enumerate() if t.name == "spool"} - before
     own.join(10.0)
     assert not own.is_alive()

@@ -7,12 +7,14 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
 from dataclasses import FrozenInstanceError
 
 import pytest
+from structlog.testing import capture_logs
 from tests.runtime.clocks import Clock
 from tests.runtime.workers import obey
 
@@ -74,6 +76,26 @@ def test_the_number_of_kept_messages_is_limited():
     wire = Wire()
     many = sent(wire, Outbox(wire), [(k, True) for k in range(100_001)])
     assert many[:2] == ["first", 1]
+
+
+def test_dropped_messages_are_counted():
+    wire = Wire()
+    outbox = Outbox(wire, most=2)
+    puts = [("a", True), ("old", False), ("b", True), ("c", True)]  # "old" is kept before "b"
+    assert sent(wire, outbox, puts) == ["first", "b", "c"]
+    assert outbox.lost == 2
+
+
+def test_a_message_that_cannot_be_pickled_is_counted_and_holds_up_no_other():
+    class Picky(Wire):
+        def send(self, message):
+            super().send(pickle.loads(pickle.dumps(message)))
+
+    wire = Picky()
+    outbox = Outbox(wire)
+    with capture_logs() as logs:
+        assert sent(wire, outbox, [(lambda: 1, True), ("next", True)]) == ["first", "next"]
+    assert (outbox.lost, [line["kind"] for line in logs]) == (1, ["function"])
 
 
 def test_messages_are_sent_at_once_and_without_a_limit():
@@ -397,11 +419,49 @@ def test_no_worker_is_left_when_the_messages_are_not_read_to_their_end(play):
     assert not played.processes[0].is_alive()
 
 
+@pytest.mark.slow
+def test_a_worker_is_not_hung_because_its_listener_is_slow(play):
+    watched, _ = play((["a", "b"], 0), silent_s=0.2)
+    found = []
+    for message in watched.messages():
+        found.append(message)
+        time.sleep(0.5)
+    assert found == ["a", "b"]
+
+
 def test_an_order_without_a_worker_is_refused():
     watched = Supervisor(obey, None, 1.0, 0, lambda m: False)
     with pytest.raises(WorkerError, match=r"the worker takes no orders now \(not started\)"):
         watched.send("x")
     watched.stop()  # nothing to stop is no error
+
+
+@pytest.mark.slow
+def test_orders_to_a_worker_that_does_not_read_are_refused_and_go_on_when_it_does(monkeypatch):
+    """It is stopped, by SIGSTOP say: the pipe fills, and then nobody waits for it."""
+    monkeypatch.setattr(supervisor, "SEND_WITHIN_S", 0.2)
+    worker, ours = multiprocessing.Pipe(False)
+    pipe = supervisor._Pipe()
+    pipe.end = ours
+    sent, refused = [], []
+
+    def send():
+        with pytest.raises(WorkerError, match=r"takes no orders now \(it does not read\)"):
+            while len(sent) < 10_000:
+                pipe.send(f"order {len(sent)} " + "x" * 200)
+                sent.append(1)
+        refused.append(1)
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    sender.join(10.0)
+    assert refused, "it waits"
+    assert 100 < len(sent) < 10_000
+    for k in range(len(sent)):
+        assert worker.recv().startswith(f"order {k} "), "whole, and in order"
+    assert not worker.poll(0.0), "what was refused is not obeyed later"
+    pipe.send("again")
+    assert worker.recv() == "again"
 
 
 def test_orders_overtake_data_and_wait_for_nobody_who_sends_it():

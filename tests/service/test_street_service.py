@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 from tests.store.intakes import Intake
 
 from headway.runtime import WorkerError
@@ -27,6 +28,7 @@ from headway.street.messages import (
     Switch,
     Task,
 )
+from headway.telemetry import metrics
 from headway.values import Event
 
 
@@ -678,6 +680,52 @@ def test_a_street_that_is_given_up_says_why(service, task, reported):
     assert reported == [
         ("alerts", "headway", {"kind": "engine.given_up", "error": "failed 3 times", "at_s": 0.0})
     ]
+
+
+def failures(name):
+    return metrics.registry.get_sample_value("headway_thread_failures_total", {"thread": name})
+
+
+def test_a_message_that_cannot_be_handled_costs_no_other(service, task, intake):
+    """A group that the network does not have; a street goes on all the same."""
+    wrong = SignalChanges(1.0, ((100.0, 999, 3),))
+    with capture_logs() as logs:
+        live = played(service, task, started(), wrong, wrong, snapshot(101.0, junction()))
+    assert (live.fault, live.finished, live.snapshot.time_s) == ("", True, 101.0)
+    assert len(intake.rows("observation")) == 1
+    told = [line for line in logs if line["event"] == "messages of a street could not be handled"]
+    assert [(line["street"], line["kind"], line["messages"]) for line in told] == [
+        ("headway", "SignalChanges", 1)
+    ], "once a burst"
+
+
+def test_a_street_whose_thread_fails_goes_on_with_another_engine_after_a_pause(
+    service, task, engines, intake, reported, wall
+):
+    """Its process cannot be started (no memory, say), twice; then it goes on as the same run."""
+    fails = OSError("cannot fork")
+    engines.plays += [[snapshot(100.0), fails], [fails], [snapshot(101.0), RunEnded(160.0, True)]]
+    before = failures("street headway") or 0.0
+    live = service.start("headway", task)
+    live.thread.join(20.0)
+    assert not live.thread.is_alive()
+    assert (len(engines.made), wall.slept, live.fault, live.finished) == (3, [1.0, 2.0], "", True)
+    assert (len(intake.runs), live.snapshot.time_s) == (1, 101.0)
+    assert failures("street headway") == before + 2
+    alerts = [message for topic, _, message in reported if topic == "alerts"]
+    assert [(a["kind"], a["error"], a["at_s"]) for a in alerts] == [
+        ("engine.not_followed", "OSError('cannot fork')", 100.0)
+    ] * 2
+    metrics.thread_failed_at.clear()
+
+
+def test_a_street_that_cannot_be_followed_ends_with_the_service(service, task, engines, wall):
+    engines.plays += [[OSError("no")], [OSError("no")], [OSError("no")]]
+    wall.when_slept = service.request_stop
+    live = service.start("headway", task)
+    live.thread.join(20.0)
+    assert (live.finished, len(engines.made)) == (True, 1)
+    metrics.thread_failed_at.clear()
 
 
 def test_a_restart_is_reported(service, task, reported):

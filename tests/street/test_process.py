@@ -89,7 +89,7 @@ class Mailbox:
 
 class Outbox:
     def __init__(self):
-        self.sent = []
+        self.sent, self.lost = [], 0
 
     def put(self, message, keep=False):
         self.sent.append((message, keep))

@@ -7,6 +7,7 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
+from headway import telemetry
 from headway.telemetry import bursts, metrics
 from headway.telemetry.bursts import Burst
 from headway.telemetry.threads import failed_within, keep_running
@@ -76,3 +77,20 @@ def test_a_burst_is_told_at_its_begin_and_then_once_a_minute_with_what_came_mean
     assert (burst.count, burst.is_recent) == (8, True)
     now[0] += bursts.LATELY_S
     assert not burst.is_recent
+
+
+def test_a_thread_of_any_kind_does_not_end_in_silence(monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", telemetry.log_end_of_thread)
+    with capture_logs() as logs:
+        thread = threading.Thread(target=lambda: 1 / 0, name="of a plug-in")
+        thread.start()
+        thread.join(10.0)
+    assert [(line["event"], line["thread"], line["error"]) for line in logs] == [
+        ("a thread ended", "of a plug-in", "ZeroDivisionError('division by zero')")
+    ]
+
+
+def test_the_logs_of_a_process_are_set_up_with_that(monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    telemetry.set_up()
+    assert threading.excepthook is telemetry.log_end_of_thread

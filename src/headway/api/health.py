@@ -79,7 +79,7 @@ class Lookout:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True, name="lookout")
+        self._thread = threads.keep_running("lookout", self._work, self._stop, start=False)
         self.newest = Look(datetime.now(UTC), ())
 
     def begin(self) -> None:
@@ -136,7 +136,11 @@ class Lookout:
         streets = list(service.streets.values()) if service is not None else []
         running = sum(not street.finished for street in streets)
         given_up = sum(bool(street.fault) for street in streets)
-        return not given_up, f"{running} of {len(streets)} run, {given_up} given up"
+        troubled = sum(bool(s.snapshot and s.snapshot.trouble) for s in streets)
+        found = f"{running} of {len(streets)} run, {given_up} given up"
+        if troubled:
+            found += f", {troubled} cannot write or deliver events"
+        return not (given_up or troubled), found
 
     def _cameras(self) -> tuple[bool, str]:
         service = self._services.camera_service

@@ -16,6 +16,7 @@ import redis
 from headway import telemetry
 from headway.api.hub import TOPICS, Hub
 from headway.telemetry import metrics
+from headway.telemetry.threads import keep_running
 
 STREAM = "headway:live"
 KEPT = 4096
@@ -40,11 +41,9 @@ class Relay:
     def begin(self) -> None:
         self._hub.relay = self._put
         self._threads = [
-            threading.Thread(target=work, daemon=True, name=f"relay {work.__name__}")
-            for work in (self._send, self._receive)
+            keep_running("relay send", self._send, self._stop),
+            keep_running("relay receive", self._receive, self._stop),
         ]
-        for thread in self._threads:
-            thread.start()
 
     def close(self) -> None:
         """Ends both threads; it waits for them, a second and a half at most where Valkey
@@ -59,6 +58,8 @@ class Relay:
         if len(self._out) < KEPT:
             self._out.append((topic, street, message))
             self._wake.set()
+        else:
+            metrics.sent.labels(topic, "not_relayed").inc()
 
     def _connect(self) -> redis.Redis:
         return redis.Redis.from_url(self._url, socket_timeout=5.0, socket_connect_timeout=1.0)
@@ -67,16 +68,17 @@ class Relay:
         link = self._connect()
         while self._wake.wait() and not self._stop.is_set():
             self._wake.clear()
+            taken = [self._out.popleft() for _ in range(len(self._out))]
             try:
                 with link.pipeline(transaction=False) as together:
-                    while self._out:
+                    for news in taken:
                         together.xadd(
-                            STREAM,
-                            {"from": self._own, "news": json.dumps(self._out.popleft())},
-                            maxlen=KEPT,
+                            STREAM, {"from": self._own, "news": json.dumps(news)}, maxlen=KEPT
                         )
                     together.execute()
             except Exception as error:
+                for topic, _, _ in taken:
+                    metrics.sent.labels(topic, "not_relayed").inc()
                 self._away(error)
 
     def _receive(self) -> None:

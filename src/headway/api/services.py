@@ -35,6 +35,7 @@ from headway.settings import (
     Watched,
 )
 from headway.store import Database, Intake
+from headway.telemetry.threads import keep_running
 
 STALE_SHARE = 0.5  # of cache_s: for so long an answer is given while a new one is made
 REPLAY_ENDS_WITHIN_S = 5.0
@@ -185,8 +186,7 @@ class Services:
             lambda: self.camera_service,
             self.settings.cameras,
         )
-        self._replay = threading.Thread(target=self._replay_spool, daemon=True, name="spool")
-        self._replay.start()
+        self._replay = keep_running("spool", self._replay_spool, self._stop)
         await run_in_threadpool(self.lookout.begin)
         self.upkeep.begin()
         self.selfwatch.begin()

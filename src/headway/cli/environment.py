@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError
 
 import headway
 from headway.settings import ServerSettings, Settings, SettingsError, log_level
+from headway.telemetry.threads import keep_running
 
 SECRET_KEY = "HEADWAY_SECRET_KEY"
 DATABASE_URL = "HEADWAY_DATABASE_URL"
@@ -171,7 +172,7 @@ class Reload:
         self._folder = Path(headway.__file__).parent
 
     def start(self) -> None:
-        threading.Thread(target=self._watch, daemon=True, name="reload").start()
+        keep_running("reload", self._watch, self._ended)
 
     def end(self) -> None:
         self._ended.set()

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import multiprocessing.connection
 import os
+import select
 import signal
 import threading
 import time
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from headway import telemetry
 
 # wall seconds
 START_WITHIN_S = 120.0
@@ -48,11 +51,16 @@ class Restarted:
 class Outbox:
     """The worker's outgoing messages. `put` never waits: kept messages queue up, of the others only
     the latest is sent.
+
+    lost: kept messages that were dropped, the oldest first, because `most` waited, and those that
+        cannot be sent for what they are.
     """
 
     def __init__(self, pipe: Connection, most: int = 100_000) -> None:
         self._pipe = pipe
         self._kept = deque[Any](maxlen=most)
+        self._most = most
+        self.lost = 0
         self._latest = deque[Any](maxlen=1)
         self._wake, self._lock = threading.Event(), threading.Lock()
         self._closed = False
@@ -65,6 +73,8 @@ class Outbox:
         """
         with self._lock:
             if keep:
+                too_many = len(self._kept) + len(self._latest) + 1 - self._most
+                self.lost += max(too_many, 0)
                 self._kept.extend(self._latest)
                 self._latest.clear()
             (self._kept if keep else self._latest).append(message)
@@ -83,14 +93,25 @@ class Outbox:
             return self._latest.popleft() if self._latest else None
 
     def _send(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # nobody listens any more
             while True:
                 self._wake.wait()
                 self._wake.clear()
                 while (message := self._next()) is not None:
-                    self._pipe.send(message)
+                    self._send_one(message)
                 if self._closed:
                     return
+
+    def _send_one(self, message: Any) -> None:
+        """One that cannot be pickled must not hold up the others. Raises OSError."""
+        try:
+            self._pipe.send(message)
+        except OSError:
+            raise
+        except Exception as error:  # whatever pickle raises
+            self.lost += 1
+            kind = type(message).__name__
+            telemetry.log("engine").error("a message cannot be sent", kind=kind, error=repr(error))
 
 
 class Inbox:
@@ -244,11 +265,13 @@ class Supervisor:
                 return
             try:
                 message = pipe.recv()
-            except EOFError:
+            except (EOFError, OSError):
                 return
             if self._lives is None or self._lives(message):
                 patience_s, since = self._silent_s, self._clock()
+            handed_over = self._clock()
             yield message
+            since += self._clock() - handed_over  # whoever listens may have to wait, for a database
 
     def _failure(self) -> str:
         """How the worker ended; empty if it ended well."""
@@ -283,6 +306,8 @@ class _Pipe:
             if not self._lock.acquire(timeout=SEND_WITHIN_S):
                 raise OSError("it does not read")
             try:
+                if not _has_room(self.end, SEND_WITHIN_S):
+                    raise OSError("it does not read")
                 self.end.send(message)
             finally:
                 self._lock.release()
@@ -297,6 +322,13 @@ def is_stopped(pid: int | None) -> bool:
     except OSError:
         return False
     return line.rpartition(")")[2].split()[:1] in (["T"], ["t"])
+
+
+def _has_room(end: Connection, within_s: float) -> bool:
+    """Whether a pipe takes a short message (4 KiB on Linux, as any order is) without waiting."""
+    room = select.poll()
+    room.register(end.fileno(), select.POLLOUT)
+    return bool(room.poll(within_s * 1e3))
 
 
 def begin_worker(work: Work, pipe: Connection, inbox: Inbox, argument: Any) -> None:

@@ -30,6 +30,7 @@ from headway.sensing.pipeline import (
 from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
+from headway.telemetry.threads import keep_running
 from headway.vision.detection.detectors import Detector, OnnxDetector
 from headway.vision.detection.motion import MotionDetector
 from headway.vision.frames.sources import Frame, FrameSource, SourceSettings
@@ -223,7 +224,7 @@ class StreamManager:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._log = telemetry.log("sensing")
-        self._thread = threading.Thread(target=self._work, daemon=True, name="perception")
+        self._thread = keep_running("perception", self._work, self._stop, start=False)
         if background:
             self._thread.start()
 
@@ -335,8 +336,16 @@ class StreamManager:
             running = [s for s in self.streams.values() if s.running]
         running.sort(key=lambda s: s.served_at)
         published = [self._publish_detected(stream) for stream in running]
-        begun = [self._start_detection(stream, running) for stream in running]
+        begun = [self._start_safely(stream, running) for stream in running]
         return any(published) or any(begun)
+
+    def _start_safely(self, stream: Stream, running: list[Stream]) -> bool:
+        """As `_start_detection`: what fails there is this camera's trouble."""
+        try:
+            return self._start_detection(stream, running)
+        except Exception as error:
+            self._record_fault(stream, error)
+            return True
 
     def _start_detection(self, stream: Stream, running: list[Stream]) -> bool:
         """Give the camera's next frame to its detector, if there is one and there is room."""

@@ -19,6 +19,7 @@ from headway.service.notification import Notify
 from headway.settings import CAMERA_METRICS, CameraSettings
 from headway.telemetry import metrics
 from headway.telemetry.machine import Machine
+from headway.telemetry.threads import keep_running
 
 CHECK_PERIOD_S = 1.0
 PUBLISH_PERIOD_S = 2.0  # of the figures on the live stream `monitoring`
@@ -81,7 +82,7 @@ class MonitoringService:
         self._log = telemetry.log("sensing")
         if self.rules.fault:
             self._log.error("alert rules were refused", error=self.rules.fault)
-        self._thread = threading.Thread(target=self._work, daemon=True, name="monitoring")
+        self._thread = keep_running("monitoring", self._work, self._stop, start=False)
         if background:
             self._thread.start()
 

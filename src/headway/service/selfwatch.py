@@ -30,6 +30,7 @@ from headway.street.alerts import MACHINE_FIGURES, PROCESS_FIGURES
 from headway.telemetry import metrics
 from headway.telemetry.machine import Machine
 from headway.telemetry.processes import Processes
+from headway.telemetry.threads import keep_running
 
 EVERY_S = 2.0
 RATE_WITHIN_S = 60.0
@@ -83,7 +84,7 @@ class SelfWatch:
         self._rates: dict[tuple[str, str], Rate] = {}
         self._restarts: dict[str, int] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True, name="self-watch")
+        self._thread = keep_running("self-watch", self._work, self._stop, start=False)
         self.errors = ErrorCount(clock)
         self.desk = AlertDesk(alerts, publish, notify, clock, folder / "open_alerts.json")
         self.newest: dict[str, Any] = {}

@@ -36,7 +36,9 @@ from headway.street.messages import (
     Switch,
     Task,
 )
+from headway.telemetry.bursts import Burst
 from headway.telemetry.plain import plain
+from headway.telemetry.threads import FIRST_PAUSE_S, LONGEST_PAUSE_S, tell_failure
 from headway.values import Event
 
 FIXED_TIME = "fixed"  # the controller while the optimisation is off
@@ -161,6 +163,7 @@ class StreetService:
         self.on_signals: SignalListener | None = None
         self._lock = threading.Lock()
         self._stopping = False
+        self._unhandled = Burst()
         self._log = telemetry.log("engine")
 
     # --- for operators ---
@@ -259,23 +262,60 @@ class StreetService:
     # --- what a street reports, in its own thread ---
 
     def _follow(self, street: RunningStreet) -> None:
-        """The thread of a street: its engine until the end, and the next one if it repeats."""
-        try:
-            self._handle_messages(street)
-            while street.repeat and not self._stopping:
-                street.engine = self._make_engine(street.task)
-                self._begin_next_run(street)
-                street.history.clear()
-                street.flows.clear()
-                self._handle_messages(street)
-        except WorkerError as error:
-            self._give_up(street, error)
+        """The thread of a street: its engines, until the end. An error of this process, not of the
+        street's, ends the engine; another one goes on from its checkpoint after a pause.
+        """
+        pause_s, is_new = FIRST_PAUSE_S, False
+        while True:
+            try:
+                self._follow_engines(street, is_new)
+            except WorkerError as error:
+                self._give_up(street, error)
+            except Exception as error:
+                self._tell_failure(street, error)
+                self._sleep(pause_s)
+                pause_s, is_new = min(2.0 * pause_s, LONGEST_PAUSE_S), True
+                if not self._stopping:
+                    continue
+            break
         street.finished = True
 
+    def _follow_engines(self, street: RunningStreet, is_new: bool) -> None:
+        """The engine that there is, or a new one for the same run; and the next ones of a street
+        that repeats.
+        """
+        if is_new:
+            street.engine = self._make_engine(street.task)
+        self._handle_messages(street)
+        while street.repeat and not self._stopping:
+            street.engine = self._make_engine(street.task)
+            self._begin_next_run(street)
+            street.history.clear()
+            street.flows.clear()
+            self._handle_messages(street)
+
+    def _tell_failure(self, street: RunningStreet, error: Exception) -> None:
+        tell_failure(f"street {street.name}", error)
+        at_s = street.snapshot.time_s if street.snapshot else 0.0
+        alert = {"kind": "engine.not_followed", "error": repr(error), "at_s": at_s}
+        with contextlib.suppress(Exception):  # it may be the listener that failed
+            self._publish("alerts", street.name, alert)
+
     def _handle_messages(self, street: RunningStreet) -> None:
+        """A message that cannot be handled must not cost the street its process."""
         street.finished = False
         for message in street.engine.messages():
-            self._handle(street, message)
+            try:
+                self._handle(street, message)
+            except Exception as error:
+                if count := self._unhandled.add():
+                    self._log.error(
+                        "messages of a street could not be handled",
+                        street=street.name,
+                        messages=count,
+                        kind=type(message).__name__,
+                        exc_info=error,
+                    )
 
     def _give_up(self, street: RunningStreet, error: WorkerError) -> None:
         street.fault = str(error)

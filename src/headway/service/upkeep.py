@@ -22,6 +22,7 @@ from headway.settings import UpkeepSettings
 from headway.store import Database, DatabaseError
 from headway.store.upkeep import backup, drill, new_key, read_key, retain
 from headway.telemetry import metrics
+from headway.telemetry.threads import keep_running
 
 UpkeepTask = Literal["backup", "retention", "drill"]
 TASKS: tuple[UpkeepTask, ...] = get_args(UpkeepTask)
@@ -77,7 +78,7 @@ class UpkeepService:
         self._clock = clock
         self._begun_at = self._now()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True, name="upkeep")
+        self._thread = keep_running("upkeep", self._work, self._stop, start=False)
         self._busy = threading.Lock()
         self._log = telemetry.log("store")
 

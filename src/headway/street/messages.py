@@ -54,7 +54,8 @@ class Snapshot:
     jitter_p99_s:  99th percentile of how late ticks begin, wall seconds.
     tick_ms:       mean work of a tick, wall milliseconds; budget_ms: what it may take, 0 for any.
     checkpoint_s:  time of the last checkpoint, of the start before the first.
-    trouble:       why events cannot be written to disk now; empty where they can.
+    trouble:       why events cannot be written to disk now, and what was lost; empty where all is
+        well.
     shown:         colour of each signal group, one byte each.
     scene:         every vehicle, where `Reporting` asks for it.
     profile:       the loop's own figures, by dotted name.

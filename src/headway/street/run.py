@@ -64,6 +64,16 @@ class EventRecorder:
         self._outbox.put(event, keep=True)
         self._lines.write(event)
 
+    @property
+    def trouble(self) -> str:
+        """Why events are not on disk, and what was lost on its way; empty where all is well."""
+        found = [self.log.trouble]
+        if self.log.lost:
+            found.append(f"{self.log.lost} events lost: the disk took none for too long")
+        if self._outbox.lost:
+            found.append(f"{self._outbox.lost} messages lost: nobody read them for too long")
+        return "; ".join(filter(None, found))
+
 
 @dataclass
 class StreetRun:
@@ -203,7 +213,7 @@ class StreetRun:
             jitter_p99_s=pacing.jitter_p99_s,
             tick_ms=1e3 * sum(map(sum, recent)) / max(len(recent), 1),
             checkpoint_s=loop.last_checkpoint_s,
-            trouble=self.recorder.log.trouble,
+            trouble=self.recorder.trouble,
             junctions=junctions,
             mode=loop.optimizer.mode.name,
             controller=street.controller.name,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def set_up(level: str = "info", json_lines: bool = False, folder: str = "") -> N
     root.setLevel(level.upper())
     root.propagate = False
     root.addHandler(_handler(logging.StreamHandler(sys.stderr), lines, shared))
+    threading.excepthook = log_end_of_thread
     for component in COMPONENTS:
         logger = logging.getLogger(f"headway.{component}")
         for old in logger.handlers[:]:
@@ -68,6 +70,16 @@ def log(component: str) -> Any:
     if component not in COMPONENTS:
         raise ValueError(f"no component {component!r}. There are: {', '.join(COMPONENTS)}.")
     return structlog.get_logger(f"headway.{component}")
+
+
+def log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
+    """For `threading.excepthook`: no thread ends with an error that nobody sees."""
+    if ended.exc_value is None or isinstance(ended.exc_value, SystemExit):
+        return
+    name = ended.thread.name if ended.thread is not None else "unknown"
+    log("engine").error(
+        "a thread ended", thread=name, error=repr(ended.exc_value), exc_info=ended.exc_value
+    )
 
 
 def _handler(handler: logging.Handler, renderer: Any, shared: list[Any]) -> logging.Handler:
