@@ -470,8 +470,8 @@ def test_what_cannot_be_controlled_is_left_to_its_programme_and_the_rest_is_cont
         assert all(link.group >= 0 for link in network.links if link.node == "CN"[names == ["B"]])
 
 
-def test_a_lamp_that_is_dark_all_day_is_no_lamp_without_green(tmp_path):
-    """Lamp 0 is off in every phase; lamp 3 is never green. It is 3 that is left alone."""
+def test_a_lamp_that_is_off_all_day_stays_off(tmp_path):
+    """Lamp 0 is off in every phase, its traffic drives by right of way; lamp 3 is never green."""
     states = [
         ("GgGrsr", "OgGrsr"),
         ("yyyrsr", "Oyyrsr"),
@@ -480,10 +480,20 @@ def test_a_lamp_that_is_dark_all_day_is_no_lamp_without_green(tmp_path):
         ("rrrrrG", "OrrrrG"),
         ("rrrrrr", "Orrrrr"),
     ]
-    assert [x.place for x in changed(tmp_path, *states).not_controlled] == [3]
+    both = changed(tmp_path, *states).not_controlled
+    assert [(x.tl_ids, x.place, x.shows) for x in both] == [(("T",), 0, "O"), (("T",), 3, "r")]
     network = changed(tmp_path, *states[:2], ("rrrGGr", "OrrGGr"), *states[3:])
-    assert network.junctions[0].stages[:, 0].tolist() == [Colour.DARK] * 3
-    assert network.not_controlled == ()
+    (left,) = network.not_controlled
+    assert left == NotControlled(
+        ("T",),
+        "junction 'T': link 0 of traffic light 'T' is off in every phase. Give the programme a "
+        "green phase for it, or take the signal off the link.",
+        0,
+        "O",
+    )
+    assert [g.index for g in network.groups[:5]] == [1, 2, 3, 4, 5]
+    yielding = changed(tmp_path, *((old, new.replace("O", "o")) for old, new in states))
+    assert yielding.not_controlled[0].shows == "o"
 
 
 def test_off_in_some_phases_and_red_in_the_others_is_green_in_the_former(tmp_path):

@@ -477,14 +477,20 @@ def _junction(
     plans = {tl: _plan(raw, tl, places) for tl, places in by_programme.items()}
     own: list[SignalGroup] = []
     left: list[NotControlled] = []
-    for tl, places in by_programme.items():
-        for place in sorted(places):
-            letters = "".join(state[place] for state in plans[tl][0])
-            group = _group(tl, number, links, place, places[place], letters)
-            if set(letters).isdisjoint("gGoO"):
-                left.append(_never_green(members[0], links, group, letters))
-            else:
-                own.append(group)
+    letters_of = {
+        (tl, place): "".join(state[place] for state in plans[tl][0])
+        for tl, places in by_programme.items()
+        for place in sorted(places)
+    }
+    switched_off = all(set(letters) <= set("oO") for letters in letters_of.values())
+    for (tl, place), letters in letters_of.items():
+        group = _group(tl, number, links, place, by_programme[tl][place], letters)
+        if set(letters).isdisjoint("gGoO"):
+            left.append(_never_green(members[0], links, group, letters))
+        elif set(letters) <= set("oO") and not switched_off:
+            left.append(_always_off(members[0], group, letters))
+        else:
+            own.append(group)
     if not own:
         raise RoadsError(left[0].reason)
 
@@ -521,6 +527,15 @@ def _never_green(
     )
     shows = letters[0] if len(set(letters)) == 1 else "s" if group.turn_on_red else "r"
     return NotControlled((group.tl_id,), reason, group.index, shows)
+
+
+def _always_off(junction: str, group: SignalGroup, letters: str) -> NotControlled:
+    """The link of a place that is off in every phase: its traffic drives by right of way alone."""
+    reason = (
+        f"junction {junction!r}: link {group.index} of traffic light {group.tl_id!r} is off in "
+        "every phase. Give the programme a green phase for it, or take the signal off the link."
+    )
+    return NotControlled((group.tl_id,), reason, group.index, "o" if "o" in letters else "O")
 
 
 def _lower(
