@@ -39,6 +39,7 @@ class Liars:
         self.network = network
         self.timing: Timing = work_out(network, profile)
         self.gate = SafetyGate(network, self.timing, 0.0)
+        self.gate.tick_s = 1.0  # as the street sets it: the first reading may be a lie
         self._random = np.random.default_rng(seed)
         self._restless = restless
         self._lies = lies

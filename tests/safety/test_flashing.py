@@ -152,7 +152,7 @@ def test_a_proposal_cannot_ask_for_a_flash():
         assert Street().play([colour] * 4, 10).shown[-1] == STEADY
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     network=networks(),
     profile=st.sampled_from([BENCHMARK, STREET]),
