@@ -160,6 +160,7 @@ class Sumo:
         self, width: dict[str, int] | None = None, step_s: float = 1.0, begin_s: float = 100.0
     ) -> None:
         self.said: list[tuple[Any, ...]] = []
+        self.lamps: dict[str, str] = {}
         self.now_s, self.step_s, self.expected, self.waiting = begin_s, step_s, 1, ()
         self.fails: Exception | None = None
         self.halting: dict[str, int] = {}
@@ -174,8 +175,8 @@ class Sumo:
             saveState=lambda path: self._say("saveState", path),
         )  # fmt: skip
         self.trafficlight = SimpleNamespace(
-            getRedYellowGreenState=lambda tl: "G" * width[tl],
-            setRedYellowGreenState=lambda tl, state: self._say("show", tl, state),
+            getRedYellowGreenState=lambda tl: self.lamps.get(tl, "G" * width[tl]),
+            setRedYellowGreenState=self._show,
         )
         self.lane = SimpleNamespace(getLastStepHaltingNumber=lambda lane: self.halting.get(lane, 0))
         self.edge = SimpleNamespace(getLastStepPersonIDs=lambda edge: self.walking.get(edge, ()))
@@ -183,6 +184,10 @@ class Sumo:
 
     def _say(self, *what: Any) -> None:
         self.said.append(what)
+
+    def _show(self, tl: str, state: str) -> None:
+        self._say("show", tl, state)
+        self.lamps[tl] = state
 
     def _try(self) -> None:
         if self.fails is not None:

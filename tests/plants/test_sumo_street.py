@@ -522,6 +522,35 @@ def test_all_signals_are_shown_at_first_and_then_those_that_change(sumo):
     assert plant.shown.tolist() == [RED, RED, GREEN, RED, RED, YELLOW, RED]
 
 
+def test_what_the_signals_show_is_read_back_and_sent_again_where_it_is_something_else(sumo):
+    plant = plant_of()
+    order = colours(GREEN, RED, RED, RED, RED, RED, RED)
+    plant.apply(order)
+    plant.advance(1.0)
+    assert plant.observe().shown is plant.observe().shown, "the same array while nothing changes"
+    shows(sumo)
+    sumo.lamps = {"J": "yGgsuO", "K": "r", "K2": "?"}
+    plant.advance(1.0)
+    assert plant.observe().shown.tolist() == plant.shown.tolist()
+    assert plant.shown.tolist() == [YELLOW, GREEN, RED, DARK, DARK, DARK, DARK]
+    plant.apply(order)
+    assert shows(sumo) == [("J", "Grrsrr"), ("K", "rr"), ("K2", "r")]
+    assert plant.shown.tolist() == order.colours.tolist()
+
+
+def test_what_a_reader_writes_into_an_observation_is_not_commanded(sumo):
+    plant = plant_of()
+    order = colours(GREEN, RED, RED, RED, RED, RED, RED)
+    plant.apply(order)
+    plant.advance(1.0)
+    plant.observe().shown[:] = GREEN
+    plant.advance(1.0)
+    assert plant.observe().shown.tolist() == order.colours.tolist()
+    shows(sumo)
+    plant.apply(colours(GREEN, RED, RED, RED, RED, RED, GREEN))
+    assert shows(sumo) == [("K2", "G")]
+
+
 def test_a_first_order_of_other_colours_is_shown_everywhere_too(sumo):
     plant = plant_of()
     plant.apply(colours(GREEN, RED, RED, RED, RED, RED, RED))

@@ -7,9 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from headway.safety import Command
+from headway.roads import BENCHMARK, work_out
+from headway.safety import Command, SafetyGate
 from headway.safety.command import sealed
 from headway.values import Event
+from tests.safety.builders import NETWORK
 
 COLOURS = np.array([4, 1], np.int8)
 
@@ -31,6 +33,24 @@ def test_a_command_holds_what_the_gate_decided_and_cannot_be_changed():
     assert command.colours is COLOURS
     with pytest.raises(dataclasses.FrozenInstanceError):
         command.colours = COLOURS
+
+
+def test_a_command_cannot_be_made_of_another():
+    command = sealed(5.0, COLOURS, ())
+    with pytest.raises(ValueError, match="seal"):
+        dataclasses.replace(command, colours=np.array([4, 4], np.int8))
+    with pytest.raises(PermissionError):
+        dataclasses.replace(command, seal=None)
+
+
+def test_the_colours_of_the_gates_command_cannot_be_written_to():
+    gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
+    command = gate.admit(None, 0.0)
+    for colours in (command.colours, gate.shown):
+        with pytest.raises(ValueError, match="read-only"):
+            colours[0] = 4
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            colours.setflags(write=True)
 
 
 def test_the_seal_is_not_shown_and_does_not_make_commands_differ():

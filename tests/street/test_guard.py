@@ -170,6 +170,11 @@ def test_the_whole_chain_is_walked_down_and_back_up(plant):
     plant.apply, says.fault, second.fault = obeys, None, None
     for _ in range(8):
         street.tick()
+    assert street.gate.source is ControlSource.ALL_RED, "until somebody resets it"
+    for junction in (0, 1):
+        street.gate.reset(junction, "op", plant.time_s)
+    for _ in range(8):
+        street.tick()
     assert street.gate.source is ControlSource.CONTROLLER
     sources = [(e.data["from"], e.data["to"]) for e in events if e.kind == "safety.source"]
     assert sources[:3] == [

@@ -11,10 +11,21 @@ from headway.safety.command import Command
 from headway.safety.override import Order, Override
 
 if TYPE_CHECKING:
+    from headway.safety.door import ObservationCheck
     from headway.safety.gate import ControlSource, SafetyGate
     from headway.safety.kernel import Rule
+    from headway.safety.monitor import Fault
 
-__all__ = ["Command", "ControlSource", "Order", "Override", "Rule", "SafetyGate"]
+__all__ = [
+    "Command",
+    "ControlSource",
+    "Fault",
+    "ObservationCheck",
+    "Order",
+    "Override",
+    "Rule",
+    "SafetyGate",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ is exported, its maker is not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass
 
 from headway.values import ColourArray, Event
 
@@ -16,16 +16,17 @@ class Command:
     """int8 (groups,) colours to be shown from `at_s` on, and what the gate did against the
     proposal.
 
-    Raises PermissionError where anybody but the gate makes one.
+    Raises PermissionError where anybody but the gate makes one; nor can one be made of another
+    (`dataclasses.replace`), or its colours be written to.
     """
 
     at_s: float
     colours: ColourArray
     interventions: tuple[Event, ...]
-    seal: object = field(repr=False, compare=False)
+    seal: InitVar[object]
 
-    def __post_init__(self) -> None:
-        if self.seal is not _SEAL:
+    def __post_init__(self, seal: object) -> None:
+        if seal is not _SEAL:
             raise PermissionError(
                 "A Command is made by the safety gate alone. Hand a Proposal to "
                 "headway.safety.SafetyGate.admit."

@@ -22,9 +22,11 @@ from headway.safety.clearing import Clearing
 from headway.safety.clock import LONGEST_TICK_S, USUAL_TICK_S, ClockFault, GateClock, seconds
 from headway.safety.command import Command, sealed
 from headway.safety.cycle import Course, Cycles
+from headway.safety.door import ObservationCheck
 from headway.safety.flashing import ENTRY_RED_S, EXIT_RED_S, flash_colours
 from headway.safety.holding import Holding, Scene
 from headway.safety.kernel import EPS_S, NO_GROUP, NO_STAGE, Calls, Decision, Rule, Signals
+from headway.safety.monitor import NOTHING, ConflictMonitor, Fault, Verdict
 from headway.safety.override import Order, Override
 from headway.safety.priority import LONGEST_SERVICE_S, Priority
 from headway.safety.tables import (
@@ -34,9 +36,10 @@ from headway.safety.tables import (
     service_times,
     way_table,
 )
-from headway.values import ColourArray, Event, FloatArray, Observation, Proposal
+from headway.values import ColourArray, Event, FloatArray, IntArray, Observation, Proposal
 
 NOT_A_COLOUR = -128
+MOST_32_BITS = 2**31 - 1
 HIGHEST_COLOUR = int(Colour.GREEN)  # comparing an array with an enum member costs microseconds
 
 
@@ -93,6 +96,7 @@ class SafetyGate:
             last_s=np.full(groups, -np.inf),
             conflicting_since_s=np.full(groups, now_s),
         )
+        self._shown = _unchangeable(self._signals.colour)
         self._decision = Decision(
             colours=np.full(groups, Colour.RED, np.int8),
             rule=np.full(groups, Rule.NONE, np.int8),
@@ -133,13 +137,16 @@ class SafetyGate:
         self._tick_s: float | None = None  # until it is set
         self._now_s = now_s  # of the gate's own clock
         self._better_since_s = now_s
-        self._obeyed_s = now_s
+        self._observation_check = ObservationCheck(network)
+        self._observation_fault = ""  # the field of the last one that cannot be used
+        self._monitor = ConflictMonitor(network, now_s)
+        self._lamps: Any = None  # what was read back in this tick
         self._events: list[Event] = []
 
     @property
     def shown(self) -> ColourArray:
-        """The colours in force, int8 (groups,); the gate's own array, not to be changed."""
-        return self._signals.colour
+        """The colours in force, int8 (groups,); nobody can write to it."""
+        return self._shown
 
     @property
     def shown_since(self) -> FloatArray:
@@ -180,7 +187,7 @@ class SafetyGate:
             "ahead": self._clock.ahead_s,
             "tick": self.tick_s,
             "better": self._better_since_s,
-            "obeyed": self._obeyed_s,
+            "faults": self._monitor.state(),
             "overrides": dict(self._overrides),
             "priority": self._priority.state(),
         }
@@ -194,12 +201,13 @@ class SafetyGate:
             )
         for name, array in self._arrays_kept().items():
             array[:] = state.get(name, array)  # some are not in older checkpoints
+        self._shown = _unchangeable(self._signals.colour)
         self.source = ControlSource(state["source"])
         self._now_s = state["now"]
         self._tick_s = state.get("tick", self._tick_s)  # not in checkpoints before 0.3
         self._clock = GateClock(self._now_s, self._tick_s, state.get("ahead", 0.0))
         self._better_since_s = state["better"]
-        self._obeyed_s = state["obeyed"]
+        self._monitor.resume(state.get("faults", {}), self._now_s)
         self._overrides = dict(state["overrides"])
         if "priority" in state:  # not in checkpoints of 0.1
             self._priority.resume(state["priority"])
@@ -286,9 +294,10 @@ class SafetyGate:
             it does, no time is shortened, and none lasts for ever: see `headway.safety.clock`.
         """
         self._advance_clock(now_s)
-        if observation is not None and not self._is_fresh(observation.at_s, self._clock.outside_s):
+        if observation is not None and not self._is_usable_observation(observation):
             observation = None
-        self._choose_source(proposal, fallback, observation)
+        self._check_lamps(observation)
+        self._choose_source(proposal, fallback)
         wanted = self._wanted_by_source(proposal, fallback)
 
         self._exempt[:] = self._off_cycle[:] = self.source == ControlSource.ALL_RED
@@ -296,6 +305,7 @@ class SafetyGate:
         self._apply_overrides(wanted)
         self._apply_priority(wanted, observation)
         self._surround_flashes(wanted)
+        self._apply_faults(wanted)
 
         self._update_calls(observation)
         self._keep_max_cycle(wanted)
@@ -304,8 +314,8 @@ class SafetyGate:
         self._wanted = wanted
         self._report_rules()
         kernel.put_in_force(self._now_s, self._decision.colours, self._signals)
-
-        return sealed(self._clock.outside_s, self.shown.copy(), self.take_events())
+        self._shown = _unchangeable(self._signals.colour)
+        return sealed(self._clock.outside_s, self._shown, self.take_events())
 
     def take_events(self) -> tuple[Event, ...]:
         """What would go out with the next command, such as the event of an order; taken once."""
@@ -336,6 +346,16 @@ class SafetyGate:
                 self._report("clock_back", {"now": repr(now_s)})
             self._clock_fault = fault
 
+    def _is_usable_observation(self, observation: Observation) -> bool:
+        """It is whole, and of now; an event names the first field that is not, once."""
+        fault = self._observation_check.fault(observation)
+        field = fault.partition(":")[0]
+        if field != self._observation_fault:
+            self._observation_fault = field
+            if fault:
+                self._report("observation", {"fault": fault})
+        return not fault and self._is_fresh(observation.at_s, self._clock.outside_s)
+
     def _is_fresh(self, at_s: Any, now_s: float) -> bool:
         stamp_s = seconds(at_s)
         return stamp_s is not None and -EPS_S <= now_s - stamp_s <= self._stale_s + EPS_S
@@ -354,14 +374,9 @@ class SafetyGate:
 
     # what is wanted, and by whom
 
-    def _choose_source(
-        self,
-        proposal: Proposal | None,
-        fallback: Proposal | None,
-        observation: Observation | None,
-    ) -> None:
+    def _choose_source(self, proposal: Proposal | None, fallback: Proposal | None) -> None:
         """Follow the best healthy source: down at once, up only after `resume_s` of health."""
-        healthy = self._best_healthy_source(proposal, fallback, observation)
+        healthy = self._best_healthy_source(proposal, fallback)
         healthy_for_s = self._now_s - self._better_since_s
         if healthy > self.source or (healthy < self.source and healthy_for_s >= self._resume_s):
             self._switch_source(healthy)
@@ -377,17 +392,10 @@ class SafetyGate:
         self.source = source
 
     def _best_healthy_source(
-        self,
-        proposal: Proposal | None,
-        fallback: Proposal | None,
-        observation: Observation | None,
+        self, proposal: Proposal | None, fallback: Proposal | None
     ) -> ControlSource:
-        """The best source that can be used now. Signals that do not show what was commanded leave
-        red to all.
-        """
-        if observation is None or self._is_obeyed(observation):
-            self._obeyed_s = self._now_s
-        if self._now_s - self._obeyed_s > self._stale_s:
+        """The best source that can be used now; red to all where every junction has a fault."""
+        if len(self._monitor.faults) == len(self._network.junctions):
             return ControlSource.ALL_RED
         if self._is_usable(proposal):
             return ControlSource.CONTROLLER
@@ -397,12 +405,6 @@ class SafetyGate:
 
     def _is_usable(self, proposal: Proposal | None) -> bool:
         return proposal is not None and self.is_sound(proposal, self._clock.outside_s)
-
-    def _is_obeyed(self, observation: Observation) -> bool:
-        """The signals show what was commanded; so too where what they show was not measured."""
-        if _shape_and_type(observation.shown) != _shape_and_type(self.shown):
-            return True
-        return bool(kernel.is_equal(observation.shown, self.shown))
 
     def _wanted_by_source(
         self, proposal: Proposal | None, fallback: Proposal | None
@@ -425,8 +427,8 @@ class SafetyGate:
                 del self._overrides[junction]
                 self._report("override_expired", {"by": override.by}, junction)
                 continue
-            if self.source == ControlSource.ALL_RED:
-                continue  # the signals do not obey: a green for one may not be red for the others
+            if junction in self._monitor.faults:
+                continue  # its lamps do not obey: a green for one may not be red for the others
             groups = self._groups_of(junction)
             self._off_cycle[junction] = True
             self._is_held[junction] = override.order is Order.HOLD
@@ -519,6 +521,70 @@ class SafetyGate:
         first = self._junctions.first_group
         return slice(first[junction], first[junction + 1])
 
+    # faults
+
+    def look(self, lamps: Any) -> None:
+        """Take in what was read back from the lamps, after the last command and before the next;
+        beside what the observation says of them. See `headway.safety.monitor`.
+
+        lamps: int8 (groups,), colours; anything else counts as lamps that do not obey.
+        """
+        self._monitor.look(lamps, self.shown)
+        self._lamps = lamps
+
+    def _check_lamps(self, observation: Observation | None) -> None:
+        """Latch the junctions whose lamps do not show what was commanded."""
+        if observation is not None:
+            self._monitor.look(observation.shown, self.shown)
+            if self._lamps is None:
+                self._lamps = observation.shown
+        verdict = self._monitor.settle(self._now_s)
+        if verdict is not NOTHING:
+            self._carry_out(verdict)
+        self._lamps = None
+
+    def _carry_out(self, verdict: Verdict) -> None:
+        if verdict.wrong is not None:
+            # what may be green is cleared from now on, before anything that it conflicts with
+            self._signals.green_end_s[verdict.wrong & (self.shown < Colour.PERMISSIVE)] = (
+                self._now_s
+            )
+        for junction in verdict.latched:
+            own = self._groups_of(junction)
+            data = {
+                "commanded": self.shown[own].tolist(),
+                "read": _own_colours(self._lamps, len(self.shown), own),
+            }
+            self._report("lamps", data, junction)
+        for ended in verdict.ended:
+            data = {"fault": ended.fault.value, "healthy_s": ended.healthy_s}
+            self._report("fault_ended", data, ended.junction)
+
+    def reset(self, junction: int, by: str, now_s: float) -> None:
+        """An operator releases a junction whose fault was latched. Raises ValueError if it has
+        none, or its lamps still do not obey.
+        """
+        if not 0 <= junction < len(self._network.junctions):
+            raise ValueError(f"no junction {junction}; there are {len(self._network.junctions)}")
+        try:
+            fault = self._monitor.reset(junction)
+        except ValueError as error:
+            name = self._network.junctions[junction].id
+            raise ValueError(f"junction {name!r} is not reset: {error}") from error
+        self._report("fault_reset", {"fault": fault.value, "by": by}, junction, now_s)
+
+    @property
+    def faults(self) -> Mapping[int, Fault]:
+        """By junction: why it shows red to all until it is reset."""
+        return self._monitor.faults
+
+    def _apply_faults(self, wanted: ColourArray) -> None:
+        """Red where a fault is latched, over everybody's orders."""
+        for junction in self._monitor.faults:
+            wanted[self._groups_of(junction)] = Colour.RED
+            self._exempt[junction] = self._off_cycle[junction] = True
+            self._is_held[junction] = False
+
     # the rules
 
     def _update_calls(self, observation: Observation | None) -> None:
@@ -526,12 +592,11 @@ class SafetyGate:
             self._calls.present[:] = True  # traffic may be there for any group
         else:
             kernel.detect_calls(
-                # of one type each: another type would be compiled within the tick
-                vehicle_lanes=np.ascontiguousarray(observation.vehicles.lane, np.int32),
-                vehicle_links=np.ascontiguousarray(observation.vehicles.link, np.int32),
+                vehicle_lanes=_in_32_bits(observation.vehicles.lane),
+                vehicle_links=_in_32_bits(observation.vehicles.link),
                 links_known=bool(observation.links_known),
                 ways=self._ways,
-                waiting_persons=np.ascontiguousarray(observation.waiting_persons, np.int32),
+                waiting_persons=_in_32_bits(observation.waiting_persons),
                 completeness=np.ascontiguousarray(observation.completeness, np.float64),
                 junctions=self._junctions,
                 calls=self._calls,
@@ -594,8 +659,32 @@ class SafetyGate:
         )
         colours = self._decision.colours
         if not kernel.is_safe(colours, self._conflicts):
-            self._report("monitor", {"colours": colours.tolist()})
-            colours[:] = np.where(self.shown >= Colour.PERMISSIVE, Colour.YELLOW, Colour.RED)
+            self._latch_unsafe(colours)
+
+    def _latch_unsafe(self, colours: ColourArray) -> None:
+        """The rules have let a conflict through: the junctions where it is end their greens and
+        show red until an operator resets them. colours: (groups,), changed in place.
+        """
+        unsafe = [j for j in range(len(self._network.junctions)) if not self._is_safe(j, colours)]
+        ending = self._ending_colours()
+        for junction in unsafe or range(len(self._network.junctions)):
+            own = self._groups_of(junction)
+            self._report("monitor", {"colours": colours[own].tolist()}, junction)
+            self._monitor.latch(junction, Fault.RULES)
+            colours[own] = ending[own]
+
+    def _is_safe(self, junction: int, colours: ColourArray) -> bool:
+        alone = np.full_like(colours, Colour.RED)
+        alone[self._groups_of(junction)] = colours[self._groups_of(junction)]
+        return bool(kernel.is_safe(alone, self._conflicts))
+
+    def _ending_colours(self) -> ColourArray:
+        """(groups,): yellow for what is green or not yet yellow for its time, red for the rest."""
+        shown, yellow_s = self.shown, self._limits.yellow_s
+        lasts = self._now_s - self._signals.since_s + EPS_S < yellow_s
+        ends = (shown >= Colour.PERMISSIVE) & (yellow_s > 0.0)
+        yellow = ends | ((shown == Colour.YELLOW) & lasts)
+        return np.where(yellow, Colour.YELLOW, Colour.RED).astype(np.int8)
 
     def _report_rules(self) -> None:
         """An event for each group at which a rule applied that did not apply the second before."""
@@ -628,10 +717,31 @@ class SafetyGate:
 
 
 def _as_colours(wanted: ColourArray) -> ColourArray:
-    """In eight bits; unknown values become NOT_A_COLOUR (a cast of 260 would give 4, green)."""
+    """A copy in eight bits; unknown values become NOT_A_COLOUR (a cast of 260 would give 4, green),
+    or are left to the rules where they have eight bits already.
+    """
+    if wanted.dtype == np.int8:
+        return np.array(wanted, np.int8)
     unknown = (wanted < 0) | (wanted > HIGHEST_COLOUR)
     return np.where(unknown, NOT_A_COLOUR, wanted).astype(np.int8)
 
 
-def _shape_and_type(colours: ColourArray) -> object:
-    return getattr(colours, "shape", None), getattr(colours, "dtype", None)
+def _in_32_bits(values: IntArray) -> IntArray:
+    """As the compiled rules take it: another type would be compiled within the tick. What has more
+    bits is cut to their range, not cast (2**32 would become 0).
+    """
+    if values.dtype != np.int32:
+        values = np.clip(values, -MOST_32_BITS, MOST_32_BITS).astype(np.int32)
+    return np.ascontiguousarray(values)
+
+
+def _own_colours(lamps: Any, groups: int, own: slice) -> list[Any] | str:
+    """What was read of the groups `own`, for an event; a description of what is no such array."""
+    if isinstance(lamps, np.ndarray) and lamps.shape == (groups,):
+        return [int(x) if lamps.dtype.kind in "iu" else str(x) for x in lamps[own]]
+    return f"{type(lamps).__name__} {getattr(lamps, 'shape', '')}".strip()
+
+
+def _unchangeable(colours: ColourArray) -> ColourArray:
+    """A copy that nobody can write to, not even by its flags."""
+    return np.frombuffer(colours.tobytes(), np.int8)

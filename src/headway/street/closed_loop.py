@@ -21,7 +21,7 @@ from headway.control.fixed import programme_colours
 from headway.control.stages import GO
 from headway.plants.sumo import SumoPlant, SumoSettings, UnobservedPlant
 from headway.roads import Network, Timing
-from headway.safety import ControlSource, SafetyGate
+from headway.safety import ControlSource, ObservationCheck, SafetyGate
 from headway.settings import Settings
 from headway.street.congestion import CongestionDetector
 from headway.street.external.merge import External
@@ -54,6 +54,7 @@ ADVANCE = 4  # the column of `Durations` that is the plant's own work
 NEVER_RELIEVED = ("planner", "fixed")
 HUNG = "the process did not come back from its step"
 FIXED_TIME = "fixed_time"  # who decides where neither controller nor fallback can
+OLDEST_S = 60.0  # observations of which nobody learns anything any more
 TIME_TOLERANCE_S = 1e-6  # of simulated times that are sums of ticks
 
 
@@ -174,30 +175,62 @@ class Street:
         self._group_of_link = np.array([link.group for link in network.links], np.int32)
         self._arrived = np.zeros(len(network.links), np.int64)  # of each link, since this start
         self._ticks_in_cycle = 0
+        self._observation_check = ObservationCheck(network)
+        self._observation_fault = ""  # the field of the last one that cannot be used
 
     def tick(self, period_s: float = 1.0) -> None:
         """Observe, decide, gate, apply, advance: once."""
         clock = self._clock
         t0 = clock()
         now_s = self.plant.time_s  # not the observation's stamp, which is as good as its source
-        observed = self.external.merged(self.plant.observe())
-        observation = self.observation = drop_implausible(observed, self.network)
-        self._find_congestion(observation)
+        observation = self._observe(now_s)
         t1 = clock()
-        proposal, fallback = self._decide(observation)
+        proposal, fallback = None, None
+        if observation is not None:
+            proposal, fallback = self._decide(observation)
         t2 = clock()
+        self.gate.look(self.plant.shown)
+        before = self.gate.shown
         self.gate.tick_s = period_s
         command = self.gate.admit(proposal, now_s, observation, fallback)
         t3 = clock()
         for event in command.interventions:
             self._record(event)
-        self.signal_log.add(observation, self.plant.shown, command.colours)
+        self.signal_log.add(self.observation, before, command.colours)
         self.plant.apply(command)
         t4 = clock()
         self.plant.advance(period_s)
         t5 = clock()
         self.durations.rows.append((t1 - t0, t2 - t1, t3 - t2, t4 - t3, t5 - t4))
         self._ticks_in_cycle += 1
+
+    def _observe(self, now_s: float) -> Observation | None:
+        """What is observed now, without what cannot be true; None, which is recorded, where nobody
+        can use it: the gate then leaves the junctions to their programmes.
+        """
+        observed = self.plant.observe()
+        fault = self._observation_check.fault(observed)
+        if not fault and not -TIME_TOLERANCE_S <= now_s - observed.at_s <= OLDEST_S:
+            fault = f"at_s: {observed.at_s!r:.40} is not of now, {now_s!r}"
+        self._record_observation_fault(fault, now_s)
+        if fault:
+            self.junction_confidence, self._factors = None, {}
+            return None
+        merged = self.external.merged(observed)
+        observation = self.observation = drop_implausible(merged, self.network)
+        self._find_congestion(observation)
+        return observation
+
+    def _record_observation_fault(self, fault: str, now_s: float) -> None:
+        """Once for each field, however long it lasts; and when it is over."""
+        field = fault.partition(":")[0]
+        if field == self._observation_fault:
+            return
+        if fault:
+            self._record(Event(now_s, "engine.observation_refused", "", {"fault": fault}))
+        else:
+            self._record(Event(now_s, "engine.observation_back", "", {}))
+        self._observation_fault = field
 
     def _find_congestion(self, observation: Observation) -> None:
         """An event for each approach on which congestion begins or ends."""

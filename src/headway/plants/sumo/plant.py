@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from headway.values import ColourArray, FloatArray, IntArray, Observation, Vehic
 _LABELS = itertools.count()
 LETTERS = "OrygG"  # by Colour
 FLASHING = {int(Colour.FLASHING_RED): "s", int(Colour.FLASHING_YELLOW): "o"}
+# what a signal shows by its letter, where it is not the letter that was sent; dark for all others
+COLOUR_OF = {letter: colour for colour, letter in enumerate(LETTERS)} | {"s": 1, "Y": 2, "o": -2}
 # an enum's own are slow to look up
 GREEN = int(Colour.GREEN)
 GO = int(Colour.PERMISSIVE)
@@ -153,6 +156,11 @@ class SumoPlant:
         self._tls = self._programmes()
         self._tl_of = [g.tl_id for g in network.groups]
         self._shown: ColourArray = np.full(len(network.groups), Colour.RED, np.int8)
+        self._sent = self._shown.tobytes()  # the colours last sent, that nobody else can change
+        self._states = [""] * len(self._tls)  # the same as SUMO has them
+        self._state_of = bare(self._sumo, "trafficlight", "getRedYellowGreenState")
+        self._are_astray = False  # at the last look, signals showed something else
+        self._read_back: ColourArray | None = None  # since the last step or command
         self._since = np.full(len(network.groups), self.time_s - 1e3)
         self._started = False
         self._last_s = self.time_s
@@ -205,8 +213,35 @@ class SumoPlant:
 
     @property
     def shown(self) -> ColourArray:
-        """The colours in force, (groups,)."""
+        """The colours that SUMO's signals show, (groups,), read back from it; before the first
+        command red.
+        """
+        if self._read_back is None:
+            self._read_back = self._look()
+        return self._read_back
+
+    def _look(self) -> ColourArray:
+        if not self._started:
+            return self._shown
+        states = [self._state_of(name) for name, _, _ in self._tls]
+        self._are_astray = states != self._states
+        if self._are_astray:
+            return self._decoded(states)
+        if self._shown.tobytes() != self._sent:  # somebody has written to what was handed out
+            self._shown = np.frombuffer(self._sent, np.int8).copy()
         return self._shown
+
+    def _decoded(self, states: Sequence[str]) -> ColourArray:
+        """The colours of programmes' states: what was sent where the letter is the same, else by
+        the letter; dark where a state has no such place.
+        """
+        colours = np.frombuffer(self._sent, np.int8).copy()
+        for state, sent, (_, places, _) in zip(states, self._states, self._tls, strict=True):
+            for place, group in places:
+                letter = state[place : place + 1]
+                if letter != sent[place]:
+                    colours[group] = COLOUR_OF.get(letter, Colour.DARK)
+        return colours
 
     @property
     def running(self) -> bool:
@@ -223,12 +258,13 @@ class SumoPlant:
         there, number = self._watcher.read(now, now - self._last_s)
         vehicles = self._profile.see(now, there, number)
         self._last_s = now
+        self._read_back = self._look()
         reported = self._watcher.emergencies() if self._watcher.urgent else ()
         room, count = self._room()
         return Observation(
             at_s=now,
             vehicles=vehicles,
-            shown=self._shown,
+            shown=self._read_back,
             shown_for_s=now - self._since,
             room_m=room,
             count=count,
@@ -279,12 +315,14 @@ class SumoPlant:
     def apply(self, command: Command) -> None:
         """Show the colours of `command` from the next step on."""
         colours = command.colours
-        if not self._started or colours.tobytes() != self._shown.tobytes():
-            changed = np.flatnonzero(colours != self._shown)
-            lit, was = colours >= GO, self._shown >= GO
-            self._since[(colours != self._shown) & ~(lit & was)] = self.time_s
-            self._shown = colours.copy()
-            self._send({self._tl_of[g] for g in changed.tolist()})
+        if self._started and not self._are_astray and colours.tobytes() == self._sent:
+            return
+        sent = np.frombuffer(self._sent, np.int8)
+        changed = colours != sent
+        self._since[changed & ~((colours >= GO) & (sent >= GO))] = self.time_s
+        self._shown = colours.copy()
+        touched = {self._tl_of[g] for g in np.flatnonzero(changed).tolist()}
+        self._send(None if self._are_astray or not self._started else touched)
 
     def show(self, colours: ColourArray, since_s: FloatArray) -> None:
         """Set the signals as they were after a restore: SUMO forgets states that were set from
@@ -292,20 +330,23 @@ class SumoPlant:
         """
         self._shown = colours.copy()
         self._since = since_s.copy()
-        self._started = False
-        self._send(set())
+        self._send(None)
 
-    def _send(self, touched: set[str]) -> None:
+    def _send(self, touched: set[str] | None) -> None:
+        """Set the signals of these programmes; None for all."""
         shown = self._shown.tolist()
-        for tl, places, red in self._tls:
-            if tl in touched or not self._started:
+        for i, (tl, places, red) in enumerate(self._tls):
+            if touched is None or tl in touched:
                 state = red.copy()
                 for place, group in places:
                     if shown[group] != RED:
                         colour = shown[group]
                         state[place] = LETTERS[colour] if colour >= 0 else FLASHING[colour]
-                self._sumo.trafficlight.setRedYellowGreenState(tl, "".join(state))
+                self._states[i] = "".join(state)
+                self._sumo.trafficlight.setRedYellowGreenState(tl, self._states[i])
+        self._sent = self._shown.tobytes()
         self._started = True
+        self._read_back = None
 
     def steps_in(self, period_s: float) -> int:
         """How many steps a period has. Raises PlantError where they are not whole."""
@@ -320,6 +361,7 @@ class SumoPlant:
 
     def advance(self, period_s: float) -> None:
         steps = self.steps_in(period_s)
+        self._read_back = None
         try:
             for _ in range(steps):
                 self._sumo.simulationStep()

@@ -1,0 +1,96 @@
+"""What is let in: lengths, types and ranges of an observation are checked before compiled code,
+which checks nothing, reads it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from headway.roads import Network
+from headway.safety.clock import NUMBERS, seconds
+from headway.values import EmergencyVehicle, Observation, Vehicles
+
+WHOLE, REAL, TRUTH = "iu", "fiu", "b"  # kinds of NumPy types
+VEHICLES = (
+    ("lane", WHOLE),
+    ("link", WHOLE),
+    ("distance_m", REAL),
+    ("speed_mps", REAL),
+    ("waiting_s", REAL),
+    ("length_m", REAL),
+    ("emergency", TRUTH),
+)
+
+
+class ObservationCheck:
+    """Checks observations of one network."""
+
+    def __init__(self, network: Network) -> None:
+        groups, junctions = (len(network.groups),), (len(network.junctions),)
+        lanes, links = (len(network.lanes),), (len(network.links),)
+        self._columns = (
+            ("shown_for_s", groups, REAL),
+            ("room_m", lanes, REAL),
+            ("count", lanes, WHOLE),
+            ("arrived", links, WHOLE),
+            ("waiting_persons", groups, WHOLE),
+            ("completeness", junctions, REAL),
+        )
+
+    def fault(self, observation: Any) -> str:
+        """Why an observation cannot be used; empty where it can. What it says of the lamps is the
+        business of the conflict monitor.
+        """
+        if not isinstance(observation, Observation):
+            return f"{type(observation).__name__} is no Observation"
+        if seconds(observation.at_s) is None:
+            return f"at_s: {observation.at_s!r:.40} is no time; give seconds"
+        for name, shape, kinds in self._columns:
+            column = getattr(observation, name)
+            if not _is_column(column, shape, kinds):
+                return f"{name}: {_described(column)}; give {shape} of kind {kinds}"
+        return _fault_of_vehicles(observation.vehicles) or _fault_of_claims(observation.emergencies)
+
+
+def _fault_of_vehicles(vehicles: Any) -> str:
+    if not isinstance(vehicles, Vehicles):
+        return f"vehicles: {type(vehicles).__name__} is no Vehicles"
+    shape: tuple[int, ...] = getattr(vehicles.lane, "shape", ())
+    if len(shape) != 1:
+        return f"vehicles.lane: {_described(vehicles.lane)}; give one value a vehicle"
+    for name, kinds in VEHICLES:
+        column = getattr(vehicles, name)
+        if not _is_column(column, shape, kinds):
+            return f"vehicles.{name}: {_described(column)}; give {shape} of kind {kinds}"
+    return ""
+
+
+def _fault_of_claims(emergencies: Any) -> str:
+    """Of their types alone: which claims are served is decided one by one."""
+    if not isinstance(emergencies, tuple):
+        return f"emergencies: {type(emergencies).__name__} is no tuple"
+    for vehicle in emergencies:
+        if not isinstance(vehicle, EmergencyVehicle) or not (
+            isinstance(vehicle.id, str)
+            and isinstance(vehicle.speed_mps, NUMBERS)
+            and isinstance(vehicle.ahead, tuple)
+            and all(len(place) == 2 and _are_numbers(*place) for place in vehicle.ahead)
+        ):
+            return f"emergencies: {vehicle!r:.80} has no name, speed or way"
+    return ""
+
+
+def _are_numbers(group: Any, distance_m: Any) -> bool:
+    return isinstance(group, (int, np.integer)) and isinstance(distance_m, NUMBERS)
+
+
+def _is_column(column: Any, shape: tuple[int, ...], kinds: str) -> bool:
+    return isinstance(column, np.ndarray) and column.shape == shape and column.dtype.kind in kinds
+
+
+def _described(column: Any) -> str:
+    if isinstance(column, np.ndarray):
+        return f"{column.dtype} {column.shape}"
+    return type(column).__name__

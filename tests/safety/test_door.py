@@ -1,0 +1,111 @@
+"""Values are checked before compiled code, which checks nothing, reads them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from headway.roads import BENCHMARK, work_out
+from headway.safety import SafetyGate
+from headway.values import EmergencyVehicle
+from tests.safety.builders import NETWORK, STAGES, R, look, propose
+
+GROUPS = len(NETWORK.groups)
+
+
+def gate_with_a_call():
+    """A gate that shows the first stage, and an observation with a vehicle for each link."""
+    gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
+    for second in range(10):
+        gate.admit(propose(NETWORK, float(second), STAGES[0]), float(second))
+    return gate, look(NETWORK, gate, 10.0, (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"completeness": np.zeros(0)}, "completeness: float64 (0,); give (1,) of kind fiu"),
+        ({"completeness": np.array(["x"])}, "completeness: <U1 (1,); give (1,) of kind fiu"),
+        ({"completeness": [1.0]}, "completeness: list; give (1,) of kind fiu"),
+        (
+            {"waiting_persons": np.zeros(0, np.int32)},
+            "waiting_persons: int32 (0,); give (4,) of kind iu",
+        ),
+        ({"waiting_persons": np.zeros(4)}, "waiting_persons: float64 (4,); give (4,) of kind iu"),
+        ({"vehicles": None}, "vehicles: NoneType is no Vehicles"),
+        ({"emergencies": ["x"]}, "emergencies: list is no tuple"),
+        (
+            {"emergencies": (EmergencyVehicle("x", "fast", ()),)},
+            "emergencies: EmergencyVehicle(id='x', speed_mps='fast', ahead=()) has no name, speed "
+            "or way",
+        ),
+        ({"at_s": None}, "at_s: None is no time; give seconds"),
+        ({"at_s": float("inf")}, "at_s: inf is no time; give seconds"),
+    ],
+)
+def test_an_observation_that_is_not_whole_counts_as_none_and_is_recorded_once(changes, fault):
+    gate, seen = gate_with_a_call()
+    found = []
+    for second in range(10, 13):
+        now_s = float(second)
+        wrong = replace(seen, **({"at_s": now_s, "shown": gate.shown} | changes))
+        command = gate.admit(propose(NETWORK, now_s, STAGES[0]), now_s, wrong)
+        found += [e for e in command.interventions if e.kind == "safety.observation"]
+    assert [e.data for e in found] == [{"fault": fault}]
+    assert gate._calls.present.all(), "as without an observation: there may be traffic everywhere"
+
+
+@pytest.mark.parametrize("name", ["lane", "link", "distance_m", "emergency"])
+def test_columns_of_vehicles_are_of_one_length_and_of_their_type(name):
+    for column in (np.zeros(3, bool if name == "emergency" else np.int32), np.array(["a", "b"])):
+        gate, seen = gate_with_a_call()
+        wrong = replace(seen, vehicles=replace(seen.vehicles, **{name: column}))
+        command = gate.admit(propose(NETWORK, 10.0, STAGES[0]), 10.0, wrong)
+        [event] = [e for e in command.interventions if e.kind == "safety.observation"]
+        assert event.data["fault"].startswith("vehicles.")
+
+
+def test_no_observation_at_all_is_a_fault_too():
+    gate, _ = gate_with_a_call()
+    command = gate.admit(None, 10.0, "an observation")
+    assert command.interventions[0].data == {"fault": "str is no Observation"}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        np.full(GROUPS, 260),
+        np.full(GROUPS, 2**40 + 4),
+        np.full(GROUPS, 2**63, np.uint64),
+        np.full(GROUPS, -128, np.int8),
+        np.full(GROUPS, 5, np.int8),
+        np.full(GROUPS, 260, ">i4"),
+    ],
+)
+def test_what_is_no_colour_counts_as_red_whatever_its_width(wanted):
+    gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
+    before = wanted.copy()
+    for second in range(20):
+        command = gate.admit(propose(NETWORK, float(second), wanted), float(second))
+        assert command.colours.tolist() == [R] * GROUPS
+    assert (wanted == before).all(), "and the proposal is not written to"
+
+
+def test_a_number_of_persons_that_needs_more_bits_is_not_cut_to_none():
+    gate, seen = gate_with_a_call()
+    many = np.zeros(GROUPS, np.int64)
+    many[2] = 2**32
+    seen = replace(seen, vehicles=look(NETWORK, gate, 10.0).vehicles, waiting_persons=many)
+    gate.admit(propose(NETWORK, 10.0, STAGES[0]), 10.0, seen)
+    assert gate._calls.present.tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize("stride", [-1, 2])
+def test_arrays_that_are_not_in_one_piece_are_read_right(stride):
+    gate, seen = gate_with_a_call()
+    wanted = np.repeat(STAGES[0], 2)[::2] if stride == 2 else STAGES[0][::-1].copy()[::-1]
+    assert not wanted.flags.c_contiguous
+    command = gate.admit(propose(NETWORK, 10.0, wanted), 10.0, seen)
+    assert command.colours.tolist() == STAGES[0].tolist()
