@@ -163,6 +163,7 @@ def test_bounds_of_a_request_are_inclusive(client, camera):
 @pytest.mark.parametrize(
     ("payload", "detail"),
     [
+        ({"source": "rtsp://u:T0KEN@[x/"}, "source: is no address (Invalid IPv6 URL)."),
         ({"street": "nowhere"}, "street: there is no street 'nowhere' here. There are: headway."),
         (
             {"source": "a.mp4", "street": "headway"},

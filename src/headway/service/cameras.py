@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from headway import telemetry
 from headway.sensing import SensingError, Site, need_vision
@@ -277,6 +278,10 @@ class CameraService:
         asked for.
         """
         if "://" in source:
+            try:
+                urlsplit(source)
+            except ValueError as error:  # the error does not repeat the address
+                raise SensingError(f"source: is no address ({error}).") from None
             return source
         media = (self._folder / "media").resolve()
         path = (media / source).resolve()

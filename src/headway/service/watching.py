@@ -89,11 +89,11 @@ class Report:
 
     def to_json(self, source: str) -> dict[str, Any]:
         """All of it as plain values. A row of a track's path: time (s), x, y, width and height
-        (px), speed (km/h, or None).
+        (px), speed (km/h, or None). source: as it was given; its secrets are left out.
         """
         measures = self.perception.measures
         return {
-            "source": source,
+            "source": SourceSettings(source).display_url,
             "frames": self.frames,
             "calibration": _calibration_to_json(self.perception.site),
             "figures": measures.figures(),
