@@ -16,6 +16,7 @@ import threading
 import time
 import types
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import jwt
@@ -164,6 +165,31 @@ def test_limits_origins_and_the_pool_come_from_the_settings(headway, served, tmp
     assert served.database.engine.pool.size() == 4
     assert headway("serve", "--port", "0", "--config", "h.yaml", "--per-minute", "8").status == 0
     assert served.api.per_minute == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "folder"),
+    [
+        ([], "", "of the file"),
+        ([], "of a variable", "of a variable"),
+        (["--data", "of the call"], "of a variable", "of the call"),
+    ],
+)
+def test_the_data_folder_is_that_of_the_call_then_of_a_variable_then_of_the_file(
+    headway, served, streets, tmp_path, monkeypatch, words, variable, folder
+):
+    (tmp_path / "h.yaml").write_text("recovery: {folder: of the file}\nstreet: {seed: 3}\n")
+    if variable:
+        monkeypatch.setenv("HEADWAY_RECOVERY__FOLDER", variable)
+    ran = headway("serve", "--port", "0", "--config", "h.yaml", *words)
+    assert ran.status == 0, ran.err
+    assert served.api.folder == Path(folder)
+    tasks = [task for _, task, _ in streets().started]
+    assert [task.settings.recovery.folder for task in tasks] == [
+        f"{folder}/headway",
+        f"{folder}/baseline",
+    ]
+    assert {task.settings.street.seed for task in tasks} == {3}
 
 
 def test_each_option_reaches_its_part(headway, served, streets, record, tmp_path, monkeypatch):

@@ -645,17 +645,48 @@ def test_a_street_that_repeats_begins_anew_with_a_run_of_its_own(service, task, 
     assert list(live.history) == [(101.0, 0.0, 7, 3)]
 
 
-def test_a_controller_ordered_while_a_run_ends_is_ordered_again_in_the_next(service, task, engines):
+@pytest.mark.parametrize(
+    ("order", "kind"),
+    [
+        (Switch(controller="greedy"), "engine.controller"),
+        (Switch(scenario="cologne3"), "engine.scenario"),
+        (Switch(controller="greedy", scenario="cologne3"), "engine.scenario"),
+    ],
+)
+def test_what_is_ordered_while_a_run_ends_is_ordered_again_in_the_next(
+    service, task, engines, crossing, order, kind
+):
     """The run that took the order ended before it obeyed; the next one confirms it."""
-    order, done = Switch(controller="greedy"), Event(100.0, "engine.controller", "", {})
+    done = Event(100.0, kind, "", {})
     give = [lambda _: service.order("headway", order), RunEnded(160.0, True)]
-    confirm = [started(), done, started(), RunEnded(160.0, True)]
+    confirm = [started(), done, started(net=crossing), RunEnded(160.0, True)]
     engines.plays += [give, confirm, [started(), lambda _: service.request_stop()]]
     live = service.start("headway", task, repeat=True)
     live.thread.join(20.0)
     switches = [[o for o in e.orders if isinstance(o, Switch)] for e in engines.made]
     assert switches == [[order], [order], []]
     assert live.unconfirmed is None
+
+
+def test_what_is_ordered_while_a_process_hangs_is_ordered_again_in_the_next(service, task, engines):
+    order = Switch(controller="greedy")
+    done = Event(100.0, "engine.controller", "", {"controller": "greedy"})
+    engines.plays += [
+        [
+            started(),
+            lambda _: service.order("headway", order),
+            Restarted("silent for 10.0 s", 3.0),
+            started(kind="engine.restored"),
+            done,
+            Restarted("silent for 10.0 s", 3.0),
+            started(kind="engine.restored"),
+            RunEnded(160.0, True),
+        ]
+    ]
+    live = service.start("headway", task)
+    live.thread.join(20.0)
+    switches = [o for o in engines.made[0].orders if isinstance(o, Switch)]
+    assert switches == [order, order], "once more, until it is confirmed"
 
 
 def test_done_is_the_end_and_says_so_at_once(service, task):

@@ -107,7 +107,10 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="TCP port; 0 for any free port.")
     ] = 8000,
-    data: Data = "data",
+    data: Annotated[
+        str,
+        typer.Option(help="Data folder.", show_default="recovery.folder of the settings, data"),
+    ] = "",
     config: Annotated[
         str,
         typer.Option(help="Settings file (YAML), followed while running as by `headway run`."),
@@ -135,7 +138,6 @@ def serve(
 
     An option that is not given takes its value from the settings.
     """
-    folder = Path(data)
     street = {"scenario": scenario_ or "", "timing": timing}
     changes: Changes = {
         "street": {key: value for key, value in street.items() if value},
@@ -143,6 +145,7 @@ def serve(
         "api": {} if per_minute is None else {"per_minute": per_minute},
     }
     settings = overridden(load(config or None, DEFAULTS), changes)
+    folder = Path(data or settings.recovery.folder)
     refuse_unsafe(settings, folder, os.environ)
     alert_rules(settings)
     if runs_streets := scenario_ != "":
@@ -179,7 +182,7 @@ def serve(
         _print_link(address, keyring.token("admin", Role.ADMIN))
         telemetry.log("cli").info(
             "serving", address=address, environment=settings.environment,
-            settings=config, data=data, version=__version__,
+            settings=config, data=str(folder), version=__version__,
         )  # fmt: skip
         wants_reload = _run(make, host, port, settings)
     if wants_reload:

@@ -93,8 +93,8 @@ class RunningStreet:
     report:   of its real-time loop, the newest; None before the first.
     controller_ordered: the last one that was ordered, fixed time aside; empty for none.
     flows:    of each junction what it was when its last row was recorded.
-    unconfirmed: a controller that was ordered, with the engine that took the order, until it is in
-        force: a run that ends meanwhile does not obey any more.
+    unconfirmed: a controller or scenario that was ordered, with the engine that took the order,
+        until it is in force: a run that ends meanwhile, or hangs, does not obey any more.
     """
 
     name: str
@@ -116,7 +116,7 @@ class RunningStreet:
     thread: threading.Thread | None = None
     colours: dict[int, tuple[float, int]] = field(default_factory=dict)
     controller_ordered: str = ""
-    unconfirmed: tuple[Engine, Switch] | None = None
+    unconfirmed: tuple[Engine | None, Switch] | None = None
     report: Mapping[str, Any] | None = None
     flows: dict[str, JunctionState] = field(default_factory=dict)
 
@@ -201,7 +201,7 @@ class StreetService:
             network_of(scenario(order.scenario))
         engine = street.engine
         engine.order(order)
-        if isinstance(order, Switch) and order.controller and not order.scenario:
+        if isinstance(order, Switch):
             street.unconfirmed = (engine, order)
         if isinstance(order, Switch) and order.controller not in ("", FIXED_TIME):
             street.controller_ordered = order.controller
@@ -333,6 +333,8 @@ class StreetService:
             case Event():
                 self._handle_event(street, message)
             case Restarted(why=why, recovery_s=recovery_s):
+                if street.unconfirmed is not None:  # the process that was sent it is gone
+                    street.unconfirmed = (None, street.unconfirmed[1])
                 alert = {"kind": "engine.restarted", "why": why, "recovery_s": recovery_s}
                 self._publish("alerts", street.name, alert)
             case RunEnded():
@@ -416,7 +418,7 @@ class StreetService:
             self._handle_start(street, event)
         if event.kind == "engine.scenario":
             street.scenario_ordered = True
-        if event.kind in ("engine.controller", "engine.order_refused"):
+        if event.kind in ("engine.controller", "engine.scenario", "engine.order_refused"):
             street.unconfirmed = None
         if event.kind.startswith("alert."):
             _update_alerts(street, event)
@@ -478,7 +480,9 @@ def flow(before: JunctionState | None, now: JunctionState) -> tuple[int | None, 
 
 
 def _repeat_order(street: RunningStreet) -> None:
-    """A controller that was ordered while the run before was ending is ordered again."""
+    """What was ordered while the run before was ending, or its process had hung, is ordered again:
+    nobody has obeyed it.
+    """
     if street.unconfirmed is None:
         return
     engine, order = street.unconfirmed
