@@ -1260,6 +1260,32 @@ def test_a_section_that_waits_for_the_next_start_is_no_fault(play, tmp_path, tin
     assert played.events("engine.settings_refused", "engine.settings") == []
 
 
+def test_a_rule_that_changes_closes_its_alert_and_opens_it_anew_and_others_stay(
+    play, tmp_path, tiny
+):
+    def rules(threshold):
+        rows = ({"name": "a", "path": "time_s", "threshold": threshold},)
+        rows += ({"name": "b", "path": "time_s", "threshold": 1.0},)
+        return FIRST.replace("{rules: []}", json.dumps({"rules": rows}))
+
+    path = tmp_path / "headway.yaml"
+    played = followed(
+        play,
+        tmp_path,
+        tiny,
+        rules(1.0),
+        more={12: [lambda: path.write_text(rules(2.0))]},
+    )
+    told = [
+        (kind, data["rule"], data["threshold"], data.get("why", ""))
+        for _, kind, data in played.events("alert.opened", "alert.closed")
+    ]
+    assert told == [
+        ("alert.opened", "a", 1.0, ""), ("alert.opened", "b", 1.0, ""),
+        ("alert.closed", "a", 1.0, "the rules were changed"), ("alert.opened", "a", 2.0, ""),
+    ]  # fmt: skip
+
+
 def test_an_invalid_settings_file_is_recorded_once_and_changes_nothing(play, tmp_path, tiny):
     played = followed(play, tmp_path, tiny, FIRST.replace("controller: fixed", "controller: magic"))
     ((at_s, _, data),) = played.events("engine.settings_refused")
