@@ -553,6 +553,20 @@ def test_refused_rows_are_told_once_a_burst_and_their_file_is_bounded(
     assert [(line["log_level"], line["rows"], line["why"]) for line in logs] == [("error", 1, "no")]
 
 
+def test_bad_rows_hold_up_no_other_while_the_disk_takes_none_of_them(
+    database, intake, run, tmp_path
+):
+    refused = tmp_path / "refused.jsonl"
+    refused.mkdir()  # nothing can be written there
+    bad = (run, 2, 1.0, "k", "", "no json")
+    assert intake.write_sound("event", [event(run, 1), bad, event(run, 3)]) == Outcome(2, 0, 0, 1)
+    assert (kinds(database, run), intake.refusals.count) == (["k", "k"], 1)
+    refused.rmdir()
+    assert intake.catch_up()
+    (kept,) = map(json.loads, refused.read_text().splitlines())
+    assert kept["rows"] == [list(bad)]
+
+
 @pytest.mark.parametrize(
     "state",
     ["40P01", "40001", "53100", "53200", "53300", "55P03", "57P01", "57014", "58030", "08006",

@@ -262,3 +262,19 @@ def test_after_any_sequence_of_failures_every_batch_is_replayed_once_and_in_orde
             spool = Spool(path)
         assert spool.waiting == put - len(out)
     assert out == list(range(put))
+
+
+def test_a_batch_that_was_damaged_while_it_waited_is_put_aside_and_holds_up_no_other(tmp_path):
+    """A disk that fails, say: the file has changed under the running service."""
+    path = tmp_path / "s.jsonl"
+    spool = Spool(path)
+    for k in range(3):
+        spool.put("a", [[k]])
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"\x00" * (len(lines[1]) - 1) + b"\n" + lines[2])
+    given = []
+    assert spool.replay(lambda kind, rows: given.append(rows)) == 2
+    assert (given, spool.waiting, path.read_bytes()) == ([[[0]], [[2]]], 0, b"")
+    assert len((tmp_path / "s.unreadable").read_bytes()) == len(lines[1])
+    spool.put("a", [[3]])
+    assert (spool.waiting, spool.replay(lambda kind, rows: None), spool.waiting) == (1, 1, 0)

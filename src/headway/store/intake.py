@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,6 +62,7 @@ COLUMNS = {
     "violation_picture": ("violation_id", "number", "at_s", "jpeg"),
 }
 LONGEST_REASON = 300  # characters, in the log
+MOST_REFUSED_WAITING = 1000
 MOST_REFUSED_BYTES = 100_000_000  # of the file of refused rows; beyond it they are counted alone
 # of SQLSTATE: data, integrity, a program's limit (an index row of 10 MB), what a trigger raises
 ROW_FAULT_CLASSES = ("22", "23", "54", "P0")
@@ -119,6 +121,8 @@ class Intake:
     def __init__(self, database: Database, folder: Path, most_spool_bytes: int = 1 << 30) -> None:
         self._database, self.spool = database, Spool(folder / "spool.jsonl", most_spool_bytes)
         self._refused = folder / "refused.jsonl"
+        self._not_on_disk = deque[str](maxlen=MOST_REFUSED_WAITING)
+        self._refused_lock = threading.Lock()
         self.refusals, self.losses = Burst(), Burst()
         self._months: set[str] = set()
         self._lock = threading.Lock()
@@ -209,6 +213,8 @@ class Intake:
 
     def catch_up(self) -> bool:
         """Replay the spool, if there is one; whether nothing waits any more."""
+        if self._not_on_disk:
+            self._write_refused()
         if self.spool.waiting and self._lock.acquire(blocking=False):
             try:
                 self.spool.replay(lambda table, rows: self._each(self._stored, table, rows))
@@ -226,14 +232,12 @@ class Intake:
 
     def put_aside(self, table: str, rows: Sequence[Any], why: Exception) -> None:
         """Keep rows that the database refuses in a file beside the spool, with the reason;
-        `refusals` counts them, and the log says so once a burst. Raises OSError.
+        `refusals` counts them, and the log says so once a burst. A full disk holds up nothing: the
+        newest MOST_REFUSED_WAITING wait for it.
         """
         found = {"why": str(why), "table": table, "rows": [list(r) for r in rows]}
-        line = json.dumps(found, default=str) + "\n"
-        size = self._refused.stat().st_size if self._refused.exists() else 0
-        if size + len(line) <= MOST_REFUSED_BYTES:
-            with self._refused.open("a", encoding="utf-8") as stream:
-                stream.write(line)
+        self._not_on_disk.append(json.dumps(found, default=str) + "\n")
+        self._write_refused()
         metrics.rows_refused.inc(len(rows))
         metrics.degraded.labels("refused_rows").set(1)
         if count := self.refusals.add(len(rows)):
@@ -244,6 +248,18 @@ class Intake:
                 why=_in_a_line(why),
                 file=self._refused.name,
             )
+
+    def _write_refused(self) -> None:
+        """As far as the disk takes them."""
+        with self._refused_lock, contextlib.suppress(OSError):
+            while self._not_on_disk:
+                line = self._not_on_disk[0].encode()
+                with self._refused.open("ab", buffering=0) as stream:
+                    size = stream.tell()
+                    if size + len(line) <= MOST_REFUSED_BYTES and stream.write(line) != len(line):
+                        stream.truncate(size)
+                        return
+                self._not_on_disk.popleft()
 
     def _copy(self, table: str, rows: Iterable[Sequence[Any]]) -> int:
         """By COPY; where a key is there already, once more through a temporary table without the

@@ -60,21 +60,33 @@ class Spool:
         with self._lock:
             done, rest = 0, 0
             try:
-                for batch, end in self._read():
-                    write(batch["kind"], batch["rows"])
-                    done, rest = done + 1, end
+                for line, end in self._read():
+                    if _is_batch(line):
+                        batch = json.loads(line)
+                        write(batch["kind"], batch["rows"])
+                        done += 1
+                    else:  # damaged since it was written
+                        self._put_unreadable([line])
+                    rest = end
             finally:
-                if done:
+                if rest:
                     self._drop(rest)
                     self.waiting -= done
+            if not self._path.exists() or not self._path.stat().st_size:
+                self.waiting = 0  # a damaged batch was counted, too
             return done
 
-    def _read(self) -> Iterator[tuple[dict[str, Any], int]]:
+    def _read(self) -> Iterator[tuple[bytes, int]]:
+        """Lines, each with the place behind it."""
         if not self._path.exists():
             return
         with self._path.open("rb") as stream:
             for line in stream:
-                yield json.loads(line), stream.tell()
+                yield line, stream.tell()
+
+    def _put_unreadable(self, lines: Iterable[bytes]) -> None:
+        with self._path.with_suffix(".unreadable").open("ab") as aside:
+            aside.writelines(line.rstrip(b"\n") + b"\n" for line in lines)
 
     def _drop(self, upto: int) -> None:
         with self._path.open("rb") as old:
@@ -93,10 +105,9 @@ class Spool:
                 if _is_batch(line):
                     whole += 1
                 else:
-                    broken.append(line.rstrip(b"\n") + b"\n")
+                    broken.append(line)
         if broken:
-            with self._path.with_suffix(".unreadable").open("ab") as aside:
-                aside.writelines(broken)
+            self._put_unreadable(broken)
             with self._path.open("rb") as old:
                 self._replace(line for line in old if _is_batch(line))
         return whole
