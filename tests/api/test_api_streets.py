@@ -15,6 +15,7 @@ from headway.api.hub import Client
 from headway.control.catalogue import CONTROLLERS
 from headway.plants.sumo import Scene, read_shapes
 from headway.plants.sumo.scenarios import RESCO
+from headway.roads import NotControlled
 from headway.runtime import WorkerError
 from headway.safety import Order, Override
 from headway.street.messages import Optimise, Release, Switch
@@ -25,7 +26,7 @@ from tests.api.streets import SNAPSHOT, standing
 
 STATE = {
     "street": "headway", "scenario": "cologne3", "controller": "planner", "finished": False,
-    "fault": "", "run": 0, "started": True,
+    "fault": "", "run": 0, "not_controlled": [], "started": True,
     "time_s": 25300.0, "begin_s": 25200.0, "end_s": 28800.0, "vehicles": 31, "stopped": 12,
     "halted": 12, "source": "controller", "interventions": 4, "cycles": 3,
     "cycle_success_rate": 1.0, "overruns": 1, "jitter_p99_s": 0.0021, "tick_ms": 1.75,
@@ -37,6 +38,7 @@ STATE = {
          "factors": {}, "congested": []},
     ],
 }  # fmt: skip
+HEAD = ("street", "scenario", "finished", "fault", "run", "not_controlled")
 GONE = "GS_cluster_2415878664_254486231_359566_359576"
 
 
@@ -104,7 +106,7 @@ def test_a_scenario_without_an_end_says_so(get, live, end_s, shown):
 
 def test_a_street_that_has_not_begun_says_so(get, live):
     live.snapshot = None
-    head = {k: STATE[k] for k in ("street", "scenario", "finished", "fault", "run")}
+    head = {k: STATE[k] for k in HEAD}
     assert get("streets/headway").json() == head | {"controller": "webster", "started": False}
 
 
@@ -333,12 +335,27 @@ def test_a_scenario_is_switched(post, live):
     assert len(live.engine.orders) == 1
 
 
+def test_the_state_of_a_street_lists_what_it_does_not_control(get, live):
+    own = live.network
+    alone = (NotControlled(("T",), "no green", 3, "r"), NotControlled(("U", "V"), "no phase"))
+    live.network = replace(own, not_controlled=alone + 60 * alone[1:])
+    try:
+        listed = get("streets/headway").json()["not_controlled"]
+    finally:
+        live.network = own
+    assert listed[:2] == [
+        {"signals": ["T"], "link": 3, "reason": "no green"},
+        {"signals": ["U", "V"], "link": None, "reason": "no phase"},
+    ]
+    assert len(listed) == 50
+
+
 @pytest.mark.parametrize("fault", [ValueError("no net"), OSError("no file")])
 def test_a_scenario_that_cannot_be_read_is_refused(post, live, monkeypatch, fault):
     def broken(name):
         raise fault
 
-    monkeypatch.setattr("headway.api.streets.read_network", broken)
+    monkeypatch.setattr("headway.api.streets.network_of", broken)
     answer = post("headway/scenario", {"scenario": "cologne1"}, "engineer")
     assert (answer.status_code, answer.json()["detail"]) == (422, str(fault))
     assert not live.engine.orders

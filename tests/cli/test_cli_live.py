@@ -81,6 +81,18 @@ def test_before_anything_is_known_the_title_stands_alone(shown):
     assert shown(Event(5.0, "engine.cycle", "", {})) == [TITLE]
 
 
+def test_what_is_not_controlled_is_shown_once_with_its_reason_and_the_rest_counted(shown):
+    left = [
+        Event(0.0, "engine.not_controlled", "", {"signals": ["T"], "reason": f"light {i} is off"})
+        for i in (1, 2, 1, 3, 4, 5, 6)
+    ]
+    assert shown(*left) == [
+        TITLE,
+        *(f"not controlled: light {i} is off" for i in (1, 2, 3, 4)),
+        "not controlled: 2 more, see the event log",
+    ]
+
+
 def test_a_snapshot_is_shown_with_the_five_worst_junctions(shown):
     title, bar, *lines = shown(SNAPSHOT)
     assert (title, bar) == (TITLE, "━" * 6)  # 10.4 of 100 s, of 60 characters

@@ -7,6 +7,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import libsumo
@@ -138,6 +139,48 @@ def test_without_internal_lanes_right_of_way_is_that_of_the_order_of_connections
     few = junction("C", "", requests, incLanes="b_0")  # not those that the requests are of
     with pytest.raises(RoadsError, match="connection a_0 -> z_0 of traffic light 'T' has no int"):
         read(tmp_path, *(few if p.startswith("<junction") else p for p in pieces))
+
+
+@pytest.fixture
+def with_odd_lamps(crossing_network, tmp_path):
+    """The network, at whose first traffic light lamp 0 is always off and lamp 1 always red; at the
+    second all are red."""
+    tree = ET.parse(crossing_network)
+    for head, light in zip(("or", None), tree.getroot().findall("tlLogic"), strict=False):
+        for phase in light.findall("phase"):
+            state = phase.get("state", "")
+            phase.set("state", "r" * len(state) if head is None else head + state[2:])
+    path = tmp_path / "odd.net.xml"
+    tree.write(path)
+    return path
+
+
+def test_lamps_that_are_left_alone_show_in_sumo_what_they_always_show(with_odd_lamps, tmp_path):
+    network = read_network(with_odd_lamps)
+    first, second = [x.get("id") for x in ET.parse(with_odd_lamps).getroot().findall("tlLogic")][:2]
+    assert [(x.tl_ids, x.place, x.shows) for x in network.not_controlled] == [
+        ((first,), 0, "o"),
+        ((first,), 1, "r"),
+        ((second,), -1, ""),
+    ]
+    site = tmp_path / "odd.sumocfg"
+    site.write_text(f'<c><input><net-file value="{with_odd_lamps}"/></input></c>')
+    events = []
+    timing = work_out(network, PROFILES["street"])
+    street = open_street(network, timing, SumoSettings(str(site)), "fixed", events.append)
+    shown = {first: set(), second: set()}
+    try:
+        for _ in range(120):
+            street.tick()
+            for tl, states in shown.items():
+                states.add(libsumo.trafficlight.getRedYellowGreenState(tl))
+        assert libsumo.trafficlight.getProgram(second) == "0", "SUMO goes on with its programme"
+    finally:
+        street.plant.close()
+    assert {state[:2] for state in shown[first]} == {"or"}
+    assert len(shown[first]) > 3, "the others are controlled"
+    assert {*"".join(shown[second])} == {"r"}
+    assert not [e for e in events if e.kind == "safety.colour"]
 
 
 # Towns

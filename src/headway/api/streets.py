@@ -58,6 +58,9 @@ class EmergencyIn(_Order):
     lasts_s: float = Field(default=60.0, gt=0.0, le=3600.0, strict=False)
 
 
+MOST_NOT_CONTROLLED = 50  # listed; a city may have hundreds
+
+
 class ControllerIn(_Order):
     controller: ControllerName
 
@@ -135,6 +138,10 @@ def state_of(street: RunningStreet) -> dict[str, Any]:
         "finished": street.finished,
         "fault": street.fault,
         "run": street.run,
+        "not_controlled": [
+            {"signals": x.tl_ids, "link": x.place if x.place >= 0 else None, "reason": x.reason}
+            for x in street.network.not_controlled[:MOST_NOT_CONTROLLED]
+        ],
     }
     if s is None:
         return base | {"started": False}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import deque
+from collections.abc import Sequence
 from types import FrameType
 
 from rich.console import Console, Group
@@ -17,6 +18,8 @@ from headway.street.engine import Engine
 from headway.street.messages import RunEnded, Snapshot, Task
 from headway.values import Event
 
+NOT_CONTROLLED = "engine.not_controlled"
+MOST_REASONS = 4
 ENDLESS_S = 1e9  # an end as late as this means no end
 
 
@@ -39,6 +42,7 @@ def run_to_end(task: Task, console: Console) -> None:
         f"{street.sensing} sensing, seed {street.seed}"
     )
     shown: Snapshot | None = None
+    alone = dict[str, None]()  # in order, each once, however often the street starts
     with Live(console=console, refresh_per_second=8) as live:
         for message in engine.messages():
             if isinstance(message, Snapshot):
@@ -47,6 +51,8 @@ def run_to_end(task: Task, console: Console) -> None:
                 lines.append(
                     f"street process restarted after {message.recovery_s:.1f} s: {message.why}"
                 )
+            elif isinstance(message, Event) and message.kind == NOT_CONTROLLED:
+                alone.setdefault(str(message.data["reason"]), None)
             elif isinstance(message, Event) and message.kind != "engine.cycle":
                 lines.append(
                     f"{message.at_s:9.0f} {message.kind} {message.junction} "
@@ -57,12 +63,19 @@ def run_to_end(task: Task, console: Console) -> None:
                 if not message.finished:
                     ended = "stopped; the same command goes on from here"
                 lines.append(f"{ended} at {message.time_s:.0f} s")
-            live.update(picture(title, shown, lines))
+            live.update(picture(title, shown, lines, list(alone)))
 
 
-def picture(title: str, snapshot: Snapshot | None, lines: deque[str]) -> Group:
-    """What the terminal shows: title, progress, figures, the worst junctions, the newest lines."""
+def picture(
+    title: str, snapshot: Snapshot | None, lines: deque[str], alone: Sequence[str] = ()
+) -> Group:
+    """What the terminal shows: title, what is not controlled and why, progress, figures, the worst
+    junctions, the newest lines.
+    """
     parts: list[Text | Table] = [Text(title, style="bold")]
+    parts += [Text(f"not controlled: {reason}") for reason in alone[:MOST_REASONS]]
+    if len(alone) > MOST_REASONS:
+        parts.append(Text(f"not controlled: {len(alone) - MOST_REASONS} more, see the event log"))
     if snapshot is not None:
         parts += [_progress(snapshot), _figures(snapshot), _worst_junctions(snapshot)]
     parts += [Text(line, overflow="ellipsis", no_wrap=True) for line in lines]
