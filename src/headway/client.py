@@ -186,7 +186,7 @@ class Headway:
     def override(
         self, street: str, junction: str, order: str, stage: int = 0, lasts_s: float = 60.0
     ) -> OrderResult:
-        """order: hold, stage, flash or release."""
+        """order: hold, stage, flash, release, or reset (of a fault that is latched)."""
         answer: OrderResult = self.call(*_override(street, junction, order, stage, lasts_s))
         return answer
 

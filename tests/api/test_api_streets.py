@@ -18,7 +18,7 @@ from headway.plants.sumo.scenarios import RESCO
 from headway.roads import NotControlled
 from headway.runtime import WorkerError
 from headway.safety import Order, Override
-from headway.street.messages import Optimise, Release, Switch
+from headway.street.messages import Optimise, Release, Reset, Switch
 from headway.telemetry import metrics
 from headway.values import Event
 from tests.api.service import serving
@@ -33,9 +33,9 @@ STATE = {
     "checkpoint_s": 25260.0, "trouble": "", "mode": "balanced",
     "junctions": [
         {"id": "360082", "vehicles": 11, "queue": 5, "longest_wait_s": 42.3, "confidence": 0.877,
-         "factors": {"novelty": 0.9}, "congested": []},
+         "factors": {"novelty": 0.9}, "congested": [], "fault": ""},
         {"id": "360086", "vehicles": 20, "queue": 7, "longest_wait_s": 8.0, "confidence": 1.0,
-         "factors": {}, "congested": []},
+         "factors": {}, "congested": [], "fault": ""},
     ],
 }  # fmt: skip
 HEAD = ("street", "scenario", "finished", "fault", "run", "not_controlled")
@@ -208,6 +208,12 @@ def test_the_controllers_are_those_of_the_catalogue(get):
             {"order": "release", "stage": 255},
             Release(1, "a-operator"),
             "360086 is released",
+        ),
+        (
+            "360086",
+            {"order": "reset"},
+            Reset(1, "a-operator"),
+            "360086 is reset if its lamps obey",
         ),
     ],
 )

@@ -22,6 +22,7 @@ import pytest
 import structlog
 from tests.street.builders import MadePlant, Says, named, street_of, two_junctions, vehicles
 
+from headway.plants.sumo import SumoPlant
 from headway.runtime import NumericalStabilityMonitor, RealTimeController, StoppedError
 from headway.runtime.monitor import AlertRule, Level
 from headway.safety import Order, Override
@@ -38,6 +39,7 @@ from headway.street.messages import (
     Optimise,
     Release,
     Reporting,
+    Reset,
     RunEnded,
     SignalChanges,
     Snapshot,
@@ -833,6 +835,41 @@ def test_an_operators_order_takes_effect_at_the_next_tick_and_can_be_released(pl
     assert shown[125.0] == [1, 4, 1, 4], "the stage that was ordered, against the programme"
 
 
+def test_a_junction_whose_lamps_do_not_obey_is_red_until_an_operator_resets_it(play):
+    class Stuck(SumoPlant):
+        """Its lamps show green to all from 105 to 115 s."""
+
+        def apply(self, command):
+            super().apply(command)
+            if 105.0 <= self.time_s < 115.0:
+                for name, _, red in self._tls:
+                    self.interface.trafficlight.setRedYellowGreenState(name, "G" * len(red))
+
+    def stuck(**more):
+        street = open_street(**more)
+        street.plant.__class__ = Stuck
+        return street
+
+    early = {12: [Reset(0, "Ann")], 30: [Reset(0, "Bob")], 31: [Reset(0, "Bob")]}
+    played = play(early, until_s=150.0, open_street=stuck)
+    ((at_s, _, data),) = played.events("safety.lamps")
+    assert 106.0 <= at_s <= 109.0
+    assert data["read"] == [4] * 4
+    assert played.events("safety.fault_reset") == [
+        (130.0, "safety.fault_reset", {"fault": "lamps", "by": "Bob"})
+    ]
+    why = [data["why"] for _, _, data in played.events("engine.order_refused")]
+    assert [w.partition(": ")[2] for w in why] == [
+        "its lamps still do not show what is commanded",
+        "it has no fault that is latched",
+    ]
+    states = {s.time_s: s for s in played.of(Snapshot)}
+    assert states[125.0].junctions[0].fault == "lamps"
+    assert set(states[130.0].shown) == {1}
+    assert states[135.0].junctions[0].fault == ""
+    assert any(4 in s.shown for at_s, s in states.items() if at_s > 135.0)
+
+
 def test_a_switched_controller_decides_at_once_and_survives_the_process(play, tmp_path, tiny):
     stopped = play({5: [Switch(controller="greedy")], 8: [None]})
     assert stopped.events("engine.controller") == [
@@ -1058,7 +1095,7 @@ def test_orders_that_cannot_be_executed_are_refused_with_the_reason(play, tmp_pa
         "no order of the kind str", "settings: loop", f"{tmp_path}/none",
     ]  # fmt: skip
     assert refused[3][2]["why"].endswith(
-        "There are: Override, Release, Optimise, Reported, Reporting, Switch."
+        "There are: Override, Release, Reset, Optimise, Reported, Reporting, Switch."
     )
     assert played.of(RunEnded) == [RunEnded(107.0, True)]
     assert len(played.loops) == 1, "the loop goes on as it is: its schedule too"

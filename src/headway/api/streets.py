@@ -21,7 +21,7 @@ from headway.roads import PROFILES, RoadsError, work_out
 from headway.safety import Order, Override
 from headway.service.streets import FIXED_TIME, RunningStreet, StreetService
 from headway.settings import ControllerName
-from headway.street.messages import Optimise, Release, Switch
+from headway.street.messages import Optimise, Release, Reset, Switch
 
 router = APIRouter(
     prefix="/api/v1", tags=["engine"], dependencies=[Depends(need(Role.VIEWER))]
@@ -40,10 +40,10 @@ class _Order(BaseModel):
 
 class OverrideIn(_Order):
     """What a junction is to do for `lasts_s` simulated seconds: keep what it shows, show a stage,
-    flash, or be released.
+    flash, be released from an order, or be reset after a fault that is latched.
     """
 
-    order: Literal["hold", "stage", "flash", "release"]
+    order: Literal["hold", "stage", "flash", "release", "reset"]
     stage: int = Field(default=0, ge=0, le=255)
     lasts_s: float = Field(default=60.0, gt=0.0, le=3600.0, strict=False)
 
@@ -154,6 +154,7 @@ def state_of(street: RunningStreet) -> dict[str, Any]:
             "confidence": round(j.confidence, 3),
             "factors": dict(j.factors),
             "congested": list(j.congested),
+            "fault": j.fault,
         }
         for j in s.junctions
     ]
@@ -266,6 +267,9 @@ def override(
     if body.order == "release":
         service(request).order(street.name, Release(number, principal.name))
         return Done(detail=f"{junction} is released")
+    if body.order == "reset":
+        service(request).order(street.name, Reset(number, principal.name))
+        return Done(detail=f"{junction} is reset if its lamps obey")
     if body.order == "stage" and body.stage >= len(street.network.junctions[number].stages):
         raise ProblemError(
             422,

@@ -468,6 +468,7 @@ class Street:
         arrived = self._arrived_by_junction()
         lit = self.gate.shown >= GO
         confidence = self.junction_confidence
+        faults = self.gate.faults
         return tuple(
             JunctionState(
                 junction=j.id,
@@ -482,6 +483,7 @@ class Street:
                 mean_speed_mps=float(mean_speed_mps[i]) if count[i] else None,
                 arrived=int(arrived[i]),
                 congested=self.congestion.of_junction(i),
+                fault=faults[i].value if i in faults else "",
             )
             for i, j in enumerate(junctions)
         )

@@ -21,6 +21,7 @@ from headway.street.messages import (
     Optimise,
     Release,
     Reporting,
+    Reset,
     RunEnded,
     Snapshot,
     Switch,
@@ -36,7 +37,7 @@ FROM_OUTSIDE = (
     STOPPED,
 )  # ends of a process that nothing within it has caused
 START_EVENTS = ("engine.started", "engine.restored")
-StreetOrder = Override | Release | Optimise | Reporting | Switch | Reported
+StreetOrder = Override | Release | Reset | Optimise | Reporting | Switch | Reported
 
 
 def work(*arguments: Any) -> None:

@@ -26,6 +26,8 @@ class JunctionState:
     mean_speed_mps: of these; None where there are none.
     congested:  names of its approaches that are congested.
     arrived:    vehicles first detected for a signal of the junction since the process started.
+    fault:      why it shows red to all until it is reset: "lamps" or "rules"; empty where nothing
+        is latched.
     """
 
     junction: str
@@ -40,6 +42,7 @@ class JunctionState:
     arrived: int = 0
     factors: Mapping[str, float] = field(default_factory=dict)
     congested: tuple[str, ...] = ()
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,14 @@ class Reporting:
 @dataclass(frozen=True, slots=True)
 class Release:
     """An order: the operator's override of a junction ends. by: the operator."""
+
+    junction: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """An order: a junction whose fault was latched may show green again. by: the operator."""
 
     junction: int
     by: str

@@ -42,6 +42,7 @@ from headway.street.messages import (
     Optimise,
     Release,
     Reporting,
+    Reset,
     RunEnded,
     SignalChanges,
     Switch,
@@ -394,6 +395,9 @@ class StreetProcess:
             case Release():
                 gate.release(order.junction, order.by, now_s)
                 self._store_overrides()
+            case Reset():
+                gate.reset(order.junction, order.by, now_s)
+                self.run.street.record_gate_events()
             case Reported():
                 self.run.street.external.take(order, now_s)
             case Reporting():
@@ -406,7 +410,7 @@ class StreetProcess:
             case _:
                 raise ValueError(
                     f"no order of the kind {type(order).__name__}. There are: Override, Release, "
-                    "Optimise, Reported, Reporting, Switch."
+                    "Reset, Optimise, Reported, Reporting, Switch."
                 )
 
     def _store_overrides(self) -> None:

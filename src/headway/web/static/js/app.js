@@ -106,7 +106,7 @@ function showJunctions() {
       row.append(orders(j.id));
       rights();
     }
-    [j.id, j.vehicles, j.congested?.length ? `${j.queue} (congested)` : j.queue, `${j.longest_wait_s.toFixed(0)} s`, j.confidence.toFixed(2)].forEach((text, k) => { row.cells[k].textContent = text; });
+    [j.fault ? `${j.id} (fault: ${j.fault}, red)` : j.id, j.vehicles, j.congested?.length ? `${j.queue} (congested)` : j.queue, `${j.longest_wait_s.toFixed(0)} s`, j.confidence.toFixed(2)].forEach((text, k) => { row.cells[k].textContent = text; });
     row.cells[4].title = Object.entries(j.factors ?? {}).map(([name, value]) => `${name} ${value.toFixed(2)}`).join("\n");
     seen.delete(j.id);
   }
@@ -126,6 +126,7 @@ function orders(id) {
     button("Show", () => order(path, { order: "stage", stage: Number(stage.value), lasts_s: 60 })),
     button("Emergency", () => order(`emergency/${encodeURIComponent(id)}`, { order: "stage", stage: Number(stage.value), lasts_s: 90 })),
     button("Flash", () => order(path, { order: "flash", lasts_s: 60 })), button("Release", () => order(path, { order: "release" })),
+    button("Reset", () => order(path, { order: "reset" })),
   );
   return cell;
 }
