@@ -110,6 +110,35 @@ def test_a_run_that_was_resumed_later_is_compared_from_its_first_whole_block(str
     assert (found.wait_s.n, found.unpaired) == (2, 0)
 
 
+def test_a_window_of_two_streets_of_different_pace_is_compared_over_the_same_seconds(streets):
+    """The rows of each street lie a second of wall time apart, the last ones now: Headway is 200
+    simulated seconds ahead. The wait grows with the demand, alike in both: no difference.
+    """
+    streets.run("baseline", lambda j, t: float(t), rows=241)
+    streets.run("headway", lambda j, t: float(t), rows=281)
+    window = Scope(begin=NOW - timedelta(seconds=200.5), end=NOW - timedelta(seconds=20.5))
+    found = dashboards.compare(streets.database, "street:baseline", "street:headway", window)
+    assert (found.wait_s.n, found.unpaired) == (2, 0), "the block from 600 s on, of two junctions"
+    assert found.wait_s.mean_difference == 0.0
+    late = Scope(begin=NOW - timedelta(seconds=90.5))
+    with pytest.raises(MissingError, match="no whole block of 300 simulated seconds"):
+        dashboards.compare(streets.database, "street:baseline", "street:headway", late)
+
+
+def test_a_block_of_which_one_street_lacks_a_part_has_no_partner(streets):
+    """Rows were lost from 300 to 450 s: what is left of that block is other seconds."""
+    streets.run("baseline", lambda j, t: float(t))
+    number = streets.run("headway", lambda j, t: float(t))
+    with streets.database.engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"DELETE FROM observation WHERE run_id = {number} AND at_s >= "
+            f"{streets.begin_s + 300.0} AND at_s < {streets.begin_s + 450.0}"
+        )
+    found = dashboards.compare(streets.database, "street:baseline", "street:headway", Scope())
+    assert (found.wait_s.n, found.wait_s.mean_difference) == (2, 0.0)
+    assert found.unpaired == 4, "both halves, of two junctions"
+
+
 @pytest.mark.parametrize("other", [{"seed": 2}, {"scenario": "cologne3"}, {"scale": 1.5}])
 def test_runs_over_another_demand_are_not_compared(streets, other):
     streets.run("baseline", lambda j, t: 20.0, **other)

@@ -39,9 +39,12 @@ LIVE = """
 """
 RUNS = """
     SELECT r.id, r.street, r.scenario, r.controller, r.seed, r.scale,
-        (SELECT min(at_s) FROM observation WHERE run_id = r.id) AS first_s,
-        (SELECT max(at_s) FROM observation WHERE run_id = r.id) AS last_s
+        o.first_s, o.last_s
     FROM run r
+    CROSS JOIN LATERAL (SELECT min(at_s) AS first_s, max(at_s) AS last_s FROM observation
+        WHERE run_id = r.id
+            AND (CAST(:begin AS timestamptz) IS NULL OR at >= :begin)
+            AND (CAST(:end AS timestamptz) IS NULL OR at < :end)) o
     WHERE {which}
     ORDER BY r.id DESC
     LIMIT :most
@@ -53,6 +56,8 @@ BLOCKS = """
                 run_id,
                 junction,
                 floor(at_s / :block_s) AS block,
+                min(at_s) AS first_s,
+                max(at_s) AS last_s,
                 CAST(avg(mean_wait_s) AS double precision) AS wait_s,
                 CAST(avg(speed_kmh) AS double precision) AS speed_kmh,
                 CAST(avg(throughput) AS double precision) AS throughput
@@ -61,8 +66,6 @@ BLOCKS = """
                 AND at_s >= :from_s
                 AND at_s < :to_s
                 AND (CAST(:junction AS text) IS NULL OR junction = :junction)
-                AND (CAST(:begin AS timestamptz) IS NULL OR at >= :begin)
-                AND (CAST(:end AS timestamptz) IS NULL OR at < :end)
             GROUP BY 1, 2, 3
         )
     SELECT
@@ -70,8 +73,10 @@ BLOCKS = """
         x.speed_kmh AS speed_a, y.speed_kmh AS speed_b,
         x.throughput AS flow_a, y.throughput AS flow_b
     FROM (SELECT * FROM b WHERE run_id = :a) x
-    FULL JOIN (SELECT * FROM b WHERE run_id = :b) y USING (junction, block)
-    ORDER BY junction, block
+    FULL JOIN (SELECT * FROM b WHERE run_id = :b) y
+        ON x.junction = y.junction AND x.block = y.block
+            AND abs(x.first_s - y.first_s) <= :apart_s AND abs(x.last_s - y.last_s) <= :apart_s
+    ORDER BY coalesce(x.junction, y.junction), coalesce(x.block, y.block)
 """
 
 
@@ -160,8 +165,10 @@ def compare(
 def compare_streets(
     database: Database, baseline: str, ai: str, scope: Scope, block_s: float = BLOCK_S
 ) -> StreetComparison:
-    """The two newest runs over the same demand that share the most time. Raises MissingError."""
-    a, b, from_s, to_s = _same_demand(database, baseline, ai, block_s)
+    """The two newest runs over the same demand that share the most time; of a window by the wall
+    clock, the simulated seconds that both ran within it. Raises MissingError.
+    """
+    a, b, from_s, to_s = _same_demand(database, baseline, ai, scope, block_s)
     rows = database.rows(
         BLOCKS,
         a=a.run,
@@ -170,8 +177,7 @@ def compare_streets(
         from_s=from_s,
         to_s=to_s,
         junction=scope.junction,
-        begin=scope.begin,
-        end=scope.end,
+        apart_s=BEGUN_TOGETHER_S,
     )
     wait, speed, flow = (_pair(rows, name) for name in ("wait", "speed", "flow"))
     if wait is None:
@@ -180,10 +186,10 @@ def compare_streets(
 
 
 def _same_demand(
-    database: Database, baseline: str, ai: str, block_s: float
+    database: Database, baseline: str, ai: str, scope: Scope, block_s: float
 ) -> tuple[RunOf, RunOf, float, float]:
     """The two runs, and the whole blocks [from, to) that both cover, simulated seconds."""
-    of_a, of_b = _runs(database, baseline), _runs(database, ai)
+    of_a, of_b = _runs(database, baseline, scope), _runs(database, ai, scope)
     pairs = [
         (a, b)
         for a, b in product(of_a, of_b)
@@ -214,17 +220,21 @@ def _shared(a: dict[str, Any], b: dict[str, Any], block_s: float) -> tuple[float
     return begin * block_s, min(a["last_s"], b["last_s"]) // block_s * block_s
 
 
-def _runs(database: Database, name: str) -> list[dict[str, Any]]:
-    """The newest runs that `name` means and that were observed, newest first."""
+def _runs(database: Database, name: str, scope: Scope) -> list[dict[str, Any]]:
+    """The newest runs that `name` means and that were observed in the window, newest first."""
     number = Scope(name).run
     which = "r.id = :run" if number is not None else "r.street = :street"
     rows = database.rows(
         RUNS.format(which=which),
         most=RUNS_CONSIDERED,
+        begin=scope.begin,
+        end=scope.end,
         **({"run": number} if number is not None else {"street": name.removeprefix("street:")}),
     )
     found = [row for row in rows if row["last_s"] is not None]
     if not found:
+        if scope.begin or scope.end:
+            raise MissingError(f"nothing was measured of {name!r} in this window")
         raise MissingError(f"nothing of {name!r} is in the database yet")
     return found
 

@@ -5,6 +5,7 @@ import { StreetMap } from "./map.js";
 
 const $ = (id) => document.getElementById(id);
 const STREETS = ["headway", "baseline"], RANK = ["viewer", "operator", "engineer", "admin"];
+const MOST_APART_S = 30; // simulated, of two streets that are compared
 const latest = {}, maps = {}, sums = { headway: [0, 0, 0], baseline: [0, 0, 0] };
 let charts = {}, names = [], strip = null;
 window.headway = { latest, maps };  // for tests and the curious
@@ -77,10 +78,13 @@ const mean = (list) => list.reduce((a, b) => a + b, 0) / Math.max(list.length, 1
 
 function showFigures() {
   const body = $("figures").tBodies[0];
+  // otherwise what differs is the demand
+  const comparable = latest.baseline?.begin_s === latest.headway?.begin_s
+    && Math.abs(latest.baseline?.time_s - latest.headway?.time_s) <= MOST_APART_S;
   body.replaceChildren(...FIGURES.map(([name, of, digits, better]) => {
     const [a, b] = ["baseline", "headway"].map((s) => (latest[s]?.started ? of(latest[s]) : null));
     const row = document.createElement("tr");
-    const change = better && a && b !== null ? (100 * (b - a)) / a : null;
+    const change = better && comparable && a && b !== null ? (100 * (b - a)) / a : null;
     const cells = [name, a?.toFixed(digits) ?? "–", b?.toFixed(digits) ?? "–", change === null ? "" : `${change > 0 ? "+" : ""}${change.toFixed(0)} %`];
     row.append(...cells.map((text, i) => {
       const cell = document.createElement(i ? "td" : "th");
