@@ -397,3 +397,23 @@ def test_an_alert_is_open_until_it_has_an_end_time():
     assert alert.is_open is True
     assert alert.acknowledged_by == ""
     assert math.isnan(alert.closed_s)
+
+
+def test_a_monitor_that_continues_another_keeps_the_budgets_of_rules_that_stay():
+    rule = AlertRule("r", "a.*", ">", 1.0)
+    before = RealTimeMonitor((rule,), most_per_minute=1)
+    assert len(before.check(0.0, {"a": {"x": 2}})) == 1
+    after = RealTimeMonitor((rule, AlertRule("n", "b", ">", 1.0)), most_per_minute=1)
+    assert after.continue_from(before, 1.0) == []
+    assert after.check(1.0, {"a": {"x": 2, "y": 2}, "b": 0}) == []
+    assert [a.path for a in after.open_alerts()] == ["a.x"]
+
+
+def test_an_alert_is_closed_once_its_figure_is_gone_and_a_condition_is_forgotten():
+    monitor = RealTimeMonitor((AlertRule("r", "a.*", ">", 1.0, for_s=2.0),))
+    monitor.check(0.0, {"a": {"x": 2, "y": 2}})
+    monitor.check(1.0, {"a": {"x": 2}})
+    assert [u.alert.path for u in monitor.check(2.0, {"a": {"x": 2, "y": 2}})] == ["a.x"]
+    (gone,) = monitor.check(3.0, {"a": {"y": 2}})
+    assert (gone.change, gone.alert.path, gone.why) == ("closed", "a.x", "the figure is gone")
+    assert [u.alert.path for u in monitor.check(4.0, {"a": {"y": 2}})] == ["a.y"]
