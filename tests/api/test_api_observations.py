@@ -22,6 +22,7 @@ STATE = {
     "source": "a-source", "holder": "a-source", "condition": "trusted", "weight": 0.5,
     "factors": {"agreement": 0.5}, "taken": 7, "refused": 1, "cut": 0, "lanes": 2, "at_s": 25299.0,
     "last_seen": 1.7e9, "latency_p50_ms": 1.5, "latency_p99_ms": 4.5,
+    "decision_p50_ms": 480.5, "decision_p99_ms": 990.5,
 }  # fmt: skip
 
 

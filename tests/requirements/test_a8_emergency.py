@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import statistics
 import threading
 import time
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from headway.client import Headway
 from headway.plants.sumo.scenarios import scenario
 
 DEPARTS_S = 25309  # a moment at which the signals are against it
+GREEN = 3  # or more: a colour of a signal group
 ROAD = "-186623965#18", "-186623965#14"  # over two junctions with signals
 JUNCTIONS = ["247379907", "26110729"]
 
@@ -100,34 +102,58 @@ def heard(client, topic):
 @pytest.mark.row("A8")
 def test_a8_a_claim_from_outside_opens_the_way(serve, figures):
     """`POST /api/v1/observations` with `emergency` (a siren heard, a class in an image, a
-    transponder): `safety.emergency` is on the live socket, and the junction shows green.
+    transponder) at speed factor 1: `safety.emergency` is on the live socket, whatever is left of
+    the tick, and the junction shows green for it before it has arrived.
     """
-    options = ("--scenario", "cologne1", "--no-baseline", "--speed-factor", "10")
+    options = ("--scenario", "cologne1", "--no-baseline", "--speed-factor", "1")
     with serve(*options, "--per-minute", "0") as product:
         client = Headway(product.url, product.token)
         until(lambda: client.streets()[0]["started"], 180)
         place = client.places()[0]
         row = {"junction": place["junction"], "approach": place["approaches"][0]["road"]}
         messages = heard(client, "monitoring")
-        begun_s = time.perf_counter()
 
-        def claim(distance_m):
-            siren = {"id": "rescue-1", "distance_m": distance_m, "speed_mps": 10.0}
+        def claim(vehicle, distance_m):
+            siren = {"id": vehicle, "distance_m": distance_m, "speed_mps": 10.0}
             now = datetime.now(UTC).isoformat()
             answer = client.observe([row | {"at": now, "emergency": siren}])
             assert answer == {"taken": 1, "cut": 0, "refused": []}
 
-        claim(150.0)
-        kind, at_s, data = "", 0.0, {}
-        while kind != "safety.emergency":
-            at_s, data = messages.get(timeout=20.0)
-            kind = data.get("kind")
-        assert data["data"]["vehicle"].endswith("rescue-1")
-        assert data["junction"] == place["junction"]
-        figures.add(
-            "claim to its event, at ten times real time", 1e3 * (at_s - begun_s), "ms", "< 500 ms"
-        )
-        while kind != "safety.emergency_ended":
-            at_s, data = messages.get(timeout=20.0)
-            kind = data.get("kind")
+        def event(kind):
+            while True:
+                at_s, data = messages.get(timeout=20.0)
+                if data.get("kind") == kind:
+                    return at_s, data
+
+        took_ms = []
+        for number in range(6):  # at any place of the tick; each is forgotten after 5 s
+            begun_s = time.perf_counter()
+            claim(f"rescue-{number}", 150.0)
+            at_s, data = event("safety.emergency")
+            took_ms.append(1e3 * (at_s - begun_s))
+            assert data["data"]["vehicle"].endswith(f"rescue-{number}")
+            assert data["junction"] == place["junction"]
+            event("safety.emergency_ended")
+            time.sleep(0.17 * number)
+        claim("rescue-last", 150.0)
+        group = event("safety.emergency")[1]["data"]["group"]  # of the only junction
+
+        snapshots = heard(client, "realtime")
+
+        def shows_green():
+            while True:
+                _, snapshot = snapshots.get(timeout=20.0)
+                if snapshots.empty():
+                    return snapshot["shown"][group] >= GREEN
+
+        begun_s = time.perf_counter()
+        for ahead_m in range(150, 10, -10):  # it comes nearer by 10 m/s, and is there in 15 s
+            if shows_green():
+                break
+            claim("rescue-last", float(ahead_m))
+            time.sleep(1.0)
+        assert shows_green()
+        figures.add("claim to its event, median", statistics.median(took_ms), "ms", "< 500 ms")
+        figures.add("claim to its event, worst of 6", max(took_ms), "ms", "< 500 ms")
+        figures.add("claim to green, at most", time.perf_counter() - begun_s, "s")
         client.close()

@@ -10,6 +10,7 @@ from tests.street.builders import GREEN, MadePlant, two_junctions, vehicles
 
 from headway.street.external.merge import External, Reported, SourceRows
 from headway.street.external.rows import ObservationRow, ObservedEmergency, ObservedVehicle
+from headway.values import EmergencyVehicle
 
 BLIND, OPEN_EYED = 0.0, 1.0
 
@@ -287,6 +288,39 @@ def test_a_message_says_whether_it_claims_priority_for_a_vehicle_that_was_not_kn
     assert field.send(emergency=siren()) is True
     assert field.send(emergency=siren(distance_m=70.0)) is False
     assert field.send(vehicles=[ObservedVehicle(9.0, kind="emergency", id="2")]) is True
+
+
+def test_vehicles_claimed_since_the_tick_join_what_was_seen_at_no_charge():
+    field = Field()
+    field.send(emergency=siren())
+    seen = field.see()
+    field.send(source="other", emergency=siren())
+    for _ in range(500):
+        later = field.external.with_claims(seen)
+    assert [v.id for v in later.emergencies] == ["cam/0/fire 1", "other/0/fire 1"]
+    own = replace(seen, emergencies=(EmergencyVehicle("own", 9.0, ((0, 5.0),)), *seen.emergencies))
+    assert [v.id for v in field.external.with_claims(own).emergencies] == [
+        "own", "cam/0/fire 1", "other/0/fire 1",
+    ]  # fmt: skip
+
+
+def test_how_long_a_message_waited_for_a_decision_is_known():
+    """Received at 1.0 s of the monotonic clock, taken at 1.004, decided on at 1.25; asked again
+    later, nothing more is added."""
+    now_ns = [1_004_000_000]
+    field = Field()
+    field.external = External(field.network, field.events.append, monotonic_ns=lambda: now_ns[0])
+    row = ObservationRow(junction="A", approach="in0", at_s=100.0, queue=1)
+    message = Reported("cam", (SourceRows("cam", (row,)),), received_ns=1_000_000_000)
+    field.external.take(message, 100.0)
+    (before,) = field.external.states(100.0)
+    now_ns[0] = 1_250_000_000
+    field.see()
+    now_ns[0] = 9_000_000_000
+    field.see()
+    (after,) = field.external.states(100.0)
+    assert (before["latency_p99_ms"], before["decision_p99_ms"]) == (4.0, None)
+    assert (after["latency_p99_ms"], after["decision_p99_ms"]) == (4.0, 250.0)
 
 
 def test_names_of_sources_and_vehicles_do_not_prolong_a_claim():

@@ -23,6 +23,8 @@ import structlog
 from tests.street.builders import MadePlant, Says, named, street_of, two_junctions, vehicles
 
 from headway.plants.sumo import SumoPlant
+from headway.plants.sumo import read_network as read_sumo_network
+from headway.plants.sumo.scenarios import scenario as find_scenario
 from headway.runtime import NumericalStabilityMonitor, RealTimeController, StoppedError
 from headway.runtime.monitor import AlertRule, Level
 from headway.safety import Order, Override
@@ -33,7 +35,8 @@ from headway.street.alerts import alert_rules
 from headway.street.closed_loop import open_street
 from headway.street.event_log import read
 from headway.street.external.merge import Reported, SourceRows
-from headway.street.external.rows import ObservationRow
+from headway.street.external.places import Places
+from headway.street.external.rows import ObservationRow, ObservedEmergency
 from headway.street.messages import (
     JunctionState,
     Optimise,
@@ -1143,6 +1146,26 @@ def test_a_flood_of_orders_does_not_hold_up_the_tick(play):
     played = play(inbox, wall_s=0.0, until_s=103.0)  # as fast as possible: a tick is due at once
     at = [at_s for at_s, *_ in played.events("safety.override")]
     assert (at.count(100.0), at.count(101.0)) == (100, 50)
+
+
+def test_an_emergency_vehicle_from_outside_is_decided_on_when_it_is_claimed(play, tiny):
+    """Ticks begin at 1, 2 and 3 s of wall time; its event is written at 0.25 s, with the time of
+    the last decision, and not again by the tick. What is known already waits for the tick."""
+    places = Places(read_sumo_network(find_scenario(tiny).net))
+    junction, approach = places.network.junctions[0].id, next(iter(places.roads[0]))
+
+    def siren(distance_m):
+        emergency = ObservedEmergency(distance_m, 10.0)
+        row = ObservationRow(junction=junction, approach=approach, at_s=100.0, emergency=emergency)
+        return Reported("acme", (SourceRows("acme", (row,)),))
+
+    inbox = Mailbox((0.25, siren(120.0)), (0.5, siren(119.0)))
+    played = play(inbox, wall_s=0.0, **AT_REAL_TIME)
+    sent = [m.kind for m in played.of(Event)]
+    ((at_s, _, data),) = played.events("safety.emergency")
+    assert (at_s, data["vehicle"].startswith("acme/")) == (100.0, True)
+    others = [e.kind for e in played.of(Event) if e.at_s > 100.0]
+    assert sent.index("safety.emergency") < len(sent) - len(others)
 
 
 def test_a_flood_of_observations_does_not_hold_up_the_tick(play):

@@ -57,8 +57,8 @@ class RefusedRow(BaseModel):
 
 
 class ObservationsTaken(BaseModel):
-    """What came of a message. taken: rows that went to the street; cut: rows over the rate of their
-    source, always its last ones; refused: rows with a fault, at most 1,000 of them.
+    """What came of a message. taken: rows that went to the street; cut: rows over the rate of the
+    holder, always the last ones; refused: rows with a fault, at most 1,000 of them.
     """
 
     taken: int
@@ -69,7 +69,8 @@ class ObservationsTaken(BaseModel):
 class SourceState(BaseModel):
     """A source. weight: 0..1, the product of its factors; taken, refused, cut: rows so far; lanes:
     that it has reported on; at_s: time of its newest row (street's seconds); last_seen: its arrival
-    (seconds since 1970); latency: from arrival here until the street has it for its next decision.
+    (seconds since 1970); latency: from arrival here until the street has it; decision: until the
+    next decision, which waits for the street's tick.
     """
 
     source: str
@@ -85,6 +86,8 @@ class SourceState(BaseModel):
     last_seen: float | None
     latency_p50_ms: float | None
     latency_p99_ms: float | None
+    decision_p50_ms: float | None
+    decision_p99_ms: float | None
 
 
 class ApproachPlaces(BaseModel):

@@ -317,6 +317,24 @@ class SafetyGate:
         self._shown = _unchangeable(self._signals.colour)
         return sealed(self._clock.outside_s, self._shown, self.take_events())
 
+    def begin_services(self, observation: Observation) -> None:
+        """Decide now, between two ticks, which junctions serve the emergency vehicles of
+        `observation`: the next command has their colours, and `take_events` what began.
+        """
+        if self.source != ControlSource.ALL_RED:
+            self._serve(observation)
+
+    def _serve(
+        self, observation: Observation
+    ) -> tuple[dict[int, ColourArray], dict[int, ColourArray]]:
+        """What `Priority.serve` wants; its events go out with the next command."""
+        served, returning, events = self._priority.serve(
+            observation, self._signals, self._calls, self._now_s
+        )
+        ahead_s = self._clock.ahead_s
+        self._events += [replace(e, at_s=e.at_s + ahead_s) for e in events] if ahead_s else events
+        return served, returning
+
     def take_events(self) -> tuple[Event, ...]:
         """What would go out with the next command, such as the event of an order; taken once."""
         events = tuple(self._events)
@@ -491,11 +509,7 @@ class SafetyGate:
             return
         if self.source == ControlSource.ALL_RED:
             return  # the signals do not obey: a green for one may not be red for the others
-        served, returning, events = self._priority.serve(
-            observation, self._signals, self._calls, self._now_s
-        )
-        ahead_s = self._clock.ahead_s
-        self._events += [replace(e, at_s=e.at_s + ahead_s) for e in events] if ahead_s else events
+        served, returning = self._serve(observation)
         for junction, colours in served.items():
             if not self._is_flashing(junction):
                 wanted[self._groups_of(junction)] = colours

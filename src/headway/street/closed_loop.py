@@ -247,6 +247,14 @@ class Street:
             junction = self.network.junctions[change.junction].id
             self._record(Event(observation.at_s, kind, junction, data))
 
+    def serve_claims(self) -> None:
+        """Serve the emergency vehicles that were claimed from outside since the tick: what begins
+        is recorded now, and the next tick shows it.
+        """
+        known = self.external.with_claims(self.observation)
+        self.gate.begin_services(known)
+        self.record_gate_events()
+
     def record_gate_events(self) -> None:
         """Record now what the gate has to report, such as an operator's order, instead of with the
         next command.

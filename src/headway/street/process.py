@@ -399,7 +399,8 @@ class StreetProcess:
                 gate.reset(order.junction, order.by, now_s)
                 self.run.street.record_gate_events()
             case Reported():
-                self.run.street.external.take(order, now_s)
+                if self.run.street.external.take(order, now_s):
+                    self.run.street.serve_claims()
             case Reporting():
                 self.run.reporting = order
                 self.run.street.signal_log.enabled = order.record

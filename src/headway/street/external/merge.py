@@ -122,6 +122,7 @@ class External:
         }
         self._delivering: np.ndarray[Any, np.dtype[np.bool_]] | None = None
         self._merged_s = -np.inf
+        self._granted = frozenset[str]()  # emergency vehicles from outside, at the last tick
 
     # --- what comes ---
 
@@ -157,6 +158,7 @@ class External:
             source.rate.add(taken / (taken + own.cut), own.cut / (taken + own.cut))
         if message.received_ns and own.rows:
             source.latencies_ms.append((self._monotonic_ns() - message.received_ns) / 1e6)
+            source.undecided_ns.append(message.received_ns)
 
     # --- checkpoints
 
@@ -295,14 +297,24 @@ class External:
         completeness = self._completeness(best)
         self._report_junctions(own, completeness)
         self._report_sources(now_s)
+        granted = self._emergencies.at(self.sources.values(), now_s, period_s)
+        self._granted = frozenset(vehicle.id for vehicle in granted)
+        self._note_decision()
         return replace(
             self._with_vehicles(own, best),
             waiting_persons=self._calls.with_calls(own),
             completeness=np.maximum(own.completeness, completeness),
-            emergencies=own.emergencies
-            + self._emergencies.at(self.sources.values(), now_s, period_s),
+            emergencies=own.emergencies + granted,
             source="plant and external" if own.completeness.any() else "external",
         )
+
+    def with_claims(self, observation: Observation) -> Observation:
+        """An observation that was merged before, with the emergency vehicles that are claimed from
+        outside by now. Nothing is charged for them.
+        """
+        granted = self._emergencies.at(self.sources.values(), observation.at_s, 0.0)
+        own = tuple(v for v in observation.emergencies if v.id not in self._granted)
+        return replace(observation, emergencies=own + granted)
 
     def freshness(self, at_s: float, now_s: float) -> float:
         """1 up to FULL_S, 0 from the oldest that is taken on."""
@@ -362,6 +374,14 @@ class External:
             arrived=arrived,
             links_known=False,  # those of the sources are guessed from their lanes
         )
+
+    def _note_decision(self) -> None:
+        """What has come by now is decided on."""
+        for source in self.sources.values():
+            if source.undecided_ns:
+                now_ns = self._monotonic_ns()
+                source.decided_ms.extend((now_ns - ns) / 1e6 for ns in source.undecided_ns)
+                source.undecided_ns.clear()
 
     # --- what is recorded ---
 

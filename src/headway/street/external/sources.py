@@ -102,6 +102,8 @@ class Source:
     declared: the weight that the settings give it; is_listed: they know it.
     views:    by lane; approaches: by road.
     taken, refused, cut: rows so far: taken, refused for a fault, cut for their rate.
+    latencies_ms: from arrival of a message until it was taken; decided_ms: until the next decision,
+        for which those that arrived at `undecided_ns` wait.
     at_s, seen_wall: when its newest row was measured (street's seconds), and arrived (since 1970).
     """
 
@@ -121,6 +123,8 @@ class Source:
     seen_wall: float = 0.0
     condition: str = "new"
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_LATENCIES))
+    decided_ms: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_LATENCIES))
+    undecided_ns: deque[int] = field(default_factory=lambda: deque(maxlen=MOST_LATENCIES))
 
     @property
     def own_weight(self) -> float:
@@ -182,7 +186,7 @@ class Source:
             "rate": self.rate.share,
             "claims": self.claims.share,
         }
-        latencies = np.array(self.latencies_ms)
+        latencies, decided = np.array(self.latencies_ms), np.array(self.decided_ms)
         return {
             "source": self.name,
             "holder": self.holder,
@@ -197,6 +201,8 @@ class Source:
             "last_seen": self.seen_wall or None,
             "latency_p50_ms": _percentile(latencies, 50.0),
             "latency_p99_ms": _percentile(latencies, 99.0),
+            "decision_p50_ms": _percentile(decided, 50.0),
+            "decision_p99_ms": _percentile(decided, 99.0),
         }
 
 
