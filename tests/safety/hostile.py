@@ -5,6 +5,7 @@ that nobody should trust; and what it showed meanwhile, second by second of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +55,7 @@ class Liars:
         for second in range(seconds):
             true_s = float(second)
             self._order(true_s)
+            self._reset(true_s)
             now_s = self._clock(true_s)
             command = self.gate.admit(self._proposal(now_s), now_s, self._observation(now_s))
             self.said += [event.kind for event in command.interventions]
@@ -86,6 +88,13 @@ class Liars:
         until_s = true_s + float(self._one_of((-1.0, 5.0, 40.0, 300.0, 1e300)))
         order = Override(junction, self._one_of(list(Order)), until_s, "somebody", which)
         self.gate.order(order, true_s)
+
+    def _reset(self, true_s: float) -> None:
+        """Latched junctions are released again, else they would soon all be red."""
+        for junction in list(self.gate.faults):
+            if self._happens(0.1):
+                with suppress(ValueError):  # its lamps still do not obey
+                    self.gate.reset(junction, "somebody", true_s)
 
     def _proposal(self, now_s: float) -> Proposal | None:
         groups = len(self.network.groups)
