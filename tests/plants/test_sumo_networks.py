@@ -421,6 +421,25 @@ def test_a_network_without_traffic_lights_is_refused(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("piece", "strange"),
+    [
+        ('length="5" speed="10"', 'length="nan" speed="10"'),
+        ('length="50" speed="10"', 'length="50" speed="inf"'),
+        ('length="50" speed="10"', 'length="-3" speed="10"'),
+        ('linkIndex="0"', 'linkIndex="abc"'),
+        ('index="0" response', 'index="?" response'),
+        ('duration="30"', 'duration="x"'),
+    ],
+)
+def test_a_network_with_strange_figures_is_refused_by_name(tmp_path, piece, strange):
+    path = tmp_path / "own.net.xml"
+    text = net(*two_ways())
+    assert piece in text
+    path.write_text(text.replace(piece, strange, 1))
+    assert refused(path).startswith(f"{path}: ")
+
+
 def test_a_file_that_is_no_network_is_refused(tmp_path):
     path = tmp_path / "own.net.xml"
     assert (

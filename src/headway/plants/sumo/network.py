@@ -156,6 +156,14 @@ def _kind(lane: ET.Element) -> Kind:
     return Kind.PEDESTRIAN if "all" in disallow else Kind.VEHICLE
 
 
+def _figure(text: str) -> float:
+    """A length or a speed. Raises ValueError for what is none."""
+    value = float(text)
+    if not 0.0 <= value < math.inf:
+        raise ValueError(f"{text!r} is no length and no speed")
+    return value
+
+
 def _points(shape: str) -> list[tuple[float, float]]:
     return [(float(p.split(",")[0]), float(p.split(",")[1])) for p in shape.split()]
 
@@ -207,25 +215,25 @@ class _Ways:
         lanes = self._raw.lanes
         here, there = (_points(lanes[name].get("shape", "")) for name in (start, end))
         length_m = math.dist(here[-1], there[0]) if here and there else 0.0
-        return _Way(node, request, length_m, float(lanes[end].get("speed", DEFAULT_SPEED)))
+        return _Way(node, request, length_m, _figure(lanes[end].get("speed", DEFAULT_SPEED)))
 
     def over_crossing(self, crossing: str) -> _Way:
         """Of pedestrians, at walking speed."""
         node, request = self._request_of.get(crossing, ("", -1))
-        length_m = float(self._raw.lanes[crossing].get("length", "0"))
+        length_m = _figure(self._raw.lanes[crossing].get("length", "0"))
         return _Way(node, request, length_m, WALKING_MPS)
 
     def over_internal_lanes(self, via: str, end: str) -> _Way:
         """From the internal lane `via` on, up to the one that has the right of way."""
         lanes = self._raw.lanes
         length_m = 0.0
-        speed_mps = float(lanes[end].get("speed", DEFAULT_SPEED))
+        speed_mps = _figure(lanes[end].get("speed", DEFAULT_SPEED))
         inside = []
         lane = via
         while lane in lanes:
             inside.append(lane)
-            length_m += float(lanes[lane].get("length", "0"))
-            speed_mps = min(speed_mps, float(lanes[lane].get("speed", DEFAULT_SPEED)))
+            length_m += _figure(lanes[lane].get("length", "0"))
+            speed_mps = min(speed_mps, _figure(lanes[lane].get("speed", DEFAULT_SPEED)))
             if lane in self._request_of:
                 break
             lane = self._onward.get(lane, "")
@@ -457,8 +465,8 @@ def _lane(name: str, raw: _Raw) -> Lane:
     return Lane(
         id=name,
         edge=raw.edge_of[name],
-        length_m=float(element.get("length", "0")),
-        speed_mps=float(element.get("speed", DEFAULT_SPEED)),
+        length_m=_figure(element.get("length", "0")),
+        speed_mps=_figure(element.get("speed", DEFAULT_SPEED)),
         kind=_kind(element),
         end_xy=(_points(element.get("shape", "")) or [(0.0, 0.0)])[-1],
     )
