@@ -359,7 +359,7 @@ class External:
             vehicles = candidate.vehicles
             if own.completeness[self._road_of[lane][0]] > 0.0:
                 vehicles = _unmatched(vehicles, own.vehicles, lane)
-            elif self._link[lane] >= 0:
+            else:  # a lane before a signal always has a link
                 arrived[self._link[lane]] += candidate.source.views[lane].arrived()
             rows += [(lane, *vehicle) for vehicle in vehicles]
         if not rows:
