@@ -22,13 +22,13 @@ from headway.rendered.plant import (
     ApproachLanes,
     CameraPlant,
     JunctionCamera,
+    Liveness,
     project,
 )
 from headway.rendered.site import site_file
 from headway.rendered.view import view_of
 from headway.sensing import Site
 from headway.vision.detection.motion import MotionDetector
-from headway.vision.frames.sources import Frame
 
 NETWORK, SHAPES = street()
 
@@ -186,15 +186,23 @@ def test_a_camera_is_ninety_metres_above_its_junction_and_covers_eighty_to_each_
 
 
 def test_a_frame_goes_to_the_detector_and_the_perception(fake_detector):
-    fake_detector.of.process(7.5, "image", [], np.zeros(4))
-    assert fake_detector.detector.asked == [("junction 0", "image")]
-    assert fake_detector.looked == [(Frame(7.5, 0, "image"), "found")]
+    image = np.zeros((9, 9, 3), np.uint8)
+    fake_detector.of.process(7.5, image, [], np.zeros(4))
+    ((key, asked),) = fake_detector.detector.asked
+    assert (key, asked is image) == ("junction 0", True)
+    ((frame, found),) = fake_detector.looked
+    assert (frame.at_s, frame.image is image, found) == (7.5, True, "found")
+
+
+def camera(approaches):
+    return SimpleNamespace(approaches=approaches, liveness=Liveness())
 
 
 def rows(fake_detector, *tracks, kept=None):
     fake_detector.tracks = tracks
     fake_detector.tracker.tracks = {t.id: t for t in (tracks if kept is None else kept)}
-    fake_detector.of.process(0.0, np.zeros((9, 9, 3), np.uint8), [], None)
+    image = np.full((9, 9, 3), len(fake_detector.looked), np.uint8)  # each another one
+    fake_detector.of.process(0.0, image, [], None)
     return [(one.track.id, *one[1:4]) for one in fake_detector.of.approaches()]
 
 
@@ -288,7 +296,7 @@ def test_an_observation_holds_only_camera_data(plant, monkeypatch):
     monkeypatch.setattr(
         plant,
         "cameras",
-        [SimpleNamespace(approaches=lambda r=r: [Approach(*one) for one in r]) for r in reported],
+        [camera(lambda r=r: [Approach(*one) for one in r]) for r in reported],
     )
     observed = plant.observe()
     v = observed.vehicles
@@ -327,8 +335,8 @@ def test_a_flashing_vehicle_claims_every_way_of_its_lane(plant, monkeypatch):
         Approach(user(7, 0, 0, speed_mps=9.0), lane, 30.0, False, True),
         Approach(user(8, 0, 0, speed_mps=9.0), lane, 20.0, False, False),
     ]
-    nobody = SimpleNamespace(approaches=list)
-    monkeypatch.setattr(plant, "cameras", [nobody, SimpleNamespace(approaches=lambda: seen)])
+    nobody = camera(list)
+    monkeypatch.setattr(plant, "cameras", [nobody, camera(lambda: seen)])
     observed = plant.observe()
     assert observed.vehicles.emergency.tolist() == [True, False]
     (found,) = observed.emergencies
@@ -352,7 +360,7 @@ def test_the_lights_of_the_frame_are_those_of_the_approach(fake_detector):
 
 
 def test_without_tracks_an_observation_is_empty(plant, monkeypatch):
-    monkeypatch.setattr(plant, "cameras", [SimpleNamespace(approaches=list)])
+    monkeypatch.setattr(plant, "cameras", [camera(list)])
     observed = plant.observe()
     assert (
         len(observed.vehicles),

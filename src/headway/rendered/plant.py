@@ -4,6 +4,7 @@ images.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ GAP_M = 2.5  # m from a vehicle in a queue to the next, as SUMO's minGap
 BEYOND_LINE_M = 3.0  # m; a vehicle farther beyond the stop line has left its lane
 LANE_REACH_M = 2.2  # m to the side: little more than half a lane, for a vehicle at its edge
 DIRECTION_FROM_MPS = 1.5  # m/s from which the direction of a velocity counts
+DEAD_AFTER_S = 2.0  # s without a live image: two ticks
 LEAST_COSINE = 0.3  # of the angle between velocity and lane: within about 70 degrees
 
 
@@ -102,8 +104,13 @@ class CameraPlant(FilmedPlant):
             arrived=_counted(link[new & (link >= 0)], simulated.arrived),
             emergencies=recognised(vehicles, names, self._network),
             source="camera",
+            completeness=self._completeness(simulated.at_s),
             links_known=False,
         )
+
+    def _completeness(self, now_s: float) -> FloatArray:
+        """(junctions,), by whether the camera over each delivers."""
+        return np.array([camera.liveness.completeness(now_s) for camera in self.cameras])
 
 
 def _vehicles(approaches: Sequence[Approach], lane: IntArray, link: IntArray) -> Vehicles:
@@ -131,6 +138,35 @@ def _length_m(track: Track) -> float:
     return float(np.nan_to_num(track.length_m, nan=USUAL_LENGTH_M))
 
 
+class Liveness:
+    """Whether a camera still shows its junction: its images come, and change. A dead camera is not
+    an empty road.
+    """
+
+    def __init__(self) -> None:
+        self._live_at_s: float | None = None  # of the newest image that was live
+        self._digest = 0  # of the newest image
+
+    def is_live(self, at_s: float, image: Image) -> bool:
+        """The image of `at_s` is not the one before: no two are equal, for the noise of the
+        sensor. One that stands still is not, nor are black ones after the first.
+        """
+        digest = zlib.crc32(np.ascontiguousarray(image))
+        live = digest != self._digest
+        self._digest = digest
+        if live:
+            self._live_at_s = at_s
+        return live
+
+    def completeness(self, now_s: float) -> float:
+        """1 while images are live, 0 from DEAD_AFTER_S without one on; counted from the first
+        call.
+        """
+        if self._live_at_s is None:
+            self._live_at_s = now_s
+        return float(now_s - self._live_at_s <= DEAD_AFTER_S)
+
+
 class JunctionCamera:
     """The camera over one junction, and what it knows."""
 
@@ -154,11 +190,17 @@ class JunctionCamera:
         self._blue_lights = BlueLights()
         self._flashing: set[int] = set()
         self._seen_before: set[int] = set()
+        self.liveness = Liveness()
 
     def process(
         self, at_s: float, image: Image, ground_truth: list[dict[str, Any]], shown: ColourArray
     ) -> None:
-        """Process one frame; the ground truth is not used."""
+        """Process one frame; the ground truth is not used. On one that is not live nobody is
+        seen.
+        """
+        if not self.liveness.is_live(at_s, image):
+            self._tracks = []
+            return
         found = self._detector.begin(self._key, image).result()
         self._tracks = self._perception.process(Frame(at_s, 0, image), found).tracks
         self._flashing = self._blue_lights.update(at_s, image, self._tracks)
