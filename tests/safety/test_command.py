@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -51,6 +53,14 @@ def test_the_colours_of_the_gates_command_cannot_be_written_to():
             colours[0] = 4
         with pytest.raises(ValueError, match="WRITEABLE"):
             colours.setflags(write=True)
+
+
+def test_copies_of_a_command_have_no_colours_that_can_be_written_to():
+    command = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0).admit(None, 0.0)
+    assert copy.deepcopy(command) is command
+    for leave in (copy.copy, pickle.dumps):
+        with pytest.raises(PermissionError):
+            leave(command)
 
 
 def test_the_seal_is_not_shown_and_does_not_make_commands_differ():

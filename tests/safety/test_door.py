@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headway.roads import BENCHMARK, work_out
-from headway.safety import SafetyGate
+from headway.safety import Order, Override, SafetyGate
 from headway.values import EmergencyVehicle
 from tests.safety.builders import NETWORK, STAGES, R, look, propose
 
@@ -100,6 +100,36 @@ def test_a_number_of_persons_that_needs_more_bits_is_not_cut_to_none():
     seen = replace(seen, vehicles=look(NETWORK, gate, 10.0).vehicles, waiting_persons=many)
     gate.admit(propose(NETWORK, 10.0, STAGES[0]), 10.0, seen)
     assert gate._calls.present.tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize("junction", [0.5, None, "0", True, float("nan"), 10**30, -1])
+def test_an_order_for_what_is_no_junction_is_refused_as_such(junction):
+    gate, _ = gate_with_a_call()
+    with pytest.raises(ValueError, match=r"whole number|no junction"):
+        gate.order(Override(junction, Order.HOLD, 99.0, "op"), 10.0)
+    with pytest.raises(ValueError, match="no junction"):
+        gate.reset(junction, "op", 10.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"stage": 0.5}, "an override's stage is a whole number; not 0.5"),
+        ({"stage": float("nan")}, "an override's stage is a whole number; not nan"),
+        ({"stage": None}, "an override's stage is a whole number; not None"),
+        ({"order": "stage"}, "no override: 'stage' until 99.0"),
+        ({"until_s": "late"}, "no override: <Order.STAGE: 'stage'> until 'late'"),
+    ],
+)
+def test_an_override_of_wrong_types_is_refused_when_it_is_made(changes, why):
+    with pytest.raises(ValueError, match="override") as refused:
+        Override(
+            **(
+                {"junction": 0, "order": Order.STAGE, "until_s": 99.0, "by": "op", "stage": 1}
+                | changes
+            )
+        )
+    assert str(refused.value) == why
 
 
 @pytest.mark.parametrize("stride", [-1, 2])

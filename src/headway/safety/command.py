@@ -5,6 +5,7 @@ is exported, its maker is not.
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass
+from typing import NoReturn
 
 from headway.values import ColourArray, Event
 
@@ -31,6 +32,13 @@ class Command:
                 "A Command is made by the safety gate alone. Hand a Proposal to "
                 "headway.safety.SafetyGate.admit."
             )
+
+    def __deepcopy__(self, memo: object) -> Command:
+        """A copy would have colours that can be written to."""
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise PermissionError("A Command is not pickled: whoever loads it is not the safety gate.")
 
 
 def sealed(at_s: float, colours: ColourArray, interventions: tuple[Event, ...]) -> Command:

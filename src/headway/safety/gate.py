@@ -578,8 +578,8 @@ class SafetyGate:
         """An operator releases a junction whose fault was latched. Raises ValueError if it has
         none, or its lamps still do not obey.
         """
-        if not 0 <= junction < len(self._network.junctions):
-            raise ValueError(f"no junction {junction}; there are {len(self._network.junctions)}")
+        if type(junction) is not int or not 0 <= junction < len(self._network.junctions):
+            raise ValueError(f"no junction {junction!r}; there are {len(self._network.junctions)}")
         try:
             fault = self._monitor.reset(junction)
         except ValueError as error:

@@ -33,6 +33,11 @@ class Override:
     stage: int = -1
 
     def __post_init__(self) -> None:
+        for name in ("junction", "stage"):
+            if type(value := getattr(self, name)) is not int:
+                raise ValueError(f"an override's {name} is a whole number; not {value!r:.40}")
+        if not isinstance(self.order, Order) or not isinstance(self.until_s, (int, float)):
+            raise ValueError(f"no override: {self.order!r:.40} until {self.until_s!r:.40}")
         if not math.isfinite(self.until_s):
             raise ValueError("an override needs an end: give until_s as a finite time")
         if self.order is Order.STAGE and self.stage < 0:
