@@ -4,7 +4,7 @@ A step that raises, or whose proposal no gate can use, counts as silence. One th
 it may (`within_s`, wall time) is not asked again for DOWN_S: compiled code cannot be interrupted
 from within its process, so its length is measured afterwards. One that never ends is found by the
 parent process, which hears nothing more, ends the process, and reads from `mark` who was deciding
-(decision 21).
+(decision 23).
 """
 
 from __future__ import annotations
