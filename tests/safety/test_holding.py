@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from headway.roads import BENCHMARK, STREET, Programme, work_out
 from headway.safety import Order, Override, SafetyGate
+from headway.safety.clearing import Clearing
+from headway.safety.holding import Holding, Scene
 from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose, stage
 from tests.safety.networks import networks
 from tests.safety.rules import broken_rules
@@ -67,6 +69,25 @@ def test_under_a_programme_with_yellow_and_red_of_its_own_it_holds_the_stage_tha
     expected = 0 if since_s < 14 or since_s >= 34 else 1
     assert held == expected
     assert gate.shown.tolist() == STAGES[expected].tolist()
+
+
+@pytest.mark.parametrize(
+    ("shown", "wanted"),
+    [
+        ([R, R, G, R], STAGES[1].tolist()),  # clearance: what is left green is a stage as well
+        ([Y, R, G, Y], STAGES[1].tolist()),
+        ([Y, R, G, Y], [Y, R, G, Y]),  # the programme's own yellow
+    ],
+)
+def test_what_stays_green_in_a_changeover_is_not_the_stage_to_hold(shown, wanted):
+    rows = [STAGES[0].tolist(), [Y, R, G, Y], STAGES[1].tolist(), [R, R, G, R]]
+    plan = Programme(np.array(rows, np.int8), np.array([20.0, 3.0, 20.0, 5.0]), 0.0)
+    stages = np.array([*STAGES.tolist(), [R, R, G, R]], np.int8)
+    junction = replace(NETWORK.junctions[0], programme=plan, stages=stages)
+    network = replace(NETWORK, junctions=(junction,))
+    scene = Scene(np.array(shown, np.int8), np.array(wanted, np.int8), np.zeros(4, bool))
+    held = Holding(network, Clearing(network)).stage(0, scene, 21.0)
+    assert held.tolist() == STAGES[1].tolist()
 
 
 def test_past_the_maximum_green_it_leaves_nobody_in_the_dark():
