@@ -20,12 +20,21 @@ MOST_LINES = 30  # of one kind of event in a window; more go to level debug, and
 FAULTS_OF_STEPS = tuple(
     f"engine.{role}_{fault}" for role in ROLES for fault in ("failed", "slow", "hung")
 )
-ERRORS = (*FAULTS_OF_STEPS, "runtime.fault", "runtime.stopped")
+ERRORS = (
+    *FAULTS_OF_STEPS,
+    "runtime.fault",
+    "runtime.stopped",
+    "safety.lamps",
+    "safety.monitor",
+)
 WARNINGS = (
     "engine.order_refused",
     "engine.settings_refused",
     "engine.checkpoint_refused",
     "engine.not_controlled",
+    "engine.observation_refused",
+    "safety.clock",
+    "safety.observation",
 )
 
 
