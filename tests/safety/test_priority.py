@@ -556,3 +556,21 @@ def test_a_flood_of_nearer_claims_lifts_no_bar():
     drive(two, 20, lambda _: [one("stalled", 40.0, 4), *flood, *near], SECOND)
     drive(two, 20, lambda _: [one("stalled", 40.0, 4), *flood], SECOND)
     assert [e[2] for e in begun(two) if e[2] == "stalled"] == ["stalled"]
+
+
+def test_the_time_in_which_it_is_not_served_does_not_count_against_it():
+    """Out of sight for 50 s of its 120 s."""
+
+    def fleet(s):
+        return [] if 80 <= s < 130 else [one("slow", 300.0 - 0.2 * s, 4)]
+
+    two = drive(Two().play(SECOND, 12), 190, fleet, SECOND)
+    assert [e[0] for e in two.reported("emergency_barred")] == [133.0 + 50.0]
+
+
+@pytest.mark.parametrize(("away", "begins"), [(50, 1), (70, 2)])
+def test_who_has_been_away_for_a_minute_is_forgotten(away, begins):
+    two = drive(Two().play(SECOND, 12), 60, lambda _: [one("stalled", 40.0, 4)], SECOND)
+    drive(two, away, lambda _: [], SECOND)
+    drive(two, 5, lambda _: [one("stalled", 40.0, 4)], SECOND)
+    assert len(begun(two)) == begins

@@ -203,6 +203,9 @@ class Priority:
         """Lift the bars that are over; forget who has been out of sight for REST_S."""
         memory = self._memory
         for key, claim in found.items():
+            if now_s - memory.seen_s.get(key, now_s) > REST_S:
+                memory.bars.pop(key, None)
+                memory.past.pop(key, None)
             memory.seen_s[key] = now_s
             if key in memory.bars and not self._is_barred(claim, now_s):
                 del memory.bars[key]
