@@ -204,6 +204,18 @@ def test_a_lane_that_falls_silent_may_be_blind(net):
     assert street.see([(0, 5.0, 10.0)])[DETECTION] == 1.0
 
 
+def test_the_mean_gap_is_of_the_last_fifty(net):
+    """Sixty gaps of 9 s, then one of 59 s: the mean grows by a fiftieth of the difference."""
+    street = Street(net)
+    for gap_s in [9] * 60 + [59]:
+        before_s = float(street.check.lanes["gap_s"][0])
+        for _ in range(gap_s):
+            street.see([])
+        street.see([(0, 5.0, 10.0)])
+    assert before_s == pytest.approx(9.0, abs=0.1)
+    assert street.check.lanes["gap_s"][0] == pytest.approx(before_s + (59.0 - before_s) / 50.0)
+
+
 def test_a_lane_that_was_hardly_used_may_stay_silent(net):
     street = Street(net)
     for _ in range(4):

@@ -346,14 +346,15 @@ def test_a_sumo_of_its_own_process_is_seen_and_driven_as_that_of_this_one():
     scene, emissions = here.scene(), here.emissions()
     here.close()
     port = free_port()
-    options = [*SumoSettings(of.sumocfg).arguments()[1:], "--remote-port", str(port)]
+    remote = SumoSettings(of.sumocfg, remote=f"127.0.0.1:{port}")
+    options = [*remote.arguments()[1:], "--remote-port", str(port)]
     sumo = subprocess.Popen(
         [Path(sys.executable).parent / "sumo", *options],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        there = SumoPlant(SumoSettings(of.sumocfg, remote=f"127.0.0.1:{port}"), network)
+        there = SumoPlant(remote, network)
         assert there.time_s == of.begin_s == 25200.0
         theirs = tables(there, network, 60)
         far = there.scene()

@@ -64,10 +64,10 @@ LEAST_SPELLS = 5.0  # times that a lane had traffic, before its silence says any
 SILENT_GAPS = 10.0  # mean gaps without traffic after which a lane may be blind; twice that: it is
 SHORTEST_GAP_S = 20.0  # gaps that are taken for shorter would be those within one platoon
 CHECKED_LANE_VEHICLES = 24.0  # most that any lane of the eight scenarios had in view
-
-
 MOST_GAPS = 50.0  # of which the mean gap is made; older ones count less
-PLACE = 1e-3  # told apart by place too: vehicles that change places are a change
+# of distance, speed and wait in one sum, so that a change of one does not hide that of another
+SPEED_PART = 7.0
+WAIT_PART = 13.0
 FACTORS = ("freshness", "novelty", "detection", "agreement", "performance")
 
 
@@ -440,8 +440,11 @@ def fill_freshness(fresh, check, tables, traffic):  # type: ignore[no-untyped-de
     for v in range(len(traffic.link)):
         group = group_of(tables, traffic.link[v])
         if group >= 0:
-            row = traffic.distance_m[v] + 7.0 * traffic.speed_mps[v] + 13.0 * traffic.waiting_s[v]
-            picture[junction_of(tables, group)] += row + PLACE * (v + 1)
+            picture[junction_of(tables, group)] += (
+                traffic.distance_m[v]
+                + SPEED_PART * traffic.speed_mps[v]
+                + WAIT_PART * traffic.waiting_s[v]
+            )
     for j in range(len(fresh)):
         own = check.junctions[j]
         if picture[j] != own.picture or picture[j] == 0.0:
