@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -20,6 +21,26 @@ def test_a_record_is_stored_once_however_often_it_is_sent(client):
     assert (first.status_code, first.json()["stored"]) == (201, 1)
     assert (again.status_code, again.json()["duplicates"]) == (200, 1)
     assert client.get("/api/v1/analytics/simulation/ONCE/summary").json()["records"] == 1
+
+
+@pytest.mark.parametrize("offset", ["+23:34", "-23:59", "+15:59"])
+def test_a_time_with_any_offset_is_stored_as_the_moment_that_it_is(client, offset):
+    """PostgreSQL itself refuses offsets of 16 hours and more."""
+    name = f"OFFSET{offset[1:3]}{offset[4:]}"
+    sent = record(name, timestamp=f"2025-09-01T12:00:00{offset}")
+    assert client.post("/api/v1/ingest/simulation", json=sent).status_code == 201
+    moment = datetime.fromisoformat(sent["timestamp"])
+    window = {"begin": moment.isoformat(), "end": (moment + timedelta(seconds=1)).isoformat()}
+    address = f"/api/v1/analytics/simulation/{name}/summary"
+    assert client.get(address, params=window).json()["records"] == 1
+
+
+def test_a_time_beyond_the_calendar_is_a_fault_of_its_record(client):
+    answer = client.post(
+        "/api/v1/ingest/simulation", json=record("FIRST", timestamp="0001-01-01T00:00:00+01:00")
+    )
+    assert answer.status_code == 422
+    assert [f["pointer"] for f in answer.json()["faults"]] == ["/timestamp"]
 
 
 def test_every_error_is_listed_with_its_place(client):

@@ -132,7 +132,7 @@ def test_b13_headway_beside_fixed_time_over_the_same_demand_with_statistics(serv
     """
     ask = {"baseline": "street:baseline", "ai": "street:headway", "block_s": 60}
     with (
-        serve("--scenario", "cologne1", "--speed-factor", "0", "--per-minute", "0") as product,
+        serve("--scenario", "cologne1", "--speed-factor", "60", "--per-minute", "0") as product,
         product.http() as client,
     ):
 

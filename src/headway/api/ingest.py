@@ -31,6 +31,7 @@ from headway.api.dependencies import need, services_of
 from headway.api.problems import Fault, ProblemError, responses
 from headway.api.security import Role
 from headway.store import Intake
+from headway.store.database import in_utc
 from headway.store.spool import SpoolFullError
 
 router = APIRouter(prefix="/api/v1/ingest", tags=["ingestion"])
@@ -127,7 +128,7 @@ class RecordIn(_Strict):
         extra="forbid", strict=True, json_schema_extra={"examples": [EXAMPLE]}
     )
     simulation_id: Annotated[Name, AfterValidator(_not_own)]
-    timestamp: Annotated[AwareDatetime, Field(strict=False)]
+    timestamp: Annotated[AwareDatetime, AfterValidator(in_utc), Field(strict=False)]
     intersection_id: Name
     signals: list[SignalIn] = Field(min_length=1, max_length=MOST_SIGNALS)
     metrics: MetricsIn
@@ -196,6 +197,9 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
     ]
     signals: Annotated[list[_Signal], msgspec.Meta(min_length=1, max_length=MOST_SIGNALS)]
     metrics: _Metrics
+
+    def __post_init__(self) -> None:
+        self.timestamp = in_utc(self.timestamp)
 
 
 record_decoder = msgspec.json.Decoder(_Record)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from headway.analytics import violations as asked
 from headway.analytics.violations import (
@@ -19,7 +19,7 @@ from headway.analytics.violations import (
 )
 from headway.api.dependencies import need, services_of
 from headway.api.problems import ProblemError, responses
-from headway.api.queries import answered
+from headway.api.queries import Moment, answered
 from headway.api.security import Principal, Role
 from headway.store.upkeep import erase_violations
 
@@ -27,7 +27,7 @@ router = APIRouter(tags=["violations"], dependencies=[Depends(need(Role.VIEWER))
 Device = Annotated[str | None, Query(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 RuleName = Annotated[str | None, Query(max_length=64, pattern=r"^[a-z_]+$")]
 MOST_HOURS = 10.0 * 8766.0  # ten years
-When = Annotated[AwareDatetime | None, Query(examples=["2026-11-21T00:00:00Z"])]
+When = Annotated[Moment | None, Query(examples=["2026-11-21T00:00:00Z"])]
 
 
 Hours = Annotated[float | None, Query(gt=0.0, le=MOST_HOURS, allow_inf_nan=False, examples=[24])]

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,16 @@ from headway.store import embedded
 
 VARIABLE = "HEADWAY_DATABASE_URL"
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def in_utc(at: datetime) -> datetime:
+    """The same moment in UTC: PostgreSQL refuses offsets of 16 hours and more. Raises ValueError
+    for one that is not in the calendar there (years 1 to 9999).
+    """
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{at.isoformat()} is beyond the calendar in UTC") from error
 
 
 class DatabaseError(RuntimeError):
