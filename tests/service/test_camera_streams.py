@@ -30,6 +30,13 @@ from headway.service.camera_streams import (
 from headway.vision.frames.sources import Frame, SourceHealth, SourceSettings
 
 
+def violation(at_s, rule="speeding", track=3):
+    return Violation(f"{rule}{at_s}", at_s, "a", rule, 0.9, {"track": track}, (), "")
+
+
+LAST = violation(9.0, track=7)
+
+
 class ASource:
     """Its frames are put in by the test."""
 
@@ -74,7 +81,7 @@ class APerception:
         self.words, self.site = (device, site, rate_hz, key, blur, signals), site
         self.finds_violations = violations
         self.measures = SimpleNamespace(figures=lambda: {"seconds": 3.0})
-        self.violation_detector = SimpleNamespace(reported=2, close=lambda: ["last"])
+        self.violation_detector = SimpleNamespace(reported=2, close=lambda: [LAST])
         self.finds, self.looked = [], []
 
     def process(self, frame, found):
@@ -245,8 +252,8 @@ def test_a_stream_that_is_stopped_publishes_the_violations_that_still_waited(wor
     ) == (False, 0, ["start", "stop"], ["a"])
     (_, first), (_, last) = world.published
     assert (first.crossings, first.violations) == (["crossing"], [])
-    assert (last.frame.number, last.crossings, last.violations) == (3, [], ["last"])
-    assert list(stream.violations) == ["last"]
+    assert (last.frame.number, last.crossings, last.violations) == (3, [], [LAST])
+    assert list(stream.violations) == [(9.0, "speeding #7")]
 
 
 def test_a_stream_without_results_publishes_nothing_when_it_stops(world):
@@ -501,10 +508,6 @@ def test_a_stream_that_does_not_run_is_not_served(world):
     assert world.detectors["motion"].asked == []
 
 
-def violation(at_s, rule="speeding", track=3):
-    return Violation(f"{rule}{at_s}", at_s, "a", rule, 0.9, {"track": track}, (), "")
-
-
 def test_a_live_view_is_drawn_for_viewers_ten_times_a_second_at_most(world):
     """With the last four violations of the last four seconds."""
     drawn_ = []
@@ -588,7 +591,7 @@ def test_the_state_of_a_stream_that_never_ran():
         stream.violations.maxlen,
         stream.viewers,
         stream.view,
-    ) == (300, 300, 100, 0, (0, b""))
+    ) == (300, 300, 4, 0, (0, b""))
     assert other.latencies is not stream.latencies
     assert (other.served_at, other.started_at, other.faults) == (0.0, 0.0, 0)
 

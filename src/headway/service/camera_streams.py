@@ -27,7 +27,6 @@ from headway.sensing.pipeline import (
     track_to_json,
     unknown_site,
 )
-from headway.sensing.traffic.evidence import Violation
 from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
 from headway.telemetry.threads import keep_running
@@ -99,7 +98,8 @@ class Stream:
     viewers: int = 0
     view: tuple[int, bytes] = (0, b"")
     drawn_at: float = 0.0
-    violations: deque[Violation] = field(default_factory=lambda: deque(maxlen=100))
+    # (stream time, words): without their images, which would be 180 kB each
+    violations: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=RECENT_MOST))
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def reset(self, started_at: float) -> None:
@@ -176,8 +176,7 @@ class Stream:
 
     def recent_violations(self, at_s: float) -> list[str]:
         """For the live view at stream time `at_s`."""
-        recent = [v for v in self.violations if v.at_s > at_s - RECENT_S]
-        return [f"{v.rule} #{v.data['track']}" for v in recent][-RECENT_MOST:]
+        return [words for then_s, words in self.violations if then_s > at_s - RECENT_S]
 
 
 ResultListener = Callable[[Stream, FrameResult], None]
@@ -421,7 +420,9 @@ class StreamManager:
             threading.Thread(target=stream.source.stop, daemon=True).start()
 
     def _publish_result(self, stream: Stream, result: FrameResult) -> None:
-        stream.violations.extend(result.violations)
+        stream.violations.extend(
+            (v.at_s, f"{v.rule} #{v.data['track']}") for v in result.violations
+        )
         if stream.viewers and stream.perception is not None:
             self._draw(stream, stream.perception, result)
         if self._publish is not None:
