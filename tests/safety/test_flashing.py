@@ -102,6 +102,15 @@ def test_it_begins_after_two_seconds_of_red_and_ends_with_six():
     ]
 
 
+@pytest.mark.parametrize("lasts_s", range(1, 15))
+def test_red_to_all_follows_however_soon_the_order_ends_after_the_first_flash(lasts_s):
+    street = flash(Street().play(STAGES[0], 10), float(lasts_s)).play(STAGES[1], 30)
+    flashed = [k for k, shown in enumerate(street.shown) if shown == FLASHING]
+    assert flashed == list(range(15, 10 + lasts_s))
+    if flashed:
+        assert street.shown[10 + lasts_s : 16 + lasts_s] == [STEADY] * 6
+
+
 def test_a_long_clearance_is_over_before_it_flashes():
     slow = replace(STREET, red_clearance_s=4.0)
     street = flash(Street(slow).play(STAGES[0], 60)).play(STAGES[0], 30)

@@ -491,6 +491,7 @@ class SafetyGate:
                 colours[groups] = self._flash_colours[junction]
             elif all(self._has_been_red(g) for g in own):
                 colours[groups] = found = self._flash_colours[junction]
+                self._red_until_s[junction] = self._now_s + EXIT_RED_S  # the order may end at once
                 yellow = np.flatnonzero(found == Colour.FLASHING_YELLOW).tolist()
                 self._report("flash", {"yellow": yellow}, junction)
 
