@@ -112,6 +112,7 @@ def test_a8_a_claim_from_outside_opens_the_way(serve, figures):
         place = client.places()[0]
         row = {"junction": place["junction"], "approach": place["approaches"][0]["road"]}
         messages = heard(client, "monitoring")
+        messages.get(timeout=60.0)  # it listens
 
         def claim(vehicle, distance_m):
             siren = {"id": vehicle, "distance_m": distance_m, "speed_mps": 10.0}
