@@ -205,10 +205,11 @@ def test_a_message_of_more_than_a_mebibyte_closes_its_socket(running, street, ro
     with connect(address(running, running.token("source"))) as link:
         link.send(json.dumps([row]) + " " * ((1 << 20) - 1000))
         assert json.loads(link.recv())["taken"] == 1
-        link.send(" " * (1 << 20) + "[]")
         with pytest.raises(ConnectionClosed) as end:
+            link.send(" " * (1 << 20) + "[]")
             link.recv(timeout=10)
-        assert end.value.rcvd.code == 1009
+        # it may be closed while the rest is still being sent: then no close frame is seen
+        assert end.value.rcvd is None or end.value.rcvd.code == 1009
 
 
 @pytest.mark.parametrize(
