@@ -64,9 +64,10 @@ def test_a_machine_without_proc_knows_less_and_fails_not(tmp_path):
     assert found["disk_free_bytes"] > 0
 
 
-def resident_bytes(pid):
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+def own_share_bytes(pid):
+    """Resident memory, shared pages by their share, as the kernel sums it up."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    return int(rollup.split("\nPss:")[1].split()[0]) * 1024
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
@@ -77,11 +78,12 @@ def test_a_child_at_work_is_counted(tmp_path):
     try:
         time.sleep(1.0)
         found = machine.figures()
-        both = resident_bytes("self") + resident_bytes(child.pid)
+        both = own_share_bytes("self") + own_share_bytes(child.pid)
     finally:
         child.kill()
         child.wait()
     assert found["headway_processes"] == before["headway_processes"] + 1
-    # others of this test's family may have ended since `before`; these two have not
-    assert found["headway_memory_bytes"] >= 0.9 * both
+    # others of this test's family may have ended since `before`; these two have not, but what they
+    # share with others changes from one look to the next
+    assert found["headway_memory_bytes"] >= 0.8 * both
     assert 0.0 < found["headway_cpu_share"] <= found["cpu_share"] + 0.1
