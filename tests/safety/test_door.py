@@ -54,7 +54,8 @@ def test_an_observation_that_is_not_whole_counts_as_none_and_is_recorded_once(ch
         command = gate.admit(propose(NETWORK, now_s, STAGES[0]), now_s, wrong)
         found += [e for e in command.interventions if e.kind == "safety.observation"]
     assert [e.data for e in found] == [{"fault": fault}]
-    assert gate._calls.present.all(), "as without an observation: there may be traffic everywhere"
+    last_s = gate.state()["_call_last"].tolist()
+    assert last_s == [12.0] * GROUPS, "as without an observation: there may be traffic everywhere"
 
 
 @pytest.mark.parametrize("name", ["lane", "link", "distance_m", "emergency"])
@@ -99,7 +100,7 @@ def test_a_number_of_persons_that_needs_more_bits_is_not_cut_to_none():
     many[2] = 2**32
     seen = replace(seen, vehicles=look(NETWORK, gate, 10.0).vehicles, waiting_persons=many)
     gate.admit(propose(NETWORK, 10.0, STAGES[0]), 10.0, seen)
-    assert gate._calls.present.tolist() == [False, False, True, False]
+    assert (gate.state()["_call_last"] == 10.0).tolist() == [False, False, True, False]
 
 
 @pytest.mark.parametrize("junction", [0.5, None, "0", True, float("nan"), 10**30, -1])

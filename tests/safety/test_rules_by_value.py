@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from headway.safety import Rule, kernel
+from headway.safety import Rule, arrays, kernel
 from tests.safety.builders import G, P, R, Y
 
 US = kernel.EPS_S  # a microsecond: times within it count as equal
@@ -23,7 +23,7 @@ def conflicts(n, *pairs, yields=()):
         sorted([b for a, b in pairs if a == g] + [a for a, b in pairs if b == g]) for g in range(n)
     ]
     flat = [(g, h) for g in range(n) for h in others[g]]
-    return kernel.Conflicts(
+    return arrays.Conflicts(
         start=np.cumsum([0, *map(len, others)]).astype(np.int32),
         group=np.array([h for _, h in flat], np.int32),
         it_gives_way=np.array([(h, g) in yields for g, h in flat], bool),
@@ -37,24 +37,29 @@ def signals(shown, since, green_start=0.0, green_end=0.0):
         np.broadcast_to(np.asarray(x, float), len(shown)).copy()
         for x in (since, green_start, green_end)
     ]
-    return kernel.Signals(np.array(shown, np.int8), *times)
+    return arrays.Signals(np.array(shown, np.int8), *times)
 
 
 def calls(n, **times):
     """Nobody is there, nobody has asked; times: other than that."""
     none = {"since_s": np.full(n, 100.0), "last_s": np.full(n, -np.inf)}
-    return kernel.Calls(
+    return arrays.Calls(
         **({"present": np.zeros(n, bool), "conflicting_since_s": np.full(n, 100.0)} | none | times)
     )
 
 
 def junctions(first_group, first_stage=(0,), stages=((),), serving_stage=()):
-    return kernel.Junctions(
+    return arrays.Junctions(
         np.array(first_group, np.int32),
         np.array(first_stage, np.int32),
         np.array(stages, np.int8),
         np.array(serving_stage, np.int32),
     )
+
+
+def orders(exempt, forced):
+    free = np.zeros(len(exempt), bool)
+    return arrays.Orders(np.array(exempt), free, free.copy(), np.array(forced, np.int32))
 
 
 def step(shown, wanted, *pairs, yields=(), **changes):
@@ -72,8 +77,8 @@ def step(shown, wanted, *pairs, yields=(), **changes):
         for k, v in at.items()
         if k not in ("now", "min_cycle")
     }
-    decision = kernel.Decision(np.full(n, -7, np.int8), np.full(n, -7, np.int8))
-    limits = kernel.Limits(
+    decision = arrays.Decision(np.full(n, -7, np.int8), np.full(n, -7, np.int8))
+    limits = arrays.Limits(
         yellow_s=each["yellow"],
         clearance_s=each["clearance"],
         min_green_s=each["min_green"],
@@ -85,14 +90,16 @@ def step(shown, wanted, *pairs, yields=(), **changes):
     kernel.apply_rules(
         now_s=at["now"],
         wanted=np.array(wanted, np.int8),
-        signals=signals(shown, each["since"], each["green_start"], each["green_end"]),
-        calls=calls(n, conflicting_since_s=each["conflicting_since"]),
-        junctions=junctions([0, n], serving_stage=[kernel.NO_STAGE] * n),
-        conflicts=conflicts(n, *pairs, yields=yields),
-        limits=limits,
-        exempt=np.zeros(1, bool),
-        held=np.zeros(1, bool),
-        forced=np.full(1, kernel.NO_GROUP, np.int32),
+        state=arrays.State(
+            signals=signals(shown, each["since"], each["green_start"], each["green_end"]),
+            calls=calls(n, conflicting_since_s=each["conflicting_since"]),
+            orders=orders([False], [arrays.NO_GROUP]),
+        ),
+        tables=arrays.Tables(
+            junctions=junctions([0, n], serving_stage=[arrays.NO_STAGE] * n),
+            conflicts=conflicts(n, *pairs, yields=yields),
+            limits=limits,
+        ),
         decision=decision,
     )
     return decision.colours.tolist(), decision.rule.tolist()
@@ -410,7 +417,7 @@ def test_a_red_group_blocks_no_group_and_one_blocked_group_of_many_is_enough():
         )
 
 
-WAYS = kernel.Ways(
+WAYS = arrays.Ways(
     link_group=np.array([0, 1, 2, -1], np.int32),
     # lane 0 leads to groups 0 and 2, lane 1 to none, lane 2 to group 1
     lane_start=np.array([0, 2, 2, 3], np.int32),
@@ -504,23 +511,20 @@ def force(**changes):
     } | changes  # fmt: skip
     stages = np.array([[G, R, R], [R, P, R], [R, R, G], [R, R, R], [G, R, R], [R, G, R]], np.int8)
     wanted = np.array(at["wanted"], np.int8)
-    forced = np.array(at["forced"], np.int32)
-    decision = kernel.Decision(np.zeros(5, np.int8), np.zeros(5, np.int8))
+    decision = arrays.Decision(np.zeros(5, np.int8), np.zeros(5, np.int8))
     none = np.zeros(5)
-    kernel.serve_starving(
-        100.0,
-        wanted,
+    state = arrays.State(
         signals(at["shown"], at["since"]),
         calls(5, since_s=np.array(at["call_since"])),
-        junctions([0, 3, 5], [0, 4, 6], stages, at["serving_stage"]),
-        kernel.Limits(
-            none, none, np.array(at["min_green"]), none, none, none + at["max_red"], none + np.inf
-        ),
-        np.array(at["exempt"]),
-        forced,
-        decision,
+        orders(at["exempt"], at["forced"]),
     )
-    return wanted.tolist(), forced.tolist(), decision.rule.tolist()
+    limits = arrays.Limits(
+        none, none, np.array(at["min_green"]), none, none, none + at["max_red"], none + np.inf
+    )
+    stops = junctions([0, 3, 5], [0, 4, 6], stages, at["serving_stage"])
+    tables = arrays.Tables(stops, conflicts(5), limits)
+    kernel.serve_starving(100.0, wanted, state, tables, decision)
+    return wanted.tolist(), state.orders.forced.tolist(), decision.rule.tolist()
 
 
 def test_a_group_that_waited_for_the_maximum_red_gets_its_stage_and_is_reported_once():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headway.roads import BENCHMARK, STREET, Kind, work_out
-from headway.safety import ControlSource, Fault, Order, Override, SafetyGate, kernel
+from headway.safety import ControlSource, Fault, Order, Override, SafetyGate, arrays, kernel
 from headway.safety.tables import conflict_table, junction_table
 from headway.values import EmergencyVehicle
 from tests.safety.builders import FR, FY, NETWORK, STAGES, G, P, R, Street, Y, look, propose
@@ -76,13 +76,13 @@ def test_a_pedestrian_is_a_call(persons, served):
 
 def called(links, link_group, present):
     """The groups called by vehicles of these links; present: as it was before."""
-    calls = kernel.Calls(present, np.zeros(4), np.zeros(4), np.zeros(4))
+    calls = arrays.Calls(present, np.zeros(4), np.zeros(4), np.zeros(4))
     nowhere = np.zeros(0, np.int32)
     kernel.detect_calls(
         np.full(len(links), -1, np.int32),
         np.array(links, np.int32),
         True,
-        kernel.Ways(link_group, np.zeros(1, np.int32), nowhere),
+        arrays.Ways(link_group, np.zeros(1, np.int32), nowhere),
         np.zeros(4, np.int32),
         np.ones(1),
         junction_table(NETWORK),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from headway.roads import BENCHMARK, work_out
-from headway.safety import ControlSource, Order, Override, SafetyGate, kernel
+from headway.safety import ControlSource, Order, Override, SafetyGate, arrays, kernel
 from headway.safety.kernel import Rule
 from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose
-from tests.safety.test_rules_by_value import conflicts, junctions, signals, step
+from tests.safety.test_rules_by_value import conflicts, junctions, orders, signals, step
 
 TIMING = work_out(NETWORK, BENCHMARK)
 
@@ -101,7 +101,7 @@ def test_a_rule_of_lower_number_is_recorded_as_well():
 
 def note(shown, present, since, last, now):
     n = len(shown)
-    calls = kernel.Calls(
+    calls = arrays.Calls(
         np.array(present), np.array(since, float), np.array(last, float), np.full(n, now)
     )
     kernel.update_call_times(now, calls, signals(shown, [0.0] * n), conflicts(n))
@@ -123,23 +123,22 @@ def starve(**changes):
         "call_since": [100.0] * 4, "max_red": 60.0, "exempt": [False, False], "forced": [-1, -1],
     } | changes  # fmt: skip
     wanted = np.array(at["wanted"], np.int8)
-    forced = np.array(at["forced"], np.int32)
-    decision = kernel.Decision(np.zeros(4, np.int8), np.zeros(4, np.int8))
+    decision = arrays.Decision(np.zeros(4, np.int8), np.zeros(4, np.int8))
     none = np.zeros(4)
-    kernel.serve_starving(
-        at["now"],
-        wanted,
+    state = arrays.State(
         signals(at["shown"], at["since"]),
-        kernel.Calls(np.zeros(4, bool), np.array(at["call_since"]), none, none),
-        junctions([0, 2, 4], [0, 2, 4], [[G, R], [R, G], [G, R], [R, G]], at["serving_stage"]),
-        kernel.Limits(
-            none, none, np.array(at["min_green"]), none, none, none + at["max_red"], none + np.inf
-        ),
-        np.array(at["exempt"]),
-        forced,
-        decision,
+        arrays.Calls(np.zeros(4, bool), np.array(at["call_since"]), none, none),
+        orders(at["exempt"], at["forced"]),
     )
-    return wanted.tolist(), forced.tolist(), decision.rule.tolist()
+    limits = arrays.Limits(
+        none, none, np.array(at["min_green"]), none, none, none + at["max_red"], none + np.inf
+    )
+    stages = [[G, R], [R, G], [G, R], [R, G]]
+    tables = arrays.Tables(
+        junctions([0, 2, 4], [0, 2, 4], stages, at["serving_stage"]), conflicts(4), limits
+    )
+    kernel.serve_starving(at["now"], wanted, state, tables, decision)
+    return wanted.tolist(), state.orders.forced.tolist(), decision.rule.tolist()
 
 
 def test_an_exempt_junction_does_not_exempt_later_ones():
@@ -229,7 +228,7 @@ def test_the_state_of_another_network_is_refused(groups):
 
 @pytest.mark.parametrize("colour", [P, G])
 def test_a_conflicting_group_that_shows_either_kind_of_green_is_not_blocked(colour):
-    calls = kernel.Calls(np.array([True, True]), np.zeros(2), np.full(2, 50.0), np.zeros(2))
+    calls = arrays.Calls(np.array([True, True]), np.zeros(2), np.full(2, 50.0), np.zeros(2))
     kernel.update_call_times(50.0, calls, signals([P, colour], [0.0, 0.0]), conflicts(2, (0, 1)))
     assert calls.conflicting_since_s.tolist() == [50.0, 50.0]
 

@@ -12,9 +12,10 @@ from headway.safety.override import Order, Override
 
 if TYPE_CHECKING:
     from headway.safety.door import ObservationCheck
-    from headway.safety.gate import ControlSource, SafetyGate
+    from headway.safety.gate import SafetyGate
     from headway.safety.kernel import Rule
     from headway.safety.monitor import Fault
+    from headway.safety.sources import ControlSource
 
 __all__ = [
     "Command",
@@ -27,9 +28,17 @@ __all__ = [
     "SafetyGate",
 ]
 
+# Loaded when they are first asked for, as the compiler of the rules takes 65 MB.
+LATE = {
+    "ControlSource": "sources",
+    "Fault": "monitor",
+    "ObservationCheck": "door",
+    "Rule": "kernel",
+    "SafetyGate": "gate",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """The gate is loaded when it is first asked for, as its compiler takes 65 MB."""
-    if name in __all__:
-        return getattr(importlib.import_module("headway.safety.gate"), name)
+    if name in LATE:
+        return getattr(importlib.import_module(f"headway.safety.{LATE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ import numpy as np
 
 from headway.roads import Colour, Network
 from headway.safety import kernel
-from headway.safety.kernel import NO_GROUP, Conflicts, Limits, Signals
+from headway.safety.arrays import NO_GROUP, Conflicts, Limits, Signals
 from headway.values import EmergencyVehicle, IntArray, Observation, Vehicles
 
 # Speeds at which a vehicle may come: an implausible one counts as the nearest of them.

@@ -16,11 +16,10 @@ from math import ceil, inf
 from typing import NamedTuple
 
 from headway.roads import Colour
+from headway.safety.arrays import NO_GROUP, NO_STAGE
 from headway.safety.kernel import (
     CALL_MEMORY_S,
     EPS_S,
-    NO_GROUP,
-    NO_STAGE,
     cleared_s,
     compiled,
     has_had_min_green,
@@ -83,36 +82,33 @@ def update_cycles(now_s, cycles, signals, calls, limits):  # type: ignore[no-unt
 
 
 @compiled
-def serve_due(  # type: ignore[no-untyped-def]
-    now_s, period_s, wanted, signals, calls, junctions, conflicts, limits, exempt, forced, cycles,
-    course,
-):  # fmt: skip
+def serve_due(now_s, period_s, wanted, state, tables, cycles, course):  # type: ignore[no-untyped-def]
     """Where the controller would make somebody late, write the group to be served next into
-    `forced`.
+    `state.orders.forced`.
 
-    period_s: of the ticks; changes happen at whole ones. exempt, forced: (junctions,), see
-        `headway.safety.kernel.serve_starving`.
+    period_s: of the ticks; changes happen at whole ones.
     """
+    forced, limits = state.orders.forced, tables.limits
     for j in range(len(forced)):
         is_serving = forced[j] != NO_GROUP
-        if exempt[j] or (is_serving and not has_had_min_green(forced[j], now_s, signals, limits)):
+        if state.orders.off_cycle[j] or (
+            is_serving and not has_had_min_green(forced[j], now_s, state.signals, limits)
+        ):
             continue
         # most seconds end here: even the longest way round would be in time
-        if first_end_s(j, cycles, junctions, limits) - now_s > cycles.service_s[j] + period_s:
+        left_s = first_end_s(j, cycles, tables.junctions, limits) - now_s
+        if left_s > cycles.service_s[j] + period_s:
             continue
 
-        begin_course(now_s, period_s, j, signals, calls, junctions, limits, course)
-        first = next_in_turn(j, junctions, limits, cycles, course)
+        begin_course(now_s, period_s, j, state, tables, course)
+        first = next_in_turn(j, tables.junctions, limits, cycles, course)
         if first == NO_GROUP:
             continue
-        at_once_s = lateness_s(
-            now_s, period_s, j, signals, junctions, conflicts, limits, cycles, course
-        )
-        begin_course(now_s, period_s, j, signals, calls, junctions, limits, course)
-        let_controller(now_s, period_s, j, wanted, signals, junctions, conflicts, limits, course)
-        later_s = lateness_s(
-            now_s + period_s, period_s, j, signals, junctions, conflicts, limits, cycles, course
-        )
+        at_once_s = lateness_s(now_s, period_s, j, state.signals, tables, cycles, course)
+        begin_course(now_s, period_s, j, state, tables, course)
+        let_controller(now_s, period_s, j, wanted, state.signals, tables, course)
+        next_s = now_s + period_s
+        later_s = lateness_s(next_s, period_s, j, state.signals, tables, cycles, course)
         if later_s > at_once_s + EPS_S:
             forced[j] = cycles.serving[j] = first
 
@@ -127,12 +123,11 @@ def first_end_s(junction, cycles, junctions, limits):  # type: ignore[no-untyped
 
 
 @compiled
-def begin_course(  # type: ignore[no-untyped-def]
-    now_s, period_s, junction, signals, calls, junctions, limits, course
-):
+def begin_course(now_s, period_s, junction, state, tables, course):  # type: ignore[no-untyped-def]
     """From the signals and calls of now."""
+    signals, junctions, limits = state.signals, tables.junctions, tables.limits
     for g in range(junctions.first_group[junction], junctions.first_group[junction + 1]):
-        is_called = now_s - calls.last_s[g] <= CALL_MEMORY_S
+        is_called = now_s - state.calls.last_s[g] <= CALL_MEMORY_S
         course.left[g] = is_called and junctions.serving_stage[g] != NO_STAGE
         course.end_s[g] = signals.since_s[g] + limits.min_green_s[g]
         if signals.colour[g] == Colour.RED:
@@ -143,12 +138,11 @@ def begin_course(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def let_controller(  # type: ignore[no-untyped-def]
-    now_s, period_s, junction, wanted, signals, junctions, conflicts, limits, course
-):
+def let_controller(now_s, period_s, junction, wanted, signals, tables, course):  # type: ignore[no-untyped-def]
     """One tick as it is wanted: greens end whose minimum is over, and others start."""
-    begin = junctions.first_group[junction]
-    end = junctions.first_group[junction + 1]
+    limits = tables.limits
+    begin = tables.junctions.first_group[junction]
+    end = tables.junctions.first_group[junction + 1]
     for g in range(begin, end):
         is_ending = wanted[g] < Colour.PERMISSIVE and course.end_s[g] <= now_s + EPS_S
         if course.lit[g] and is_ending:
@@ -159,7 +153,7 @@ def let_controller(  # type: ignore[no-untyped-def]
             and signals.colour[g] == Colour.RED
             and now_s - signals.green_start_s[g] + EPS_S >= limits.min_cycle_s[g]
         )
-        if may_start and is_free(g, now_s, wanted, conflicts, course):
+        if may_start and is_free(g, now_s, wanted, tables.conflicts, course):
             course.lit[g] = True
             course.left[g] = False
             course.end_s[g] = now_s + limits.min_green_s[g]
@@ -204,12 +198,11 @@ def next_in_turn(junction, junctions, limits, cycles, course):  # type: ignore[n
 
 
 @compiled
-def lateness_s(  # type: ignore[no-untyped-def]
-    at_s, period_s, junction, signals, junctions, conflicts, limits, cycles, course
-):
+def lateness_s(at_s, period_s, junction, signals, tables, cycles, course):  # type: ignore[no-untyped-def]
     """By how much groups start after the ends of their cycles, in all, if from `at_s` on all are
     served in turn, each stage until the group for which it is shown has had its minimum green.
     """
+    junctions, limits = tables.junctions, tables.limits
     begin = junctions.first_group[junction]
     end = junctions.first_group[junction + 1]
     total_s = 0.0
@@ -224,7 +217,7 @@ def lateness_s(  # type: ignore[no-untyped-def]
         for g in range(begin, end):
             if course.lit[g] or stage[g - begin] < Colour.PERMISSIVE:
                 continue
-            wait_s = earliest_start_s(g, begin, stage, signals, conflicts, limits, course) - at_s
+            wait_s = earliest_start_s(g, begin, stage, signals, tables, course) - at_s
             start_s = at_s + whole_ticks(max(wait_s, 0.0), period_s)
             course.lit[g] = True
             course.end_s[g] = start_s + whole_ticks(limits.min_green_s[g], period_s)
@@ -236,11 +229,12 @@ def lateness_s(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def earliest_start_s(group, begin, stage, signals, conflicts, limits, course):  # type: ignore[no-untyped-def]
+def earliest_start_s(group, begin, stage, signals, tables, course):  # type: ignore[no-untyped-def]
     """When the groups in conflict that are not in `stage` are cleared, and the minimum cycle is
     over.
     """
-    earliest_s = signals.green_start_s[group] + limits.min_cycle_s[group]
+    conflicts = tables.conflicts
+    earliest_s = signals.green_start_s[group] + tables.limits.min_cycle_s[group]
     for k in range(conflicts.start[group], conflicts.start[group + 1]):
         other = conflicts.group[k]
         if stage[other - begin] < Colour.PERMISSIVE:

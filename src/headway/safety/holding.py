@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from headway.roads import Colour, Network
+from headway.safety.arrays import NO_STAGE
 from headway.safety.clearing import Clearing
-from headway.safety.kernel import NO_STAGE
 from headway.values import BoolArray, ColourArray
 
 GO = int(Colour.PERMISSIVE)

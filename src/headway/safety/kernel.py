@@ -1,25 +1,22 @@
 """One second of the gate, compiled: from the colours wanted to the colours shown.
 
 The rules stand here in the order in which they are applied; `tests/safety/rules.py` states them a
-second time, naively. Arrays are indexed by signal group unless their text says otherwise.
+second time, naively. What they read and write is in `headway.safety.arrays`.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
 
 from numba import njit
 
 from headway.roads import Colour
 from headway.roads.timing import LONGEST_YELLOW_S
-from headway.values import BoolArray, ColourArray, FloatArray, IntArray
+from headway.safety.arrays import NO_GROUP, NO_STAGE
 
 CALL_MEMORY_S = 10.0  # bridges a detector that loses a waiting vehicle for a moment
 EPS_S = 1e-6  # times that differ by less are equal: sums of float seconds are not exact
 MIN_COMPLETENESS = 0.5  # a junction of which less is measured serves every group
-NO_GROUP = -1
-NO_STAGE = -1
 
 # No counting of references: the caller holds every array, and to count them at each call took nine
 # tenths of the time of `apply_rules` (decision 14).
@@ -39,105 +36,6 @@ class Rule(IntEnum):
     MINIMUM_CYCLE = 5
     MAXIMUM_RED = 6
     MAXIMUM_CYCLE = 7
-
-
-class Signals(NamedTuple):
-    """What is shown and since when; changed in place by `put_in_force`.
-
-    colour:        int8 (groups,), in force.
-    since_s:       float (groups,), when it began; both levels of green count as one colour.
-    green_start_s: float (groups,), last start of green.
-    green_end_s:   float (groups,), last end of green.
-    """
-
-    colour: ColourArray
-    since_s: FloatArray
-    green_start_s: FloatArray
-    green_end_s: FloatArray
-
-
-class Calls(NamedTuple):
-    """Who asks for green; changed in place by `detect_calls` and `update_call_times`.
-
-    present:             bool (groups,), traffic for the group is there in this second.
-    since_s:             float (groups,), since when a group that is not green has been asking; the
-        present time where it does not ask.
-    last_s:              float (groups,), when traffic was there last.
-    conflicting_since_s: float (groups,), since when a green group has kept an asking one waiting;
-        the present time where it does not.
-    """
-
-    present: BoolArray
-    since_s: FloatArray
-    last_s: FloatArray
-    conflicting_since_s: FloatArray
-
-
-class Limits(NamedTuple):
-    """The times of the rules, float (groups,) each, seconds."""
-
-    yellow_s: FloatArray
-    clearance_s: FloatArray
-    min_green_s: FloatArray
-    max_green_s: FloatArray
-    min_cycle_s: FloatArray
-    max_red_s: FloatArray
-    max_cycle_s: FloatArray
-
-
-class Conflicts(NamedTuple):
-    """Conflicting groups of each group, flat: entries start[g] to start[g + 1] - 1 are group g's.
-
-    start:         int (groups + 1,).
-    group:         int (entries,), the conflicting group.
-    it_gives_way:  bool (entries,), the conflicting group gives way to g.
-    gives_way_to:  bool (entries,), g gives way to the conflicting group.
-    """
-
-    start: IntArray
-    group: IntArray
-    it_gives_way: BoolArray
-    gives_way_to: BoolArray
-
-
-class Ways(NamedTuple):
-    """Where vehicles may go.
-
-    link_group: int (links,), the signal group of each link, -1 without a signal.
-    lane_start: int (lanes + 1,), and lane_group: int (entries,): lane k leads to the groups
-        lane_group[lane_start[k] : lane_start[k + 1]].
-    """
-
-    link_group: IntArray
-    lane_start: IntArray
-    lane_group: IntArray
-
-
-class Junctions(NamedTuple):
-    """Groups and stages of the junctions, flat.
-
-    first_group:   int (junctions + 1,), groups of junction j are first_group[j] to
-        first_group[j + 1] - 1.
-    first_stage:   int (junctions + 1,), the same for rows of `stages`.
-    stages:        int8 (rows, groups of the widest junction), colours of each stage.
-    serving_stage: int (groups,), the stage of its junction that serves the group best, or NO_STAGE.
-    """
-
-    first_group: IntArray
-    first_stage: IntArray
-    stages: ColourArray
-    serving_stage: IntArray
-
-
-class Decision(NamedTuple):
-    """What is decided in this second, filled in by the rules.
-
-    colours: int8 (groups,), to be shown.
-    rule:    int8 (groups,), the rule that changed what was wanted.
-    """
-
-    colours: ColourArray
-    rule: ColourArray
 
 
 # calls
@@ -208,54 +106,48 @@ def is_kept_waiting(green, now_s, calls, signals, conflicts):  # type: ignore[no
 
 
 @compiled
-def apply_rules(  # type: ignore[no-untyped-def]
-    now_s, wanted, signals, calls, junctions, conflicts, limits, exempt, held, forced, decision
-):
+def apply_rules(now_s, wanted, state, tables, decision):  # type: ignore[no-untyped-def]
     """Fill `decision` with the colours to show, and the rule at each group where one was applied.
 
-    wanted: int8 (groups,), changed in place. exempt, forced: (junctions,), see `serve_starving`.
-    held: bool (junctions,), an operator holds a stage there.
+    wanted: int8 (groups,), changed in place.
     """
     for g in range(len(wanted)):
         decision.rule[g] = Rule.NONE
-    for j in range(len(forced)):
-        if held[j] and not exempt[j]:
-            serve_kept_waiting(
-                j, now_s, wanted, signals, calls, junctions, conflicts, limits, forced
-            )
-    serve_starving(now_s, wanted, signals, calls, junctions, limits, exempt, forced, decision)
+    orders = state.orders
+    for j in range(len(orders.forced)):
+        if orders.held[j] and not orders.exempt[j]:
+            serve_kept_waiting(j, now_s, wanted, state, tables)
+    serve_starving(now_s, wanted, state, tables, decision)
     reject_unknown_colours(wanted, decision)
     for g in range(len(wanted)):
-        end_green(g, now_s, wanted, signals, calls, limits, decision)
+        end_green(g, now_s, wanted, state, tables.limits, decision)
     # one by one: each start is checked against all that is shown by then or still being cleared
     for g in range(len(wanted)):
-        start_green(g, now_s, wanted, signals, conflicts, limits, decision)
+        start_green(g, now_s, wanted, state.signals, tables, decision)
 
 
 # maximum red
 
 
 @compiled
-def serve_starving(  # type: ignore[no-untyped-def]
-    now_s, wanted, signals, calls, junctions, limits, exempt, forced, decision
-):
+def serve_starving(now_s, wanted, state, tables, decision):  # type: ignore[no-untyped-def]
     """Where a group has waited for the maximum red, request its stage until its minimum green is
-    over.
+    over. Whom a junction serves is kept in `state.orders.forced`, and written there by
+    `headway.safety.cycle` too.
 
-    wanted: int8 (groups,), changed in place. exempt: bool (junctions,), an operator's order or an
-        emergency vehicle stands over this rule.
-    forced: int (junctions,), the group that is being served, or NO_GROUP; kept between seconds, and
-        set by `headway.safety.cycle` too.
+    wanted: int8 (groups,), changed in place.
     """
+    forced = state.orders.forced
     for j in range(len(forced)):
-        if exempt[j]:
+        if state.orders.exempt[j]:
             forced[j] = NO_GROUP
-            count_max_green_anew(j, now_s, calls, junctions)
+            count_max_green_anew(j, now_s, state.calls, tables.junctions)
             continue
-        if forced[j] == NO_GROUP or has_had_min_green(forced[j], now_s, signals, limits):
-            forced[j] = longest_starving(j, now_s, signals, calls, junctions, limits)
+        served = forced[j]
+        if served == NO_GROUP or has_had_min_green(served, now_s, state.signals, tables.limits):
+            forced[j] = longest_starving(j, now_s, state, tables)
         if forced[j] != NO_GROUP:
-            want_stage_of(forced[j], j, wanted, junctions, decision)
+            want_stage_of(forced[j], j, wanted, tables.junctions, decision)
 
 
 @compiled
@@ -273,42 +165,45 @@ def has_had_min_green(group, now_s, signals, limits):  # type: ignore[no-untyped
 
 
 @compiled
-def longest_starving(junction, now_s, signals, calls, junctions, limits):  # type: ignore[no-untyped-def]
+def longest_starving(junction, now_s, state, tables):  # type: ignore[no-untyped-def]
     """The group that has asked longest, at least the maximum red; NO_GROUP where there is none."""
     found = NO_GROUP
     longest_s = 0.0
-    for g in range(junctions.first_group[junction], junctions.first_group[junction + 1]):
-        if signals.colour[g] >= Colour.PERMISSIVE or junctions.serving_stage[g] == NO_STAGE:
+    first_group, serving_stage = tables.junctions.first_group, tables.junctions.serving_stage
+    for g in range(first_group[junction], first_group[junction + 1]):
+        if state.signals.colour[g] >= Colour.PERMISSIVE or serving_stage[g] == NO_STAGE:
             continue
-        red_s = now_s - calls.since_s[g]
-        if red_s >= limits.max_red_s[g] - EPS_S and red_s >= longest_s:
+        red_s = now_s - state.calls.since_s[g]
+        if red_s >= tables.limits.max_red_s[g] - EPS_S and red_s >= longest_s:
             longest_s = red_s
             found = g
     return found
 
 
 @compiled
-def serve_kept_waiting(  # type: ignore[no-untyped-def]
-    junction, now_s, wanted, signals, calls, junctions, conflicts, limits, forced
-):
+def serve_kept_waiting(junction, now_s, wanted, state, tables):  # type: ignore[no-untyped-def]
     """Under a hold: where a green ends by its maximum, write the group that has waited longest for
-    it into `forced`, so that it is served before the hold goes on.
+    it into `state.orders.forced`, so that it is served before the hold goes on.
     """
-    if forced[junction] != NO_GROUP:
+    if state.orders.forced[junction] != NO_GROUP:
         return
     longest_s = -1.0
-    for g in range(junctions.first_group[junction], junctions.first_group[junction + 1]):
-        kept_waiting_s = now_s - calls.conflicting_since_s[g]
-        ends = kept_waiting_s + EPS_S >= limits.max_green_s[g]
-        if signals.colour[g] < Colour.PERMISSIVE or wanted[g] < Colour.PERMISSIVE or not ends:
+    first_group = tables.junctions.first_group
+    for g in range(first_group[junction], first_group[junction + 1]):
+        is_wanted = wanted[g] >= Colour.PERMISSIVE
+        if not (is_wanted and state.signals.colour[g] >= Colour.PERMISSIVE):
             continue
-        for k in range(conflicts.start[g], conflicts.start[g + 1]):
-            other = conflicts.group[k]
-            waited_s = now_s - calls.since_s[other]
-            is_served = junctions.serving_stage[other] != NO_STAGE
-            if is_served and is_asking(other, now_s, calls, signals) and waited_s > longest_s:
+        kept_waiting_s = now_s - state.calls.conflicting_since_s[g]
+        if kept_waiting_s + EPS_S < tables.limits.max_green_s[g]:
+            continue
+        for k in range(tables.conflicts.start[g], tables.conflicts.start[g + 1]):
+            other = tables.conflicts.group[k]
+            waited_s = now_s - state.calls.since_s[other]
+            is_served = tables.junctions.serving_stage[other] != NO_STAGE
+            asks = is_asking(other, now_s, state.calls, state.signals)
+            if is_served and asks and waited_s > longest_s:
                 longest_s = waited_s
-                forced[junction] = other
+                state.orders.forced[junction] = other
 
 
 @compiled
@@ -336,14 +231,15 @@ def reject_unknown_colours(wanted, decision):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def end_green(group, now_s, wanted, signals, calls, limits, decision):  # type: ignore[no-untyped-def]
+def end_green(group, now_s, wanted, state, limits, decision):  # type: ignore[no-untyped-def]
     """The colour of `group` if it starts nothing: green for as long as it is wanted and allowed,
     then yellow, then red.
     """
-    shown = signals.colour[group]
+    shown = state.signals.colour[group]
     if shown < Colour.PERMISSIVE:
-        yellow = shown == Colour.YELLOW and stays_yellow(group, now_s, wanted, signals, limits)
-    elif stays_green(group, now_s, wanted, signals, calls, limits, decision):
+        is_yellow = shown == Colour.YELLOW
+        yellow = is_yellow and stays_yellow(group, now_s, wanted, state.signals, limits)
+    elif stays_green(group, now_s, wanted, state, limits, decision):
         # green may fall to permissive at once; its rise to protected is a start
         falls = wanted[group] == Colour.PERMISSIVE
         decision.colours[group] = wanted[group] if falls else shown
@@ -354,17 +250,17 @@ def end_green(group, now_s, wanted, signals, calls, limits, decision):  # type: 
 
 
 @compiled
-def stays_green(group, now_s, wanted, signals, calls, limits, decision):  # type: ignore[no-untyped-def]
+def stays_green(group, now_s, wanted, state, limits, decision):  # type: ignore[no-untyped-def]
     """A green is kept while it is wanted, up to its maximum since the first conflicting call (as in
     NEMA controllers), and up to its minimum where it is not.
     """
     if wanted[group] >= Colour.PERMISSIVE:
-        kept_waiting_s = now_s - calls.conflicting_since_s[group]
+        kept_waiting_s = now_s - state.calls.conflicting_since_s[group]
         if kept_waiting_s + EPS_S >= limits.max_green_s[group]:
             decision.rule[group] = Rule.MAXIMUM_GREEN
             return False
         return True
-    if now_s - signals.since_s[group] + EPS_S < limits.min_green_s[group]:
+    if now_s - state.signals.since_s[group] + EPS_S < limits.min_green_s[group]:
         decision.rule[group] = Rule.MINIMUM_GREEN
         return True
     return False
@@ -380,7 +276,7 @@ def stays_yellow(group, now_s, wanted, signals, limits):  # type: ignore[no-unty
 
 
 @compiled
-def start_green(group, now_s, wanted, signals, conflicts, limits, decision):  # type: ignore[no-untyped-def]
+def start_green(group, now_s, wanted, signals, tables, decision):  # type: ignore[no-untyped-def]
     """Start the green that is wanted, or raise a permissive one to protected, if the rules allow.
 
     A group starts from red only, not in the second in which its green or yellow has ended.
@@ -392,22 +288,24 @@ def start_green(group, now_s, wanted, signals, conflicts, limits, decision):  # 
         and wanted[group] >= Colour.PERMISSIVE
     )
     rises = decided == Colour.PERMISSIVE and wanted[group] == Colour.GREEN
-    if starts and now_s - signals.green_start_s[group] + EPS_S < limits.min_cycle_s[group]:
+    since_start_s = now_s - signals.green_start_s[group]
+    if starts and since_start_s + EPS_S < tables.limits.min_cycle_s[group]:
         decision.rule[group] = Rule.MINIMUM_CYCLE
     elif (starts or rises) and is_clear_of_conflicting_groups(
-        group, now_s, wanted, signals, conflicts, limits, decision
+        group, now_s, wanted, signals, tables, decision
     ):
         decision.colours[group] = wanted[group]
 
 
 @compiled
 def is_clear_of_conflicting_groups(  # type: ignore[no-untyped-def]
-    group, now_s, wanted, signals, conflicts, limits, decision
+    group, now_s, wanted, signals, tables, decision
 ):
     """No group in conflict with `group` is green (unless one of the two is permissive and gives
     way) or still being cleared.
     """
     clear = True
+    conflicts = tables.conflicts
     for k in range(conflicts.start[group], conflicts.start[group + 1]):
         other = conflicts.group[k]
         other_colour = decision.colours[other]
@@ -420,7 +318,7 @@ def is_clear_of_conflicting_groups(  # type: ignore[no-untyped-def]
             # where the other is not wanted either, the group only waits for its minimum green
             if wanted[other] >= Colour.PERMISSIVE:
                 decision.rule[group] = Rule.CONFLICT
-        elif is_being_cleared(other, now_s, signals, limits, decision):
+        elif is_being_cleared(other, now_s, signals, tables.limits, decision):
             clear = False
     return clear
 

@@ -18,18 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headway.roads import Colour, Network
+from headway.safety.arrays import NO_GROUP, NO_STAGE, Calls, Conflicts, Limits, Signals
 from headway.safety.arrivals import Arrivals, Claim
 from headway.safety.clearing import Clearing
-from headway.safety.kernel import (
-    CALL_MEMORY_S,
-    EPS_S,
-    NO_GROUP,
-    NO_STAGE,
-    Calls,
-    Conflicts,
-    Limits,
-    Signals,
-)
+from headway.safety.kernel import CALL_MEMORY_S, EPS_S
 from headway.values import ColourArray, EmergencyVehicle, Event, IntArray, Observation, Vehicles
 
 # A junction is opened at least so long before the vehicle arrives, and never longer.

@@ -5,10 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from headway.roads import Colour, Network, Timing
-from headway.safety.kernel import NO_STAGE, Conflicts, Junctions, Limits, Ways
+from headway.safety.arrays import NO_STAGE, Conflicts, Junctions, Limits, Tables, Ways
 from headway.values import FloatArray
 
 ROUNDING_S = 2.0  # of an end and a start of green to whole ticks
+
+
+def tables_of(network: Network, timing: Timing) -> Tables:
+    return Tables(
+        junctions=junction_table(network),
+        conflicts=conflict_table(network),
+        limits=limit_table(timing),
+    )
 
 
 def limit_table(timing: Timing) -> Limits:

@@ -4,6 +4,24 @@ environment: HEADWAY_SECTION__KEY, and the usual short ones (ALIASES).
 An unknown key or a bad value is refused with its path, what it was, and what is allowed.
 """
 
+from headway.settings.alerts import (
+    SYSTEM_RULES,
+    AlertSettings,
+    MailSettings,
+    NotifySettings,
+    RuleSettings,
+    WebhookSettings,
+)
+from headway.settings.base import (
+    OLD_KEYS,
+    OLD_SENSING,
+)
+from headway.settings.cameras import (
+    CAMERA_METRICS,
+    CameraRule,
+    CameraSettings,
+    MetricInfo,
+)
 from headway.settings.reading import (
     ALIASES,
     SettingsError,
@@ -16,42 +34,34 @@ from headway.settings.reading import (
     refuse_unknown_variables,
     use_aliases,
 )
-from headway.settings.sections import (
-    CAMERA_METRICS,
-    OLD_KEYS,
-    OLD_SENSING,
-    RESTART_ONLY,
-    SAFE_SUMO_OPTIONS,
-    SYSTEM_RULES,
-    AlertSettings,
+from headway.settings.service import (
     ApiLimits,
-    CameraRule,
-    CameraSettings,
+    DatabaseSettings,
+    LogSettings,
+    ServerSettings,
+    UpkeepSettings,
+)
+from headway.settings.street import (
+    SAFE_SUMO_OPTIONS,
     ControllerName,
     ControlSettings,
-    DatabaseSettings,
     ExternalSettings,
     FallbackName,
     LimitSettings,
-    LogSettings,
     LoopSettings,
-    MailSettings,
-    MetricInfo,
     MqttSettings,
-    NotifySettings,
     PlannerSettings,
     QLearningSettings,
     RecoverySettings,
     RewardSettings,
-    RuleSettings,
     SafetySettings,
-    ServerSettings,
-    Settings,
     SourceSettings,
     StreetSettings,
     SumoSection,
-    UpkeepSettings,
-    WebhookSettings,
+)
+from headway.settings.tree import (
+    RESTART_ONLY,
+    Settings,
 )
 
 __all__ = [

@@ -15,13 +15,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 from pydantic_settings.exceptions import SettingsError as VariableError
 
-from headway.settings.sections import (
-    OLD_KEYS,
-    RESTART_ONLY,
-    BothNamesError,
-    Settings,
-    with_new_keys,
-)
+from headway.settings.base import OLD_KEYS, with_new_keys
+from headway.settings.tree import RESTART_ONLY, BothNamesError, Settings
 
 LARGEST_FILE_BYTES = 1 << 20
 MOST_VALUES = 10_000

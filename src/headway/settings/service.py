@@ -1,0 +1,87 @@
+"""The sections on the service: its logs, API, database, upkeep and server."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from headway.settings.base import Section
+
+
+class LogSettings(Section):
+    """Logs. folder: one file a component there, besides standard error; empty for none."""
+
+    level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    json_lines: bool = False
+    folder: str = ""
+
+
+class ApiLimits(Section):
+    """The API. per_minute: requests of one client, 0 for no limit. origins: web origins whose
+    pages may call it (CORS), as scheme://host or scheme://host:port. cache_s: seconds for which
+    an answer of analytics is given again.
+    """
+
+    per_minute: int = Field(default=100, ge=0, le=1_000_000)
+    origins: tuple[
+        Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?$")], ...
+    ] = ()
+    cache_s: float = Field(default=10.0, ge=0.0, le=3600.0)
+
+
+class DatabaseSettings(Section):
+    """The connections to PostgreSQL. pool_size: kept open; max_overflow: opened beside them under
+    load; pool_wait_s: how long a request waits for one.
+    """
+
+    pool_size: int = Field(default=20, ge=1, le=1000)
+    max_overflow: int = Field(default=30, ge=0, le=1000)
+    pool_wait_s: float = Field(default=10.0, gt=0.0, le=300.0)
+
+
+class UpkeepSettings(Section):
+    """Backups and retention on a schedule, by UTC. at: time of day of the first run of a day.
+
+    backup_every_h: hours between backups, 0 for none. keep: backups that are kept, the newest.
+    folder: of the backups, and key: the key file they are encrypted with; both are made where
+    they are missing (empty: `backups` and `backup.key` in the data folder).
+    retention_days: records older than this are deleted once a day, 0 for never.
+    """
+
+    at: str = Field(default="03:00", pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")
+    backup_every_h: float = Field(default=24.0, ge=0.0, le=24.0 * 366)
+    keep: int = Field(default=7, ge=1, le=10_000)
+    folder: str = ""
+    key: str = ""
+    retention_days: float = Field(default=0.0, ge=0.0, le=100_000.0)
+
+
+class ServerSettings(Section):
+    """How the server is reached. tls_certificate, tls_key: PEM files, for https. proxies: addresses
+    of the reverse proxies before it, which do TLS and whose X-Forwarded-... headers are believed.
+    """
+
+    tls_certificate: str = ""
+    tls_key: str = ""
+    proxies: tuple[str, ...] = ()
+
+    @field_validator("proxies")
+    @classmethod
+    def _are_addresses(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_network(proxy, strict=False)
+            except ValueError as error:
+                raise PydanticCustomError(
+                    "proxy", f"{proxy!r} is no address. Give IP addresses or networks (10.0.0.0/8)"
+                ) from error
+        return proxies
+
+    @model_validator(mode="after")
+    def _has_both_or_none(self) -> ServerSettings:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise PydanticCustomError("tls", "give tls_certificate and tls_key together")
+        return self
