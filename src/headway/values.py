@@ -19,6 +19,8 @@ CountArray = NDArray[np.int64]
 ColourArray = NDArray[np.int8]
 BoolArray = NDArray[np.bool_]
 
+HALTING_MPS = 0.1  # a slower vehicle waits: SUMO's bound for halting numbers and waiting time
+
 
 @dataclass(frozen=True, slots=True)
 class Vehicles:
@@ -29,7 +31,7 @@ class Vehicles:
     distance_m: float (n,), metres to the stop line; below zero for one that waits inside the
         junction.
     speed_mps:  float (n,).
-    waiting_s:  float (n,), seconds since it last moved faster than 0.1 m/s.
+    waiting_s:  float (n,), seconds since it was last no slower than HALTING_MPS.
     length_m:   float (n,), with the gap to the next one.
     emergency:  bool (n,), it claims priority.
     """

@@ -17,10 +17,9 @@ from bench.speed import many
 from tests.waiting import until
 
 from headway.client import Headway
-from headway.control.stages import GO
 from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import scenario
-from headway.roads import STREET, work_out
+from headway.roads import GO, STREET, work_out
 from headway.safety import SafetyGate
 from headway.settings import Settings
 from headway.street.closed_loop import open_street

@@ -46,8 +46,7 @@ from headway.control.queue_model import (
     record_type,
     stage_cost,
 )
-from headway.control.stages import GO
-from headway.roads import Colour
+from headway.roads import GO, Colour
 from headway.values import ColourArray, FloatArray
 
 WINDOW_S = 10  # of a prediction; it ends sooner where the signals of the junction change

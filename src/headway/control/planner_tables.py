@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from headway.control.queue_model import Records, record_type
-from headway.control.stages import GO, GREEN, StageTable
-from headway.roads import Colour, Junction, Link, Network, Timing
+from headway.control.stages import GREEN, StageTable
+from headway.roads import GO, Colour, Junction, Link, Network, Timing
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray
 
 CROSSING_MPS2 = 2.0  # acceleration from standstill of a vehicle that crosses a junction

@@ -14,14 +14,13 @@ from headway.control.qtable import QTable, StateKeys, mix
 from headway.control.stages import EPS_S, StageTable, demand, may_change
 from headway.roads import Colour, Network, Timing
 from headway.settings import QLearningSettings
-from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposal
+from headway.values import HALTING_MPS, BoolArray, FloatArray, IntArray, Observation, Proposal
 
 TABLE = "HEADWAY_QTABLE"
 DEFAULT_TABLE = Path("data/q.table")
 STEPS = np.array([1, 2, 4, 7, 11])  # vehicles at which a stage's demand counts as one class more
 AGES = np.array([10, 20, 40])  # seconds of green at which its age counts as one class more
 FULL_EXIT_M = 15.0  # with less room, two vehicles, an exit counts as full
-HALTING_MPS = 0.1  # a slower vehicle waits, as SUMO counts it (`plants.sumo.observe`)
 REGRET_VEHICLES = 5.0  # so many more stopped vehicles than at the last decision are a regret of 1
 REGRET_SHARE = 0.1  # of a new figure in the exponential mean
 FNV_OFFSET = 2166136261

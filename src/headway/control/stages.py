@@ -7,11 +7,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from headway.roads import Colour, Network, Timing, compatible_stages
+from headway.roads import GO, Colour, Network, Timing, compatible_stages
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observation
 
 # plain numbers: comparing an array with an enum member costs microseconds
-GO = int(Colour.PERMISSIVE)
 GREEN = int(Colour.GREEN)
 RED = int(Colour.RED)
 NEAR_M = 200.0  # from the stop line: the vehicles that count as demand

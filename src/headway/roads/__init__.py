@@ -1,6 +1,7 @@
 """The static world: junctions, lanes, signal groups, stages, conflicts, intergreens."""
 
 from headway.roads.network import (
+    GO,
     Colour,
     Junction,
     Kind,
@@ -18,6 +19,7 @@ from headway.roads.timing import BENCHMARK, PROFILES, STREET, Timing, TimingProf
 
 __all__ = [
     "BENCHMARK",
+    "GO",
     "PROFILES",
     "STREET",
     "Colour",

@@ -40,6 +40,9 @@ class Colour(IntEnum):
     GREEN = 4
 
 
+GO = int(Colour.PERMISSIVE)  # traffic may go; an int, as the members of an enum are slow to look up
+
+
 class Kind(IntEnum):
     """The road users that a signal group serves."""
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headway.roads import Colour, Network
+from headway.roads import GO, Network
 from headway.safety import kernel
 from headway.safety.arrays import NO_GROUP, Conflicts, Limits, Signals
 from headway.values import EmergencyVehicle, IntArray, Observation, Vehicles
@@ -26,7 +26,6 @@ STARTUP_S = 2.0  # lost at the start of green
 HEADWAY_S = 2.0  # of vehicles that leave a queue: 1800 an hour and lane
 SAME_PLACE_M = 1.0  # distances that differ by less are of one vehicle, or of one stop line
 INSIDE_M = 20.0  # a vehicle that waits inside the junction is at most so far beyond its stop line
-GO = int(Colour.PERMISSIVE)
 MOST_BEFORE = 50  # vehicles before it that are looked at: more than stand in sight
 
 

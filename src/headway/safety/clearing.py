@@ -8,11 +8,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from headway.roads import Colour, Junction, Network
+from headway.roads import GO, Colour, Junction, Network
 from headway.roads.stages import compatible_stages
 from headway.values import ColourArray, IntArray
-
-GO = int(Colour.PERMISSIVE)
 
 
 class Clearing:

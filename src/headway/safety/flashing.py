@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from headway.roads import Colour, Junction
+from headway.roads import GO, Colour, Junction
 from headway.values import ColourArray
 
 ENTRY_RED_S = 2.0  # red to all before it flashes, and no less than each clearance
 EXIT_RED_S = 6.0  # red to all afterwards: who has stopped at flashing red may be on its way
-GO = int(Colour.PERMISSIVE)
 YELLOW = int(Colour.YELLOW)
 
 

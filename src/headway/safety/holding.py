@@ -10,12 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headway.roads import Colour, Network
+from headway.roads import GO, Colour, Network
 from headway.safety.arrays import NO_STAGE
 from headway.safety.clearing import Clearing
 from headway.values import BoolArray, ColourArray
-
-GO = int(Colour.PERMISSIVE)
 
 
 class Scene(NamedTuple):

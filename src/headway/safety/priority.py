@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headway.roads import Colour, Network
+from headway.roads import GO, Network
 from headway.safety.arrays import NO_GROUP, NO_STAGE, Calls, Conflicts, Limits, Signals
 from headway.safety.arrivals import Arrivals, Claim
 from headway.safety.clearing import Clearing
@@ -41,7 +41,6 @@ MOST_CLAIMS = 8  # vehicles looked at for one junction, the nearest: a flood of 
 # knows the queues, gives back better (decision 19).
 EXIT_FROM_S = 45.0
 LONGEST_EXIT_S = 30.0
-GO = int(Colour.PERMISSIVE)
 
 
 @dataclass

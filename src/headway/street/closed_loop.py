@@ -18,9 +18,8 @@ from headway.control import Controller
 from headway.control.catalogue import controller as controller_by_name
 from headway.control.confidence import freshness
 from headway.control.fixed import programme_colours
-from headway.control.stages import GO
 from headway.plants.sumo import SumoPlant, SumoSettings, UnobservedPlant
-from headway.roads import Network, Timing
+from headway.roads import GO, Network, Timing
 from headway.safety import ControlSource, ObservationCheck, SafetyGate
 from headway.settings import Settings
 from headway.street.congestion import CongestionDetector
@@ -38,6 +37,7 @@ from headway.street.plausibility import drop_implausible
 from headway.street.signal_log import SignalLog
 from headway.street.state_file import PLAIN, StateError, require_like
 from headway.values import (
+    HALTING_MPS,
     BoolArray,
     ColourArray,
     Event,
@@ -47,7 +47,6 @@ from headway.values import (
     Vehicles,
 )
 
-HALTING_MPS = 0.1  # slower than this a vehicle counts as stopped, as in SUMO
 CONFIDENCE_HYSTERESIS = 0.1  # above the threshold, for a junction that was left to the fallback
 DURATIONS_KEPT = 7200  # ticks; two hours at one a second
 ADVANCE = 4  # the column of `Durations` that is the plant's own work

@@ -18,9 +18,8 @@ from numba import njit
 
 from headway.roads import Network
 from headway.roads.upstream import feeders, stop_lanes
-from headway.values import EmergencyVehicle, FloatArray, IntArray, Vehicles
+from headway.values import HALTING_MPS, EmergencyVehicle, FloatArray, IntArray, Vehicles
 
-HALTING_MPS = 0.1  # a slower vehicle waits: SUMO's own bound for halting numbers and waiting time
 AHEAD_M = 600.0
 PASSED_M = 30.0
 # One row a vehicle, so that it is one line of the processor's cache: SUMO's step has emptied that

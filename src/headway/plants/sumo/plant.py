@@ -19,7 +19,7 @@ from headway.plants.sumo.profiles import likely_links, profile
 from headway.plants.sumo.scenarios import additional_files, number, own_options
 from headway.plants.sumo.scene import Scene
 from headway.plants.sumo.short_lanes import short_lanes
-from headway.roads import Colour, Kind, Network
+from headway.roads import GO, Colour, Kind, Network
 from headway.safety import Command
 from headway.values import ColourArray, FloatArray, IntArray, Observation, Vehicles
 
@@ -30,7 +30,6 @@ FLASHING = {int(Colour.FLASHING_RED): "s", int(Colour.FLASHING_YELLOW): "o"}
 COLOUR_OF = {letter: colour for colour, letter in enumerate(LETTERS)} | {"s": 1, "Y": 2, "o": -2}
 # an enum's own are slow to look up
 GREEN = int(Colour.GREEN)
-GO = int(Colour.PERMISSIVE)
 RED = int(Colour.RED)
 
 STEP_TOLERANCE_S = 1e-6  # of periods that are sums of steps

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from headway.roads import Colour, Network
+from headway.roads import GO, Network
 from headway.street.external.sources import USED_FROM, Source
 from headway.values import EmergencyVehicle, Event, IntArray, Observation
 
@@ -19,7 +19,6 @@ MOST_CLAIMED = 8  # vehicles of one holder at a junction at once, as many as the
 EMERGENCY_S = 120.0
 UNLISTED_EMERGENCY_S = 240.0
 EMERGENCY_AGAIN_S = 900.0  # in which what was used is earned again
-GO = int(Colour.PERMISSIVE)  # an enum's own are slow to look up
 
 
 @dataclass(frozen=True, slots=True)

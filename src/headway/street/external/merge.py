@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from headway.plants.sumo.profiles import likely_links
-from headway.roads import Network
-from headway.street.external.claims import GO, Calls, ClaimedVehicle, Emergencies
+from headway.roads import GO, Network
+from headway.street.external.claims import Calls, ClaimedVehicle, Emergencies
 from headway.street.external.judgement import Candidate, Road, judge
 from headway.street.external.places import PlaceError, Places
 from headway.street.external.rows import AgeLimits, ObservationRow, StreetClock, age_fault, fault_of
