@@ -61,7 +61,10 @@ def document(rows: dict[str, dict[str, str]], stories: dict[str, list[Story]]) -
 
 
 def _row(name: str, row: dict[str, str], stories: list[Story]) -> str:
-    see = [f"{s.see}{_doubt(s)}" for s in stories] or [f"Not yet: {row.get('later', 'no story')}."]
+    # stories that differ in a parameter alone are seen in the same way
+    see = list(dict.fromkeys(f"{s.see}{_doubt(s)}" for s in stories)) or [
+        f"Not yet: {row.get('later', 'no story')}."
+    ]
     measured = [_measured(f) for story in stories for f in story.figures]
     cells = [name, row["asked"], "<br>".join(see), row.get("figure", ""), "<br>".join(measured)]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
