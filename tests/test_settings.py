@@ -1008,6 +1008,7 @@ def test_times_of_day_and_web_origins_have_a_form(place, allowed, refused):
 # Hostile and unlucky files
 
 
+NO_VALUE = "is no YAML (line 1, column"
 BOMB = "a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]\n" + "".join(
     f"{n}: &{n} [*{b}, *{b}, *{b}, *{b}, *{b}, *{b}, *{b}, *{b}, *{b}]\n"
     for b, n in zip("abcdefgh", "bcdefghi", strict=True)
@@ -1020,8 +1021,15 @@ BOMB = "a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]\n" + "".join(
         (BOMB, "holds more than 10000 values, too many for settings (aliases count each time)."),
         ("loop: &a {tick_s: *a}", "holds more than 10000 values"),
         ("[" * 5000, "is no YAML (maximum recursion depth exceeded"),
-        ("loop: {tick_s: 2024-99-99}", "is no YAML (month must be in 1..12"),
-        ("loop: {tick_s: " + "9" * 5000 + "}", "is no YAML (Exceeds the limit"),
+        ("loop: {tick_s: 2024-99-99}", f"{NO_VALUE} 16: the value there is no timestamp)."),
+        ("loop: {tick_s: " + "9" * 5000 + "}", f"{NO_VALUE} 16: the value there is no int)."),
+        ("loop: {tick_s: !!int }", f"{NO_VALUE} 16: the value there is no int)."),
+        ("loop: {tick_s: !!float ''}", f"{NO_VALUE} 16: the value there is no float)."),
+        ("loop: {tick_s: !!bool T0KEN}", f"{NO_VALUE} 16: the value there is no bool)."),
+        ("loop: {tick_s: !!timestamp x}", f"{NO_VALUE} 16: the value there is no timestamp)."),
+        ("_env_file: /etc/passwd", "_env_file: unknown key. Known here: alerts, api,"),
+        ("_cli_parse_args: true", "_cli_parse_args: unknown key. Known here: alerts, api,"),
+        ("_build_sources: [1]", "_build_sources: unknown key. Known here: alerts, api,"),
         ("loop: {tick_s: 1, cycle_s: 30, tick_s: 2}", "line 1: tick_s is given twice in one"),
         ("loop: {}\nlog: {}\nloop: {}", "line 3: loop is given twice in one section."),
         ("#" * (1 << 20) + "#", "is larger than 1024 KiB, too large for settings."),

@@ -431,6 +431,23 @@ def test_a_restored_street_stands_as_it_stood_but_for_the_signals_which_are_show
     assert libsumo.simulation.getTime() == 25261.0
 
 
+def test_a_full_disk_ends_no_simulation(tmp_path):
+    """SUMO itself would end the process, which is why this is one of its own."""
+    full = tmp_path / "full.py"
+    full.write_text(
+        "from pathlib import Path\nfrom headway.plants.sumo import SumoPlant, SumoSettings, "
+        "read_network\nfrom headway.plants.sumo.scenarios import scenario\n"
+        "of = scenario('cologne1')\nplant = SumoPlant(SumoSettings(of.sumocfg), "
+        "read_network(of.net))\n"
+        "try:\n    plant.checkpoint(Path('/dev/full'))\nexcept OSError as error:\n    "
+        "print(error.strerror)\nplant.advance(1.0)\nprint(plant.time_s)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, full], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.splitlines() == ["No space left on device", "25201.0"]
+
+
 @pytest.mark.slow
 def test_a_state_of_another_network_is_refused(one, tmp_path):
     plant, network = one

@@ -65,7 +65,8 @@ def test_a_rule_that_applies_to_several_groups_at_once_is_one_line_a_junction():
 def test_a_flood_of_one_kind_is_held_back_and_counted_and_words_of_the_log_are_no_trouble():
     now = [0.0]
     lines = EventLines(lambda: now[0])
-    event = Event(1.0, "safety.x", "A", {"event": "collides", "at_s": 9, "junction": "B"})
+    words = {"event": "collides", "at_s": 9, "junction": "B", "self": 1, "held_back": 7}
+    event = Event(1.0, "safety.x", "A", words)
     with capture_logs() as logs:
         for _ in range(MOST_LINES + 5):
             lines.write(event)

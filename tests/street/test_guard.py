@@ -14,11 +14,13 @@ from tests.street.builders import (
     A_SECOND,
     B_FIRST,
     B_SECOND,
+    GREEN,
     RED,
     MadePlant,
     Says,
     street_of,
     two_junctions,
+    vehicles,
 )
 
 from headway.safety import ControlSource
@@ -54,6 +56,20 @@ class Acts:
 
 def leaves():
     sys.exit("no more")
+
+
+class Unreadable(dict):
+    def __iter__(self):
+        raise RuntimeError("not today")
+
+
+class NamelessError(Exception):
+    def __repr__(self):
+        raise RuntimeError("no name")
+
+
+def raises(error):
+    raise error
 
 
 def proposal(at_s, **changes):
@@ -92,6 +108,10 @@ FAULTS = {
     "its time is None": lambda o, s: (proposal(None), s),
     "its time is a text": lambda o, s: (proposal("now"), s),
     "its time is no number": lambda o, s: (proposal(float("nan")), s),
+    "its time is beyond all floats": lambda o, s: (proposal(10**400), s),
+    "why has a key that is no text": lambda o, s: (proposal(o.at_s, why={3: np.ones(2)}), s),
+    "why cannot be read": lambda o, s: (proposal(o.at_s, why=Unreadable(a=np.ones(2))), s),
+    "its error cannot be shown": lambda o, s: raises(NamelessError()),
     "it is of long ago": lambda o, s: (proposal(o.at_s - 10.0), s),
     "it is of the future": lambda o, s: (proposal(o.at_s + 10.0), s),
 }
@@ -111,6 +131,31 @@ def test_no_fault_of_a_controller_ends_the_tick_and_the_fallback_decides(plant, 
     assert failed.data["error"]
     cycles = [e.data["ok"] for e in events if e.kind == "engine.cycle"]
     assert cycles == [False, False]
+
+
+def scribbles(observation, state):
+    """Writes over all that it is given, with places that there are not."""
+    v = observation.vehicles
+    for column in (v.lane, v.link, observation.count, observation.arrived):
+        column[:] = 1_000_000
+    for column in (v.distance_m, observation.room_m, observation.completeness):
+        column[:] = np.nan
+    observation.shown[:] = GREEN
+    object.__setattr__(observation, "vehicles", None)
+    return proposal(observation.at_s), state
+
+
+def test_what_a_controller_writes_into_its_observation_reaches_nobody_else(plant):
+    """Neither the lamps' monitor, which would see green everywhere, nor the gate nor the board."""
+    plant.vehicles = vehicles((0, 30.0, 0.0, 5.0), (4, 20.0, 0.0, 3.0))
+    plant.arrived = np.array([1, 0, 0, 0, 1, 0, 0], np.int32)
+    street, events = street_of(plant, Acts(scribbles), cycle_s=2.0)
+    for _ in range(5):
+        street.tick()
+    assert plant.applied == [[*A_FIRST, *B_FIRST]] * 5
+    assert [e.kind for e in events if e.kind != "engine.cycle"] == []
+    assert [j.vehicles for j in street.junction_states()] == [1, 1]
+    assert street.observation.vehicles.link.tolist() == [0, 4]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

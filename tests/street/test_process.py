@@ -656,6 +656,25 @@ def test_a_checkpoint_that_does_not_load_is_passed_over_for_an_older_one(play, t
     assert again.of(RunEnded) == [RunEnded(122.0, False)]
 
 
+def test_a_disk_that_takes_nothing_does_not_keep_a_run_from_being_resumed(play, tmp_path):
+    """In the place of each file that a start writes there is a folder."""
+    play({25: [None]})
+    (one,) = (tmp_path / "checkpoints").glob("*/*125.000")
+    (one / "tries").mkdir()
+    (tmp_path / "deciding").unlink()
+    (tmp_path / "deciding").mkdir()
+    again = play({2: [None]})
+    assert again.events("engine.started", "engine.restored")[0][:2] == (125.0, "engine.restored")
+    assert again.events("engine.checkpoint_refused") == []
+
+
+def test_a_run_ends_though_its_orders_cannot_be_deleted(play, tmp_path):
+    (tmp_path / "orders.json").mkdir()
+    played = play(until_s=105.0)
+    assert played.process.state is ProcessState.FINISHED
+    assert len(played.events("engine.order_not_stored")) == 1
+
+
 def test_where_no_checkpoint_loads_the_run_begins_anew_and_says_why(play, tmp_path):
     play({25: [None]})
     damage("street.msgpack")(tmp_path)
@@ -1113,6 +1132,26 @@ def test_an_order_that_cannot_be_stored_is_refused_and_the_street_continues(play
     assert "orders.draft" in data["why"]
     assert played.of(RunEnded) == [RunEnded(107.0, True)]
     assert played.runs[-1].street.controller.name == "fixed"
+
+
+def test_a_pace_that_cannot_be_stored_is_refused_and_not_in_force(play, tmp_path):
+    (tmp_path / "orders.draft").mkdir()
+    played = play({5: [Optimise(cycle_s=77.0)], 8: [Reporting()]}, until_s=110.0)
+    assert len(played.events("engine.order_refused")) == 1
+    assert played.process.settings.loop.cycle_s == played.runs[-1].street.cycle_s == 30.0
+
+
+def test_settings_are_in_force_whole_though_the_disk_takes_no_note_of_it(play, tmp_path, tiny):
+    """A controller and a pace were ordered; the file, changed after that, speaks last."""
+    ordered = [Optimise(cycle_s=15.0), Switch(controller="greedy")]
+    blocked = [(tmp_path / "orders.draft").mkdir, (tmp_path / "hung.json").mkdir]
+    then = FIRST.replace("cycle_s: 20", "cycle_s: 10").replace("er: fixed", "er: actuated", 1)
+    played = followed(play, tmp_path, tiny, then, more={3: ordered, 4: blocked})
+    assert played.events("engine.settings_refused") == []
+    street, settings = played.runs[-1].street, played.process.settings
+    assert (street.cycle_s, street.controller.name) == (10.0, "actuated")
+    assert (settings.loop.cycle_s, settings.control.controller) == (10.0, "actuated")
+    assert played.events("engine.order_not_stored")
 
 
 HOLD = Override(0, Order.HOLD, 200.0, "Ada")

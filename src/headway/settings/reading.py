@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 from pydantic_settings.exceptions import SettingsError as VariableError
+from yaml.constructor import ConstructorError
 
 from headway.settings.base import OLD_KEYS, with_new_keys
 from headway.settings.tree import RESTART_ONLY, BothNamesError, Settings
@@ -70,6 +71,21 @@ def load(
     return checked(tree, path)
 
 
+class _Loader(yaml.SafeLoader):
+    """One that names the place of a value that is not what its tag says (`!!bool 5`), which raises
+    errors of many kinds, with the value in their text.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError) as error:
+            kind = node.tag.rpartition(":")[2]
+            raise ConstructorError(
+                problem=f"the value there is no {kind}", problem_mark=node.start_mark
+            ) from error
+
+
 def read_tree(path: Path) -> dict[Any, Any]:
     """The sections of a file, small and without tricks. Raises SettingsError."""
     try:
@@ -79,7 +95,7 @@ def read_tree(path: Path) -> dict[Any, Any]:
             raise SettingsError(
                 f"{path}: is larger than {LARGEST_FILE_BYTES >> 10} KiB, too large for settings."
             )
-        text = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        text = _Loader(path.read_text(encoding="utf-8"))
         node = text.get_single_node()
         _check_nodes(path, node)
         tree = text.construct_document(node) if node is not None else None
@@ -163,6 +179,12 @@ def checked(tree: dict[str, Any], path: str | Path | None = None) -> Settings:
     every fault.
     """
     refuse_unknown_variables(os.environ)
+    for name in map(str, tree):
+        if name.startswith("_"):  # pydantic's own arguments: other files, the command line
+            raise SettingsError(
+                f"{path or 'settings'}: {_brief(name)}: unknown key. Known here: "
+                f"{', '.join(_known(()))}."
+            )
     try:
         return Settings(**{str(name): section for name, section in tree.items()})
     except ValidationError as error:

@@ -68,12 +68,16 @@ class Checkpoint:
         return state
 
     def begin_try(self) -> None:
-        """Note that it is about to be loaded, in case that ends the process. Raises OSError."""
-        (self.folder / TRIES_FILE).write_text(str(_tries(self.folder) + 1))
+        """Note that it is about to be loaded, in case that ends the process; a disk that takes no
+        note does not keep it from being loaded.
+        """
+        with contextlib.suppress(OSError):
+            (self.folder / TRIES_FILE).write_text(str(_tries(self.folder) + 1))
 
     def end_try(self) -> None:
-        """It was loaded. Raises OSError."""
-        (self.folder / TRIES_FILE).unlink(missing_ok=True)
+        """It was loaded."""
+        with contextlib.suppress(OSError):
+            (self.folder / TRIES_FILE).unlink(missing_ok=True)
 
 
 def folder_of(root: Path, key: str) -> Path:

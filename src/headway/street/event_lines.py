@@ -53,7 +53,8 @@ class EventLines:
     def write(self, event: Event) -> None:
         log = telemetry.log("safety" if event.kind.startswith(SAFETY) else "street")
         about = {**event.data, "at_s": event.at_s, "junction": event.junction}
-        about.pop("event", None)  # the line's own word
+        for own in ("event", "self"):  # of the line
+            about.pop(own, None)
         if event.kind == CYCLE:
             log.debug(event.kind, **about)
             self._write_cycles(event)
@@ -62,7 +63,9 @@ class EventLines:
             log.debug(event.kind, **about)
             return
         level, held_back = self._level(event)
-        getattr(log, level)(event.kind, **about, **({"held_back": held_back} if held_back else {}))
+        if held_back:
+            about["held_back"] = held_back
+        getattr(log, level)(event.kind, **about)
 
     def _is_said(self, event: Event) -> bool:
         """A rule that applies to several groups of a junction at once is one line at level info."""

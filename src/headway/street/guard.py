@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 
 from headway.control import Controller
-from headway.values import Event, Observation, Proposal
+from headway.values import Event, Observation, Proposal, Vehicles
 
 CONTROLLER, FALLBACK, RELIEF = "controller", "fallback", "relief"
 ROLES = (CONTROLLER, FALLBACK, RELIEF)
 NOBODY = 0  # in `mark`; else the place of the role in ROLES, from 1
 STEP_WITHIN_S = 1.0  # wall time: a tick of real time
 DOWN_S = 60.0  # simulated: long enough that a slow controller costs little, short enough to return
+LATEST_S = 10**12  # of any clock; a whole number in Python has no end
 NUMBERS = "iuf"  # kinds of numpy types that a confidence or a factor may have
 
 
@@ -80,12 +81,14 @@ class Guard:
         if observation.at_s < self.down_until_s:
             return None, state
         begun_s = self._stopwatch()
-        answer = self._run(controller, observation, lambda: _step(controller, observation, state))
+        answer = self._run(
+            controller, observation, lambda: self._ask(controller, observation, state)
+        )
         took_s = self._stopwatch() - begun_s
         if answer is None:
             return None, state
-        proposal, new = answer
-        if fault := fault_of(proposal, self._groups, self._junctions):
+        proposal, new, fault = answer
+        if fault:
             self.report(controller, observation.at_s, fault)
             return None, state
         if took_s > self.within_s:
@@ -119,6 +122,11 @@ class Guard:
         self.down_until_s = -math.inf
         self._fault = ""
 
+    def _ask(self, controller: Controller, observation: Observation, state: Any) -> tuple[Any, ...]:
+        """Its proposal, its new state, and what is wrong with the proposal."""
+        proposal, new = _step(controller, own_copy(observation), state)
+        return proposal, new, fault_of(proposal, self._groups, self._junctions)
+
     def _run(self, controller: Controller, observation: Observation, ask: Callable[[], Any]) -> Any:
         self.mark[0] = self._code
         try:
@@ -128,7 +136,7 @@ class Guard:
         except BaseException as error:  # also sys.exit: a controller does not end a street
             raised_at = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(raised_at.filename).name}:{raised_at.lineno}"
-            self.report(controller, observation.at_s, repr(error), place)
+            self.report(controller, observation.at_s, _described(error), place)
             return None
         finally:
             self.mark[0] = NOBODY
@@ -148,6 +156,42 @@ class Guard:
         self._record(Event(at_s, f"engine.{self.role}_{what}", "", data))
 
 
+def _described(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except Exception:  # also that is the controller's own
+        return type(error).__name__
+
+
+def own_copy(observation: Observation) -> Observation:
+    """One that shares no array: who writes into it changes neither what others decide on, nor what
+    the lamps are compared with.
+    """
+    o, v = observation, observation.vehicles
+    return Observation(  # 8 us for 200 vehicles: `replace` would take 4 more
+        at_s=o.at_s,
+        vehicles=Vehicles(
+            lane=v.lane.copy(),
+            link=v.link.copy(),
+            distance_m=v.distance_m.copy(),
+            speed_mps=v.speed_mps.copy(),
+            waiting_s=v.waiting_s.copy(),
+            length_m=v.length_m.copy(),
+            emergency=v.emergency.copy(),
+        ),
+        shown=o.shown.copy(),
+        shown_for_s=o.shown_for_s.copy(),
+        room_m=o.room_m.copy(),
+        count=o.count.copy(),
+        arrived=o.arrived.copy(),
+        waiting_persons=o.waiting_persons.copy(),
+        completeness=o.completeness.copy(),
+        emergencies=o.emergencies,
+        source=o.source,
+        links_known=o.links_known,
+    )
+
+
 def _step(controller: Controller, observation: Observation, state: Any) -> tuple[Any, Any]:
     if state is None:
         state = controller.start(observation)
@@ -164,9 +208,13 @@ def fault_of(proposal: object, groups: int, junctions: int) -> str:
     at_s: object = proposal.at_s
     if not isinstance(at_s, int | float | np.floating | np.integer):
         return f"at_s of its proposal is {type(at_s).__name__}, not seconds"
+    if isinstance(at_s, int) and abs(at_s) > LATEST_S:
+        return "at_s of its proposal is no time"
     why: object = proposal.why
     if not isinstance(why, Mapping):
         return f"why of its proposal is {type(why).__name__}, not a mapping"
+    if not all(isinstance(name, str) for name in why):
+        return "why of its proposal has a factor without a name"
 
     if not _is_column(proposal.wanted, (groups,), "iu"):
         return _fault_of_column("wanted", proposal.wanted, groups)

@@ -4,9 +4,10 @@ orders and follows its settings file.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from enum import Enum
 from functools import partial
@@ -245,11 +246,12 @@ class StreetProcess:
         self._put_snapshot(self.run.street.junction_states(), keep=True)
         self._outbox.put(RunEnded(self.run.time_s, finished=True), keep=True)
         checkpoint.clear(self.run.checkpoints)
-        forget(self._folder)
-        self._applied.clear()
-        self._orders.forget_overrides()
-        if not self._task.repeats:
-            self._orders.clear()
+        with self._disk_may_fail():
+            forget(self._folder)
+            self._applied.clear()
+            self._orders.forget_overrides()
+            if not self._task.repeats:
+                self._orders.clear()
         self.state = ProcessState.FINISHED
 
     def _stop(self) -> None:
@@ -301,7 +303,7 @@ class StreetProcess:
                 self._refuse_new_rules(before)
                 self._apply_settings(before)
                 if "loop" in changed:
-                    self._orders.drop("cycle_s", "speed_factor")
+                    self._drop_orders("cycle_s", "speed_factor")
             except (ValueError, OSError, PlantError) as error:  # they do not fit this street
                 self.settings = before
                 self.run.record("engine.settings_refused", {"fault": str(error)})
@@ -347,7 +349,7 @@ class StreetProcess:
             self._is_well(RELIEF)
         if new.control.controller != before.control.controller:
             street.set_controller(self._controller(new.control.controller))
-            self._orders.drop("controller")  # the file spoke last, for the next process too
+            self._drop_orders("controller")  # the file spoke last, for the next process too
             self._move_run()
         elif _figures_changed(street.controller.name, before, new):
             street.set_controller(self._controller(street.controller.name))
@@ -356,7 +358,8 @@ class StreetProcess:
         """The settings' controller is part of the run's key: the run goes on under the new one."""
         self._is_well(CONTROLLER)
         ordered = with_orders(self.settings, self._orders.load())
-        self._orders.rename(self._current_task().key())
+        with self._disk_may_fail():
+            self._orders.rename(self._current_task().key())
         try:
             self.run.move_checkpoints(self._key_of(ordered))
         except OSError as error:
@@ -364,7 +367,22 @@ class StreetProcess:
 
     def _is_well(self, role: str) -> None:
         """Who has this role now is another one than the one that hung, if one did."""
-        set_hung(self._folder, set(hung(self._folder)) - {role})
+        with self._disk_may_fail():
+            set_hung(self._folder, set(hung(self._folder)) - {role})
+
+    def _drop_orders(self, *names: str) -> None:
+        with self._disk_may_fail():
+            self._orders.drop(*names)
+
+    @contextlib.contextmanager
+    def _disk_may_fail(self) -> Iterator[None]:
+        """What has been done holds in this process even if it cannot be kept for the next one,
+        which is recorded.
+        """
+        try:
+            yield
+        except OSError as error:
+            self.run.record("engine.order_not_stored", {"error": str(error)})
 
     # --- orders ---
 
@@ -418,18 +436,17 @@ class StreetProcess:
         """For the next process, whatever its checkpoint knows; the order holds in this one even if
         the disk fails, which is recorded.
         """
-        self.run.street.record_gate_events()
-        try:
-            street = self.run.street
+        street = self.run.street
+        street.record_gate_events()
+        with self._disk_may_fail():
             self._orders.store_overrides(self.run.key, street.network, street.gate.overrides)
-        except OSError as error:
-            self.run.record("engine.order_not_stored", {"error": str(error)})
 
     def _optimise(self, order: Optimise) -> None:
         """Another optimisation cycle or speed factor from now on."""
         changes = order.changes()
-        self.settings = overridden(self.settings, {"loop": changes})
+        settings = overridden(self.settings, {"loop": changes})
         self._orders.add(order)
+        self.settings = settings
         self.run.street.cycle_s = self.settings.loop.cycle_s
         self.run.record("engine.settings", {"changed": list(changes), **changes})
         self._use_new_loop()
@@ -456,8 +473,9 @@ class StreetProcess:
         goes on with what ran before, by the orders of `before`.
         """
         self.run.record("engine.scenario", {"scenario": name})
+        with self._disk_may_fail():
+            self._orders.forget_overrides()
         self.run.close()
-        self._orders.forget_overrides()
         try:
             run = self._open_run(settings, resume=False)
         except Exception as error:

@@ -15,13 +15,18 @@ MARK_FILE = "deciding"
 HUNG_FILE = "hung.json"
 
 
-def open_mark(folder: Path) -> mmap.mmap:
-    """The byte that guards write (`guard.Guard.mark`); nobody is asked yet. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
+def open_mark(folder: Path) -> mmap.mmap | bytearray:
+    """The byte that guards write (`guard.Guard.mark`); nobody is asked yet. Where the disk takes no
+    file, a byte of this process alone: a step that hangs is then not known by name.
+    """
     path = folder / MARK_FILE
-    path.write_bytes(bytes([NOBODY]))
-    with path.open("r+b") as stream:
-        return mmap.mmap(stream.fileno(), 1)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([NOBODY]))
+        with path.open("r+b") as stream:
+            return mmap.mmap(stream.fileno(), 1)
+    except (OSError, ValueError):  # ValueError: the file is empty
+        return bytearray([NOBODY])
 
 
 def asked_last(folder: Path) -> str:
@@ -43,7 +48,7 @@ def hung(folder: Path) -> tuple[str, ...]:
 
 
 def forget(folder: Path) -> None:
-    """The run is finished: nobody is asked, and nobody has hung."""
+    """The run is finished: nobody is asked, and nobody has hung. Raises OSError."""
     for name in (MARK_FILE, HUNG_FILE):
         (folder / name).unlink(missing_ok=True)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import itertools
+import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +34,7 @@ COLOUR_OF = {letter: colour for colour, letter in enumerate(LETTERS)} | {"s": 1,
 GREEN = int(Colour.GREEN)
 RED = int(Colour.RED)
 
+GZIP_LEVEL = 6  # of saved states, as SUMO's own: a fifteenth of the text, in a third of its time
 STEP_TOLERANCE_S = 1e-6  # of periods that are sums of steps
 
 
@@ -405,8 +408,28 @@ class SumoPlant:
         }
 
     def checkpoint(self, path: Path) -> None:
-        """Save SUMO's state, with its random numbers, so that the same run goes on."""
-        self._sumo.simulation.saveState(str(path))
+        """Save SUMO's state, with its random numbers, so that the same run goes on. Raises OSError
+        where the disk does not take it.
+        """
+        if self._is_far or not hasattr(os, "memfd_create"):
+            self._save_state(str(path))
+            return
+        # in memory first: SUMO ends its process where a disk is full
+        with os.fdopen(os.memfd_create("state"), "rb") as memory:
+            self._save_state(f"/proc/{os.getpid()}/fd/{memory.fileno()}")
+            path.write_bytes(gzip.compress(memory.read(), GZIP_LEVEL, mtime=0))
+
+    @property
+    def _is_far(self) -> bool:
+        """SUMO may run on another machine, which does not see this one's memory."""
+        return ":" in self._settings.remote
+
+    def _save_state(self, path: str) -> None:
+        """Raises OSError."""
+        try:
+            self._sumo.simulation.saveState(path)
+        except self._errors as error:
+            raise OSError(f"SUMO does not save its state: {error}") from error
 
     def restore(self, path: Path) -> None:
         """Restart SUMO from a state. The signals must be shown again after (`show`); vehicles
