@@ -41,6 +41,23 @@ def gate_with_a_call():
             "emergencies: EmergencyVehicle(id='x', speed_mps='fast', ahead=()) has no name, speed "
             "or way",
         ),
+        (
+            {"emergencies": (EmergencyVehicle("x", 10**400, ()),)},
+            "emergencies: EmergencyVehicle(id='x', "
+            "speed_mps=100000000000000000000000000000000000000000000 has no name, speed or way",
+        ),
+        (
+            {"emergencies": (EmergencyVehicle("x", 9.0, (5,)),)},
+            "emergencies: EmergencyVehicle(id='x', speed_mps=9.0, ahead=(5,)) has no name, speed "
+            "or way",
+        ),
+        (
+            {"emergencies": (EmergencyVehicle("x", 9.0, ((0, -(10**400)),)),)},
+            "emergencies: EmergencyVehicle(id='x', speed_mps=9.0, "
+            "ahead=((0, -1000000000000000000000000000 has no name, speed or way",
+        ),
+        ({"links_known": None}, "links_known: NoneType; give True or False"),
+        ({"links_known": np.ones(2, bool)}, "links_known: bool (2,); give True or False"),
         ({"at_s": None}, "at_s: None is no time; give seconds"),
         ({"at_s": float("inf")}, "at_s: inf is no time; give seconds"),
     ],
@@ -72,6 +89,26 @@ def test_no_observation_at_all_is_a_fault_too():
     gate, _ = gate_with_a_call()
     command = gate.admit(None, 10.0, "an observation")
     assert command.interventions[0].data == {"fault": "str is no Observation"}
+
+
+def test_between_two_ticks_an_observation_is_checked_too():
+    gate, seen = gate_with_a_call()
+    claim = (EmergencyVehicle("e", 14.0, ((1, 100.0),)),)
+    for changes in ({"completeness": None}, {"at_s": 5.0}, {"at_s": float("nan")}):
+        gate.begin_services(replace(seen, **({"emergencies": claim, "at_s": 9.0} | changes)))
+        kinds = [event.kind for event in gate.take_events()]
+        assert "safety.emergency" not in kinds
+    gate.begin_services(replace(seen, emergencies=claim, at_s=9.0))
+    assert [event.kind for event in gate.take_events()] == ["safety.emergency"]
+
+
+@pytest.mark.parametrize("nothing", ["green", 5, STAGES[0]])
+def test_what_is_no_proposal_is_none(nothing):
+    gate, seen = gate_with_a_call()
+    command = gate.admit(nothing, 10.0, seen, fallback=nothing)
+    assert [e.data["to"] for e in command.interventions if e.kind == "safety.source"] == [
+        "fixed_time"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +157,8 @@ def test_an_order_for_what_is_no_junction_is_refused_as_such(junction):
         ({"stage": None}, "an override's stage is a whole number; not None"),
         ({"order": "stage"}, "no override: 'stage' until 99.0"),
         ({"until_s": "late"}, "no override: <Order.STAGE: 'stage'> until 'late'"),
+        ({"until_s": 10**400}, "an override needs an end: give until_s as a finite time"),
+        ({"until_s": float("nan")}, "an override needs an end: give until_s as a finite time"),
     ],
 )
 def test_an_override_of_wrong_types_is_refused_when_it_is_made(changes, why):

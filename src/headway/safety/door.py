@@ -12,6 +12,7 @@ from headway.roads import Network
 from headway.safety.clock import NUMBERS, seconds
 from headway.values import EmergencyVehicle, Observation, Vehicles
 
+LARGEST = 2**63  # of an int that is read as a float
 WHOLE, REAL, TRUTH = "iu", "fiu", "b"  # kinds of NumPy types
 VEHICLES = (
     ("lane", WHOLE),
@@ -47,6 +48,8 @@ class ObservationCheck:
             return f"{type(observation).__name__} is no Observation"
         if seconds(observation.at_s) is None:
             return f"at_s: {observation.at_s!r:.40} is no time; give seconds"
+        if not isinstance(observation.links_known, (bool, np.bool_)):
+            return f"links_known: {_described(observation.links_known)}; give True or False"
         for name, shape, kinds in self._columns:
             column = getattr(observation, name)
             if not _is_column(column, shape, kinds):
@@ -74,16 +77,27 @@ def _fault_of_claims(emergencies: Any) -> str:
     for vehicle in emergencies:
         if not isinstance(vehicle, EmergencyVehicle) or not (
             isinstance(vehicle.id, str)
-            and isinstance(vehicle.speed_mps, NUMBERS)
+            and _is_number(vehicle.speed_mps)
             and isinstance(vehicle.ahead, tuple)
-            and all(len(place) == 2 and _are_numbers(*place) for place in vehicle.ahead)
+            and all(_is_place(place) for place in vehicle.ahead)
         ):
             return f"emergencies: {vehicle!r:.80} has no name, speed or way"
     return ""
 
 
-def _are_numbers(group: Any, distance_m: Any) -> bool:
-    return isinstance(group, (int, np.integer)) and isinstance(distance_m, NUMBERS)
+def _is_place(place: Any) -> bool:
+    """A group, and the metres to its stop line."""
+    return (
+        isinstance(place, (tuple, list))
+        and len(place) == 2
+        and isinstance(place[0], (int, np.integer))
+        and _is_number(place[1])
+    )
+
+
+def _is_number(value: Any) -> bool:
+    """Also NaN and the infinite; but no int beyond all floats, which would end the tick later."""
+    return isinstance(value, NUMBERS) and (not isinstance(value, int) or abs(value) < LARGEST)
 
 
 def _is_column(column: Any, shape: tuple[int, ...], kinds: str) -> bool:

@@ -197,7 +197,7 @@ class SafetyGate:
         """Decide now, between two ticks, which junctions serve the emergency vehicles of
         `observation`: the next command has their colours, and `take_events` what began.
         """
-        if self.source != ControlSource.ALL_RED:
+        if self.source != ControlSource.ALL_RED and self._is_usable_observation(observation):
             self._serve(observation)
 
     def take_events(self) -> tuple[Event, ...]:
@@ -347,7 +347,7 @@ class SafetyGate:
                 links_known=bool(observation.links_known),
                 ways=self._memory.ways,
                 waiting_persons=_in_32_bits(observation.waiting_persons),
-                completeness=np.ascontiguousarray(observation.completeness, np.float64),
+                completeness=np.array(observation.completeness, np.float64, order="C"),
                 junctions=tables.junctions,
                 calls=calls,
             )
@@ -407,12 +407,13 @@ class SafetyGate:
 
 
 def _in_32_bits(values: IntArray) -> IntArray:
-    """As the compiled rules take it: another type would be compiled within the tick. What has more
-    bits is cut to their range, not cast (2**32 would become 0).
+    """As the compiled rules take it: what has another type, cannot be written to or is not aligned
+    would be compiled for within the tick. What has more bits is cut to their range, not cast (2**32
+    would become 0).
     """
     if values.dtype != np.int32:
-        values = np.clip(values, -MOST_32_BITS, MOST_32_BITS).astype(np.int32)
-    return np.ascontiguousarray(values)
+        values = np.clip(values, -MOST_32_BITS, MOST_32_BITS)
+    return np.array(values, np.int32, order="C")
 
 
 def _own_colours(lamps: Any, groups: int, own: slice) -> list[Any] | str:

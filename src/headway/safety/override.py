@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from enum import Enum
+
+LATEST_S = sys.float_info.max  # an int may be larger, and is no time then
 
 
 class Order(Enum):
@@ -38,7 +40,7 @@ class Override:
                 raise ValueError(f"an override's {name} is a whole number; not {value!r:.40}")
         if not isinstance(self.order, Order) or not isinstance(self.until_s, (int, float)):
             raise ValueError(f"no override: {self.order!r:.40} until {self.until_s!r:.40}")
-        if not math.isfinite(self.until_s):
+        if not abs(self.until_s) <= LATEST_S:  # nor for what is not a number
             raise ValueError("an override needs an end: give until_s as a finite time")
         if self.order is Order.STAGE and self.stage < 0:
             raise ValueError("to force a stage, give its index (0 or more)")

@@ -81,6 +81,8 @@ class SourceChoice:
 
     def is_sound(self, candidate: Proposal, now_s: float) -> bool:
         """The proposal is of this network, of whole numbers, and not stale."""
+        if not isinstance(candidate, Proposal):
+            return False
         wanted = candidate.wanted
         return (
             isinstance(wanted, np.ndarray)
