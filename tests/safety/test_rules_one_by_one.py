@@ -388,15 +388,36 @@ def test_the_lamps_are_looked_at_beside_what_the_observation_says():
     assert street.gate.faults == {0: Fault.LAMPS}
 
 
-def test_a_tick_with_wrong_lamps_is_forgotten_after_five_seconds_of_right_ones():
+def test_a_tick_with_wrong_lamps_is_forgotten_five_seconds_after_the_intergreen():
     wrong = np.array([R, G, R, R], np.int8)
     street = Street().play(STAGES[0], 10)
     for _ in range(20):
-        street.play(STAGES[0], 1, shown=wrong).play(STAGES[0], 5)
+        street.play(STAGES[0], 1, shown=wrong).play(STAGES[0], 3 + 5)  # yellow, no clearance
     assert street.gate.faults == {}
     for _ in range(3):
-        street.play(STAGES[0], 1, shown=wrong).play(STAGES[0], 4)
+        street.play(STAGES[0], 1, shown=wrong).play(STAGES[0], 3 + 4)
     assert street.gate.faults == {0: Fault.LAMPS}
+
+
+@pytest.mark.parametrize("profile", [BENCHMARK, STREET], ids=lambda p: p.name)
+@pytest.mark.parametrize("every_s", [4, 6, 8, 10, 11, 12, 20, 60])
+def test_a_lamp_that_is_wrong_now_and_then_is_latched_or_keeps_nobody_red(profile, every_s):
+    """Group 0 lights up for a tick, again and again; its conflicts have to wait until that has been
+    cleared.
+    """
+    street = Street(profile)
+    for second in range(600):
+        lamps = street.gate.shown.copy()
+        if second >= 60 and second % every_s == 0:
+            lamps[0] = G
+        street.play(STAGES[second // 15 % 3], 1, links=(0, 1, 2, 3), shown=lamps)
+    if street.gate.faults:
+        assert [e.kind for e in street.events].count("safety.lamps") == 1
+    else:
+        longest_s = profile.max_red_s + 3 * (profile.min_green_s + 6.0)
+        for g in range(4):
+            lit = np.flatnonzero([True, *street.lit(g), True])
+            assert np.diff(lit).max() <= longest_s
 
 
 def test_nothing_starts_against_a_lamp_that_is_green_though_it_should_not_be():

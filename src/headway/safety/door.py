@@ -48,8 +48,9 @@ class ObservationCheck:
             return f"{type(observation).__name__} is no Observation"
         if seconds(observation.at_s) is None:
             return f"at_s: {observation.at_s!r:.40} is no time; give seconds"
-        if not isinstance(observation.links_known, (bool, np.bool_)):
-            return f"links_known: {_described(observation.links_known)}; give True or False"
+        known: Any = observation.links_known
+        if not isinstance(known, (bool, np.bool_)):
+            return f"links_known: {_described(known)}; give True or False"
         for name, shape, kinds in self._columns:
             column = getattr(observation, name)
             if not _is_column(column, shape, kinds):

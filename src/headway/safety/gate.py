@@ -61,7 +61,7 @@ class SafetyGate:
         self._operators = Operators(memory, self._reports, Holding(network, clearing))
         limits, conflicts = memory.tables.limits, memory.tables.conflicts
         self._priority = Priority(network, limits, conflicts, clearing)
-        self._monitor = ConflictMonitor(network, now_s)
+        self._monitor = ConflictMonitor(network, limits, now_s)
         self._lamps: Any = None  # what was read back in this tick
         self._observation_check = ObservationCheck(network)
         self._observation_fault = ""  # the field of the last one that cannot be used

@@ -15,10 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headway.roads import Network
+from headway.safety.arrays import Limits
 from headway.values import BoolArray, ColourArray
 
 LAMP_TICKS = 3  # with other lamps than commanded: beyond two, a junction is latched
-FORGET_S = 5.0  # of lamps as commanded, after which a tick that was wrong does not count any more
+# Of lamps as commanded, beyond the longest intergreen, after which a tick that was wrong does not
+# count any more. After such a tick nothing starts against the lamp until it is cleared: one that is
+# wrong again and again would keep the others red for ever, unseen.
+FORGET_S = 5.0
 HEALTH_S = 300.0  # of lamps as commanded, after which a junction is released by itself
 INT8 = np.dtype(np.int8)
 
@@ -60,8 +64,11 @@ class ConflictMonitor:
     faults: by junction, those that are latched.
     """
 
-    def __init__(self, network: Network, now_s: float) -> None:
+    def __init__(self, network: Network, limits: Limits, now_s: float) -> None:
         self._junction_of = network.group_junction
+        intergreen_s = limits.yellow_s + limits.clearance_s
+        first = [junction.first for junction in network.junctions]
+        self._forget_s = FORGET_S + np.maximum.reduceat(intergreen_s, first)
         junctions = len(network.junctions)
         self.faults: dict[int, Fault] = {}
         self._wrong_ticks = np.zeros(junctions, np.int64)
@@ -103,7 +110,7 @@ class ConflictMonitor:
         self._wrong_ticks += self._is_wrong
         self._right_since_s[self._is_wrong] = now_s
         right_s = now_s - self._right_since_s
-        self._wrong_ticks[right_s >= FORGET_S] = 0
+        self._wrong_ticks[right_s >= self._forget_s] = 0
 
         latched = [
             j

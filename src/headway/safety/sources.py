@@ -77,13 +77,13 @@ class SourceChoice:
         return ControlSource.FIXED_TIME
 
     def _is_usable(self, proposal: Proposal | None) -> bool:
-        return proposal is not None and self.is_sound(proposal, self._memory.clock.outside_s)
+        return self.is_sound(proposal, self._memory.clock.outside_s)
 
-    def is_sound(self, candidate: Proposal, now_s: float) -> bool:
-        """The proposal is of this network, of whole numbers, and not stale."""
+    def is_sound(self, candidate: Any, now_s: float) -> bool:
+        """It is a proposal of this network, of whole numbers, and not stale."""
         if not isinstance(candidate, Proposal):
             return False
-        wanted = candidate.wanted
+        wanted: Any = candidate.wanted
         return (
             isinstance(wanted, np.ndarray)
             and wanted.shape == self._memory.shown.shape
