@@ -253,6 +253,18 @@ def test_performance_compares_each_with_its_baseline(streets):
     assert "no demand in common" in found["street:headway"]["why"]
 
 
+def test_a_run_is_compared_by_its_own_rows_not_by_those_of_its_street(streets):
+    """The first run waits 12 s, a newer one 5 s; both beside the baseline's 20 s."""
+    base = streets.run("baseline", lambda j, t: 20.0)
+    old = streets.run("headway", lambda j, t: 12.0)
+    streets.run("headway", lambda j, t: 5.0)
+    (found,) = dashboards.performance(streets.database, Scope(f"run:{old}"))
+    assert (found["simulation_id"], found["mean_wait_s"]) == (f"run:{old}", 12.0)
+    compared = found["comparison"]
+    assert (compared["ai"], compared["wait_s"]["mean_b"]) == (f"run:{old}", 12.0)
+    assert [r["run"] for r in compared["runs"]] == [base, old]
+
+
 def test_a_long_list_is_compared_in_part(streets, monkeypatch):
     monkeypatch.setattr(dashboards, "MOST_COMPARED", 1)
     streets.run("baseline", lambda j, t: 20.0)

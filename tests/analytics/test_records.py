@@ -388,6 +388,17 @@ def test_live_is_the_newest_of_each_junction_within_the_last_hour_of_the_record(
     }  # fmt: skip
 
 
+def test_a_record_of_a_clock_that_is_ahead_hides_nobody(new):
+    """Of the year 9999: it alone is live only where there is nothing else."""
+    ahead = ("X", "9999-12-31T23:00:00Z", *row("X", 0, "J9", 7.0)[2:])
+    database = new(row("A", 1, "J1", 10.0), row("A", 2, "J2", 30.0), ahead)
+    found = records.live(database)
+    assert [r["intersection_id"] for r in found["junctions"]] == ["J1", "J2"]
+    assert (found["n"], found["mean_wait_s"], found["at"].year) == (2, 20.0, 2025)
+    alone = records.live(new(ahead))
+    assert [r["intersection_id"] for r in alone["junctions"]] == ["J9"]
+
+
 def test_an_answer_is_not_changed_nor_a_question(hand):
     whole = Scope()
     answers = [

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.analytics import signals
+from headway.analytics import MissingError, signals
 from headway.analytics.highres import History, logged
 from headway.analytics.signals import Arrivals, PedestrianDelay, Queues, Split, Terminations
 from headway.store import Intake, open_database
@@ -41,8 +41,10 @@ def street(new_record, tmp_path_factory):
     database = open_database(folder, new_record())
     intake, numbers = Intake(database, folder), iter(range(1000))
 
-    def make(colours=None, actuations=None, crossings=(), **tables):
-        run = intake.begin_run(f"run {next(numbers)}", "cologne1", "planner", 7)
+    def make(colours=None, actuations=None, crossings=(), demand=("cologne1", 7, 1.0), **tables):
+        scenario, seed, scale = demand
+        key = f"run {next(numbers)}"
+        run = intake.begin_run(key, scenario, "planner", seed, scale=scale)
         for table, of in (("signal_state", colours), ("detector_state", actuations)):
             for (junction, group), text in (of or {}).items():
                 kind = bool if table == "detector_state" else int
@@ -515,6 +517,27 @@ def test_without_two_looks_of_each_in_the_same_time_nothing_is_claimed(street, t
         assert (found.n, found.run.n, found.baseline.n) == (n, *counts)
         saved = (found.fuel_saved_l, found.co2_saved_kg, found.money_saved, found.vehicle_h_saved)
         assert [x is None for x in saved] == [n == 0] * 4
+
+
+@pytest.mark.parametrize(
+    ("demand", "said"),
+    [
+        (("grid4x4", 7, 1.0), r"grid4x4 \(seed 7, scale 1\)"),
+        (("cologne1", 8, 1.0), r"cologne1 \(seed 8, scale 1\)"),
+        (("cologne1", 7, 0.5), r"cologne1 \(seed 7, scale 0.5\)"),
+    ],
+)
+def test_nothing_is_said_to_be_saved_beside_a_run_with_another_demand(street, demand, said):
+    database, make = street
+    run = make(emission=looks(0, 100, 200))
+    other = make(emission=looks(0, 100, 200, fuel=2235.0), demand=demand)
+    with pytest.raises(
+        MissingError, match=rf"cologne1 \(seed 7, scale 1\) and run {other}.*{said}"
+    ):
+        signals.impact(database, run, other)
+    for one, two in ((999_999, run), (run, 999_999), (999_999, None)):
+        with pytest.raises(MissingError, match="there is no run 999999"):
+            signals.impact(database, one, two)
 
 
 # lists

@@ -137,7 +137,7 @@ def run(running):
     """
     intake = running.app.state.services.intake
     first = intake.begin_run("one", "cologne1", "planner", 3)
-    second = intake.begin_run("two", "cologne3", "fixed", 4)
+    second = intake.begin_run("two", "cologne1", "fixed", 3)
     write_signals(intake, first)
     write_measures(intake, first, second)
     return first
@@ -435,7 +435,7 @@ def test_throughput_beside_wait_a_point_a_record(get):
 def test_the_runs_of_the_engine_newest_first(get, run):
     found = get("runs")
     assert [{k: v for k, v in r.items() if k != "begun_at"} for r in found] == [
-        {"id": run + 1, "key": "two", "scenario": "cologne3", "controller": "fixed", "seed": 4},
+        {"id": run + 1, "key": "two", "scenario": "cologne1", "controller": "fixed", "seed": 3},
         {"id": run, "key": "one", "scenario": "cologne1", "controller": "planner", "seed": 3},
     ]
     assert all(

@@ -128,9 +128,10 @@ def performance(
     """
     rows = records.performance(database, scope)
     for place, row in enumerate(rows):
-        name = row["simulation_id"]
+        # of one run, its street has others, too
+        name = f"run:{scope.run}" if scope.run is not None else str(row["simulation_id"])
         other = baseline or (BASELINE if name.startswith(OWN) else None)
-        row |= {"baseline": other, "comparison": None, "why": ""}
+        row |= {"simulation_id": name, "baseline": other, "comparison": None, "why": ""}
         if other is None:
             row["why"] = "name a baseline to compare with (baseline=)"
         elif name == other:

@@ -420,9 +420,16 @@ def series(database: Database, scope: Scope, bucket_s: int = 60) -> Series:
 
 
 def newest(database: Database) -> list[dict[str, Any]]:
-    """The newest record of each junction of the last hour."""
+    """The newest record of each junction of the last hour there is. A time that has not come yet
+    counts only where there is no other: one clock that is wrong must not hide everybody else.
+    """
     return database.rows(
         """
+        WITH
+            newest AS (
+                SELECT coalesce(max(at) FILTER (WHERE at < now() + interval '1 hour'), max(at)) AS n
+                FROM simulation_record
+            )
         SELECT
             DISTINCT ON (intersection_id) intersection_id,
             simulation_id,
@@ -433,7 +440,7 @@ def newest(database: Database) -> list[dict[str, Any]]:
             vehicles,
             emergency
         FROM simulation_record
-        WHERE at > (SELECT max(at) FROM simulation_record) - interval '1 hour'
+        WHERE at > (SELECT n FROM newest) - interval '1 hour' AND at <= (SELECT n FROM newest)
         ORDER BY intersection_id, at DESC
         """
     )

@@ -21,6 +21,7 @@ from headway.analytics.highres import (
     lamps,
     recorded,
 )
+from headway.analytics.records import MissingError
 from headway.store import Database
 from headway.values import FloatArray
 
@@ -388,7 +389,10 @@ def impact(
     begin_s: float = -inf,
     end_s: float = inf,
 ) -> EmissionComparison:
-    """What a run burnt, and what it saved beside another of the same scenario."""
+    """What a run burnt, and what it saved beside another over the same demand. Raises MissingError
+    for a run that is not there, or a baseline with another demand.
+    """
+    _need_same_demand(database, run, baseline)
     run_samples = _samples(database, run, begin_s, end_s)
     if baseline is None:
         return EmissionComparison(
@@ -419,6 +423,25 @@ def impact(
         b.cost - a.cost,
         b.vehicle_h - a.vehicle_h,
     )
+
+
+def _need_same_demand(database: Database, run: int, baseline: int | None) -> None:
+    """Raises MissingError."""
+    rows = database.rows(
+        "SELECT id, scenario, seed, scale FROM run WHERE id IN (:run, :baseline)",
+        run=run,
+        baseline=baseline,
+    )
+    demands = {row.pop("id"): row for row in rows}
+    for number in (run, baseline):
+        if number is not None and number not in demands:
+            raise MissingError(f"there is no run {number} in the database")
+    if baseline is not None and demands[run] != demands[baseline]:
+        ran = " and ".join(
+            f"run {n} had {d['scenario']} (seed {d['seed']}, scale {d['scale']:g})"
+            for n, d in sorted(demands.items())
+        )
+        raise MissingError(f"{ran}: what one saved beside the other cannot be said")
 
 
 def _samples(database: Database, run: int, begin_s: float, end_s: float) -> FloatArray:

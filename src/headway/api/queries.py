@@ -361,7 +361,7 @@ def pedestrian_delay(request: Request, run_part: PartOf) -> Response:
     "/api/v1/runs/{run}/environmental-impact",
     tags=["signals"],
     response_model=signals.EmissionComparison,
-    responses=OK,
+    responses=FOUND,
 )
 def run_impact(
     request: Request,
