@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -81,7 +82,10 @@ class APerception:
         self.words, self.site = (device, site, rate_hz, key, blur, signals), site
         self.finds_violations = violations
         self.measures = SimpleNamespace(figures=lambda: {"seconds": 3.0})
-        self.violation_detector = SimpleNamespace(reported=2, close=lambda: [LAST])
+        left = [LAST]
+        self.violation_detector = SimpleNamespace(
+            reported=2, close=lambda: [left.pop()] if left else []
+        )
         self.finds, self.looked = [], []
 
     def process(self, frame, found):
@@ -261,6 +265,101 @@ def test_a_stream_without_results_publishes_nothing_when_it_stops(world):
     world.camera("a")
     of.stop("a")
     assert world.published == []
+
+
+def test_a_start_waits_for_a_stop_that_is_under_way(world):
+    of = world.manager()
+    stream, slow = world.camera("a"), threading.Event()
+    ends = stream.source.stop
+    stream.source.stop = lambda: (slow.wait(10.0), ends())
+    stopping = threading.Thread(target=of.stop, args=("a",))
+    stopping.start()
+    until(lambda: not stream.running)
+    starting = threading.Thread(target=of.start, args=("a",))
+    starting.start()
+    starting.join(0.1)
+    assert stream.source.calls == ["start"]
+    slow.set()
+    stopping.join(10.0)
+    starting.join(10.0)
+    assert (stream.source.calls, stream.running) == (["start", "stop", "start"], True)
+
+
+def test_a_camera_whose_source_does_not_end_is_not_called_running(world):
+    of = world.manager()
+    stream = of.add(StreamSettings("a", SourceSettings("rtsp://a")))
+
+    def refuses():
+        raise SensingError("it runs already")
+
+    stream.source.start = refuses
+    with pytest.raises(SensingError, match="it runs already"):
+        of.start("a")
+    assert not stream.running
+
+
+@pytest.mark.parametrize("state", ["ended", "failed", "reconnecting"])
+def test_what_waits_for_images_is_published_when_the_source_is_lost(world, state):
+    world.manager(lambda stream, observed: world.published.append(observed))
+    stream = world.camera("a")
+    stream.source.frames = [frame(3)]
+    world.go()
+    stream.source.health = SourceHealth(state)
+    world.go()
+    assert not world.published  # a frame is still with the detector
+    answer(world.detectors["motion"])
+    world.go()
+    world.go()
+    assert [observed.violations for observed in world.published] == [[], [LAST]]
+
+
+def test_what_waits_for_images_is_published_when_a_camera_is_given_up(world):
+    world.manager(lambda stream, observed: world.published.append(observed))
+    stream = world.camera("a", site=site())
+    stream.source.frames = [frame(3)]
+    world.go()
+    answer(world.detectors["motion"])
+    world.go()
+    stream.source.frames = [frame(4, size=(8, 6))]
+    world.go()
+    answer(world.detectors["motion"])
+    world.go()
+    assert (stream.running, "its site is of" in stream.fault) == (False, True)
+    assert [observed.violations for observed in world.published] == [[], [LAST]]
+
+
+def test_where_the_clock_was_set_a_camera_begins_anew_and_forgets_the_signals(world):
+    """Reports by the old time would show another colour for a frame of the new one."""
+    world.manager(lambda stream, observed: world.published.append(observed))
+    stream = world.camera("a")
+    stream.signals.record(5.0, 3, 1)
+    for k, epoch in enumerate((0, 1, 1)):
+        stream.source.frames = [replace(frame(k), epoch=epoch)]
+        world.go()
+        answer(world.detectors["motion"])
+        world.go()
+        if k == 0:
+            first, signals = stream.perception, stream.signals
+    assert stream.perception is not first
+    assert stream.signals is not signals
+    assert stream.signals.state_at(3, 6.0) is None
+    assert [observed.violations for observed in world.published] == [[], [LAST], []]
+
+
+def test_a_live_view_that_cannot_be_drawn_ends_nothing(world):
+    world.manager(lambda stream, observed: world.published.append(observed))
+
+    def broken(*_):
+        raise ValueError("cannot be drawn")
+
+    world.drawn = broken
+    stream = world.camera("a")
+    stream.viewers = 1
+    stream.source.frames = [frame()]
+    world.go()
+    answer(world.detectors["motion"])
+    world.go()
+    assert (len(world.published), stream.processed, stream.running) == (1, 1, True)
 
 
 def test_another_site_begins_anew_where_it_ran(world):

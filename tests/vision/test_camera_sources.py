@@ -17,6 +17,7 @@ import pytest
 from headway.sensing import SensingError
 from headway.vision.frames import sources
 from headway.vision.frames.sources import Frame, FrameSource, Platform, SourceHealth, SourceSettings
+from headway.vision.frames.timing import WallSteps
 
 CAMERA = "rtsp://user:secret@north:554/one"
 
@@ -223,6 +224,13 @@ def test_a_live_source_has_the_address_of_a_server(url, live):
         ("rtsp://user@north/one", "rtsp://***@north/one"),
         ("rtsp://:secret@north/one", "rtsp://***@north/one"), ("rtsp://us@er:se@cret@north/one", "rtsp://***@north/one"),
         ("http://north/snap.cgi?user=admin&password=x#y", "http://north/snap.cgi?***"),
+        # a password with a character that ends the host too early
+        ("rtsp://user:sec/ret@north/one", "rtsp://***@north/one"),
+        ("rtsp://user:sec?ret@north/one?a=b", "rtsp://***@north/one?***"),
+        ("rtsp://user:sec#ret@north/one#c", "rtsp://***@north/one"),
+        ("rtsp://user:12/[ret@north/one", "rtsp://***@north/one"),
+        ("rtsp://north/user=admin&password=secret&channel=1.sdp",
+            "rtsp://north/user=admin&password=***&channel=1.sdp"),
         ("/films/a?b.mp4", "/films/a?b.mp4"),
         ("rtsp://north/one", "rtsp://north/one"), ("/films/a@b.mp4", "/films/a@b.mp4"),
     ],
@@ -495,7 +503,69 @@ def test_a_frame_decoded_during_a_stop_is_discarded(world):
     assert (source.health.received, source.health.skipped) == (1, 0)
 
 
+def test_the_time_of_a_file_of_two_recordings_goes_on_where_they_are_joined(world):
+    """The second begins at its own zero; a broken stamp leaps by ten hours, and back."""
+    joined = decoded_frames(5.0, 5.1, 5.2, 0.0, 0.1, 36000.0, 0.3, 0.4)
+    world.videos = [Video(joined, rate=10)]
+    source = world.source(SourceSettings("a.ts", paced=True, rate_hz=5.0))
+    frames, _ = play(source)
+    assert times(frames) == [0.0, 0.2, 0.4, 0.6]
+    assert world.now == pytest.approx(1000.7)  # it was not waited for ten hours
+    assert (source.health.received, source.health.state) == (8, "ended")
+
+
+def test_the_gaps_of_a_file_up_to_a_minute_are_its_own(world):
+    world.videos = [Video(decoded_frames(0.0, 60.0, 60.0, 121.0), rate=10)]
+    assert times(play(world.source(SourceSettings("a.mp4")))[0]) == [0.0, 60.0, 60.0, 60.1]
+
+
+def test_an_unforeseen_error_ends_a_source_and_is_told(world):
+    world.videos = [Video([DecodedFrame(0.0), MemoryError("too much")])]
+    source = world.source(SourceSettings("a.mp4"))
+    assert len(play(source)[0]) == 1
+    assert (source.health.state, source.health.fault) == ("failed", "a.mp4: too much")
+
+
+def test_an_image_that_is_too_large_for_opencv_is_counted_as_broken(world, tmp_path, monkeypatch):
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((6, 8, 3), np.uint8))
+    read = cv2.imread
+
+    def refuses_a(path):
+        if path.endswith("a.png"):
+            raise cv2.error("pixels <= CV_IO_MAX_IMAGE_PIXELS")
+        return read(path)
+
+    monkeypatch.setattr(sources.cv2, "imread", refuses_a)
+    source = world.source(SourceSettings(str(tmp_path)))
+    assert len(play(source)[0]) == 1
+    assert (source.health.broken, source.health.state) == (1, "ended")
+
+
 # -- live
+
+
+@pytest.mark.parametrize("step_s", [60.0, -60.0, 0.3, -0.3])
+def test_where_the_wall_clock_is_set_a_live_stream_follows_at_once(world, step_s):
+    """By the old time, a frame would meet the colour of a signal of another minute."""
+    world.videos = [
+        Video(decoded_frames(100.0, 100.1, 100.2, 100.3), [1000.0, 1000.1, 1000.2, 1000.3])
+    ]
+    world.platform = replace(
+        world.platform, wall_s=lambda: world.now + (step_s if world.now > 1000.15 else 0.0)
+    )
+    frames, _ = play(world.source(SourceSettings(CAMERA, attempts=1)))
+    assert times(frames) == pytest.approx([1000.0, 1000.1, 1000.2 + step_s, 1000.3 + step_s])
+    assert [f.epoch for f in frames] == [0, 0, 1, 1]
+
+
+def test_a_thread_that_had_to_wait_between_two_clocks_takes_none_for_set():
+    steps = WallSteps()
+    assert not steps.found(0.0, 1000.0, 0.001)
+    assert not steps.found(1.0, 1001.0, 1.5)  # half a second passed between
+    assert not steps.found(2.0, 1002.0, 2.001)
+    assert steps.found(3.0, 1003.5, 3.001)
+    assert steps.epoch == 1
 
 
 def test_a_live_stream_follows_the_wall_clock_slowly(world):
@@ -604,11 +674,11 @@ def test_a_live_stream_without_time_stamps_gets_them_from_its_rate(world):
 def test_the_requested_rate_applies_to_the_corrected_time(world):
     world.videos = [
         Video(decoded_frames(5.0, 5.1, 5.2), [1000.0, 1000.1, 1000.2]),
-        Video(decoded_frames(1.0, 1.1, 1.2), [900.0, 900.1, 900.2]),
+        Video(decoded_frames(1.0, 1.1, 1.2), [1100.0, 1100.1, 1100.2]),
     ]
     source = world.source(SourceSettings(CAMERA, attempts=1, rate_hz=5.0))
     frames, _ = play(source)
-    assert times(frames) == [1000.0, 1000.2, 900.0, 900.2]  # anew with each connection
+    assert times(frames) == [1000.0, 1000.2, 1100.0, 1100.2]  # anew with each connection
 
 
 # -- who takes them

@@ -179,7 +179,10 @@ def remove(service: Cameras, camera: Stream) -> DoneOut:
 @router.post("/{stream_id}/start", responses=CHANGE, dependencies=[Engineer])
 def start(service: Cameras, camera: Stream) -> DoneOut:
     """Start a camera that was stopped, or that failed."""
-    service.start(camera.settings.id)
+    try:
+        service.start(camera.settings.id)
+    except SensingError as error:
+        raise ProblemError(409, f"{error}. It is ending: try again in some seconds.") from error
     return DoneOut(detail="started")
 
 

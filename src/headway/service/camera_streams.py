@@ -42,6 +42,7 @@ FIGURES_OVER = 300  # frames over which latency and rate are reported
 RATE_OVER_S = 5.0
 IDLE_WAIT_S = 0.05
 THREAD_ENDS_WITHIN_S = 5.0
+LOST = ("ended", "failed", "reconnecting")  # states of a source from which no frame comes now
 SPEED_IS_OFF = "the analysis of speeds is off for this camera"
 
 
@@ -72,13 +73,14 @@ class Stream:
     processed:  frames that went through detector and perception.
     faults:     in a row; fault: the last one.
     served_at:  when a frame was last given to the detector.
-    started_at: seconds since 1970.
+    started_at: seconds since 1970. epoch: of the last frame, see `Frame`.
     latencies:  seconds from decoded to published, of the last frames; processed_at: when.
     in_flight:  frames whose detections are awaited, in order.
     result:     of the last frame.
     viewers:    how many watch the live view; view: its number and JPEG; drawn_at: when.
     violations: the last ones.
-    lock:       for all that the manager's thread changes.
+    lock:       for all that the manager's thread changes. source_lock: while its source starts or
+        ends, which may take seconds.
     """
 
     settings: StreamSettings
@@ -90,6 +92,7 @@ class Stream:
     fault: str = ""
     served_at: float = 0.0
     started_at: float = 0.0
+    epoch: int = 0
     running: bool = False
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=FIGURES_OVER))
     processed_at: deque[float] = field(default_factory=lambda: deque(maxlen=FIGURES_OVER))
@@ -101,6 +104,7 @@ class Stream:
     # (stream time, words): without their images, which would be 180 kB each
     violations: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=RECENT_MOST))
     lock: threading.RLock = field(default_factory=threading.RLock)
+    source_lock: threading.RLock = field(default_factory=threading.RLock)
 
     def reset(self, started_at: float) -> None:
         """Start with nothing of what was observed before. started_at: seconds since 1970."""
@@ -110,6 +114,7 @@ class Stream:
             self.fault = ""
             self.faults = 0
             self.signals = SignalHistory()
+            self.in_flight.clear()
             self.running = True
             self.started_at = started_at
 
@@ -253,7 +258,7 @@ class StreamManager:
         self._detector(settings.detector)
         was_running = stream.running
         self.stop(settings.id)
-        with stream.lock:
+        with stream.source_lock, stream.lock:
             stream.settings = settings
             stream.source = self._source(settings.source)
             stream.processed = 0
@@ -261,28 +266,28 @@ class StreamManager:
             self.start(settings.id)
 
     def start(self, name: str) -> None:
-        """Raises KeyError for an unknown stream; one that runs already goes on."""
-        with self._lock:
-            stream = self.streams[name]
+        """Raises KeyError for an unknown stream; one that runs already goes on. One that is being
+        stopped is waited for; SensingError where its source does not end.
+        """
+        stream = self.streams[name]
+        with stream.source_lock:
             if stream.running:
                 return
             stream.source.on_change = self._wake.set
-            stream.reset(self._makers.wall_clock())
             stream.source.start()
+            stream.reset(self._makers.wall_clock())
 
     def stop(self, name: str) -> None:
         """Violations that were not complete yet are published. Raises KeyError."""
-        with self._lock:
-            stream = self.streams[name]
+        stream = self.streams[name]
+        with stream.source_lock:
             stream.running = False
             stream.fault = ""  # it is stopped on purpose now
-        stream.source.stop()
+            stream.source.stop()
         self._detector(stream.settings.detector).forget(name)
         with stream.lock:
             stream.in_flight.clear()
-            if stream.perception is not None and stream.result is not None:
-                last = stream.perception.violation_detector.close()
-                self._publish_result(stream, replace(stream.result, crossings=[], violations=last))
+            self._publish_pending(stream)
 
     def set_site(self, name: str, site: Site) -> None:
         """Another site; a camera that runs starts anew with it. Raises KeyError."""
@@ -297,7 +302,7 @@ class StreamManager:
         """Stop a camera and forget it. Raises KeyError."""
         self.stop(name)
         with self._lock:
-            del self.streams[name]
+            self.streams.pop(name, None)  # two may remove it at once
 
     def close(self) -> None:
         """Stop all cameras, and the thread."""
@@ -335,6 +340,8 @@ class StreamManager:
             running = [s for s in self.streams.values() if s.running]
         running.sort(key=lambda s: s.served_at)
         published = [self._publish_detected(stream) for stream in running]
+        for stream in running:
+            self._publish_if_lost(stream)
         begun = [self._start_safely(stream, running) for stream in running]
         return any(published) or any(begun)
 
@@ -387,12 +394,18 @@ class StreamManager:
     def _process(self, stream: Stream, frame: Frame, detections: sv.Detections) -> FrameResult:
         """Raises SensingError if the frame is not of the site's size."""
         size = (frame.image.shape[1], frame.image.shape[0])
-        if stream.perception is None or stream.perception.site.size != size:
-            stream.perception = self._new_perception(stream, size)
-        return stream.perception.process(frame, detections)
+        before = stream.perception
+        if before is not None and before.site.size == size and stream.epoch == frame.epoch:
+            return before.process(frame, detections)
+        if stream.epoch != frame.epoch:  # the clock was set: reports by the old time mislead
+            stream.signals, stream.epoch = SignalHistory(), frame.epoch
+        perception = stream.perception = self._new_perception(stream, size)
+        last = before.violation_detector.close() if before is not None else []
+        result = perception.process(frame, detections)
+        return replace(result, violations=[*last, *result.violations])
 
     def _new_perception(self, stream: Stream, size: tuple[int, int]) -> Perception:
-        """At the first frame, and when the camera has changed its size."""
+        """At the first frame, and when the camera has changed its size, or the clock was set."""
         site = stream.settings.site or unknown_site(size)
         if site.size != size:
             raise SensingError(f"its frames are {size}, its site is of {site.size}")
@@ -416,21 +429,36 @@ class StreamManager:
         self._log.error("a frame could not be processed", stream=name, error=repr(error))
         if stream.faults >= FAULTS or isinstance(error, SensingError):
             stream.running = False
+            self._publish_pending(stream)
             # it waits for the decoder, which the other cameras must not
-            threading.Thread(target=stream.source.stop, daemon=True).start()
+            threading.Thread(target=_end_source, args=(stream,), daemon=True).start()
+
+    def _publish_if_lost(self, stream: Stream) -> None:
+        """Where the source has ended, or is lost, no images come for what waits for them."""
+        with stream.lock:
+            is_lost = stream.source.health.state in LOST and not stream.source.waiting
+            if stream.running and is_lost and not stream.in_flight:
+                self._publish_pending(stream)
+
+    def _publish_pending(self, stream: Stream) -> None:
+        """Violations that are decided, with the images that there are."""
+        if stream.perception is None or stream.result is None:
+            return
+        if last := stream.perception.violation_detector.close():
+            self._publish_result(stream, replace(stream.result, crossings=[], violations=last))
 
     def _publish_result(self, stream: Stream, result: FrameResult) -> None:
         stream.violations.extend(
             (v.at_s, f"{v.rule} #{v.data['track']}") for v in result.violations
         )
-        if stream.viewers and stream.perception is not None:
-            self._draw(stream, stream.perception, result)
-        if self._publish is not None:
-            try:
+        try:
+            if self._publish is not None:
                 self._publish(stream, result)
-            except Exception as error:  # a listener must not stop the cameras
-                name = stream.settings.id
-                self._log.error("a result was not published", stream=name, error=repr(error))
+            if stream.viewers and stream.perception is not None:
+                self._draw(stream, stream.perception, result)
+        except Exception as error:  # a listener or viewer must not stop the cameras
+            name = stream.settings.id
+            self._log.error("a result was not published", stream=name, error=repr(error))
 
     def _draw(self, stream: Stream, perception: Perception, result: FrameResult) -> None:
         """The live view, every DRAW_PERIOD_S at most."""
@@ -442,6 +470,12 @@ class StreamManager:
         image = self._makers.draw(result, perception.site, perception.measures, recent)
         number, _ = stream.view
         stream.view = (number + 1, self._makers.encode(image))
+
+
+def _end_source(stream: Stream) -> None:
+    with stream.source_lock:
+        if not stream.running:  # nobody has started it again meanwhile
+            stream.source.stop()
 
 
 def _sure_enough(found: sv.Detections, confidence: float) -> sv.Detections:

@@ -4,6 +4,7 @@ from the stream itself.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -12,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import av
 import cv2
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headway.vision import SensingError
+from headway.vision.frames.timing import LiveClock, Playback, RateLimit, WallSteps
 
 Image = NDArray[np.uint8]  # (height, width, 3), BGR
 LIVE = ("rtsp", "rtsps", "http", "https", "rtmp", "udp")
@@ -37,12 +39,8 @@ WHOLE_FRAMES = 0.98
 WHOLE_LENGTH = 0.9
 LENGTH_SLACK_S = 1.0
 
-# The clock of a live stream
-DRIFT = 2e-4  # s a second by which two clocks may drift apart
-SLEW = 5e-3  # s a second by which time is set back at most: it never runs backwards
-LONGEST_GAP_S = 60.0  # s; after a longer one the clocks are compared anew
+SECRET_IN_PATH = re.compile(r"((?:pass\w*|pwd|token|secret|key)=)[^&/]*", re.IGNORECASE)
 
-EARLY_SHARE = 0.1  # of half a frame's time by which a frame may be early for the requested rate
 FAR_S = 10.0  # s between samples from which seeking is quicker than decoding
 
 
@@ -50,7 +48,8 @@ FAR_S = 10.0  # s between samples from which seeking is quicker than decoding
 class Frame:
     """One frame.
 
-    at_s:   by the stream's own clock; of a live one, set to wall time.
+    at_s:   by the stream's own clock; of a live one, set to wall time. It never goes back within
+        one `epoch`; times of two epochs cannot be compared: the wall clock was set between them.
     number: of the frames decoded. image: (height, width, 3), BGR.
     decoded_s: when it was decoded, by the monotonic clock.
     """
@@ -59,6 +58,7 @@ class Frame:
     number: int
     image: Image
     decoded_s: float = 0.0
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +94,16 @@ class SourceSettings:
 
     @property
     def display_url(self) -> str:
-        """The address without user, password and query, which often has a password too."""
-        parts = urlsplit(self.url)
-        if not parts.netloc:
+        """The address without user, password and query, which often has a password too. What
+        stands before the last "@" is hidden: a "/", "?" or "#" of a password ends it too early.
+        """
+        scheme, mark, rest = self.url.partition("://")
+        if not mark:
             return self.url
-        host = parts.netloc.rsplit("@", 1)[-1]
-        hidden = parts._replace(
-            netloc=f"***@{host}" if "@" in parts.netloc else host,
-            query="***" if parts.query else "",
-            fragment="",
-        )
-        return urlunsplit(hidden)
+        _, at, place = rest.rpartition("@")
+        path, question, _ = place.partition("#")[0].partition("?")
+        shown = SECRET_IN_PATH.sub(r"\1***", path)
+        return f"{scheme}://{'***@' if at else ''}{shown}{'?***' if question else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,71 +141,6 @@ class Platform:
 
 
 @dataclass
-class _LiveClock:
-    """Wall time of one connection's frames.
-
-    The least delay of recent frames is the offset between the two clocks. It is followed slowly, so
-    that time never runs backwards.
-    """
-
-    stream_s: float = -np.inf
-    least_ahead_s: float = 0.0  # the least that the stream's clock was behind ours
-    offset_s: float = 0.0  # what is taken for it
-
-    def wall_time_s(self, stream_s: float, now_s: float) -> float:
-        """Of a frame with that stream time, which arrived now."""
-        ahead_s, passed_s = now_s - stream_s, stream_s - self.stream_s
-        if not 0.0 < passed_s < LONGEST_GAP_S:
-            self.least_ahead_s = self.offset_s = ahead_s
-        else:
-            self.least_ahead_s = min(self.least_ahead_s + DRIFT * passed_s, ahead_s)
-            # only DRIFT lets it grow
-            self.offset_s += max(self.least_ahead_s - self.offset_s, -SLEW * passed_s)
-        self.stream_s = stream_s
-        return stream_s + self.offset_s
-
-
-@dataclass
-class _RateLimit:
-    """Lets frames through at a rate at most; 0 for all."""
-
-    rate_hz: float
-    next_s: float | None = None
-
-    def admits(self, at_s: float) -> bool:
-        if not self.rate_hz:
-            return True
-        if self.next_s is None:
-            self.next_s = at_s + 1.0 / self.rate_hz
-            return True
-        if at_s < self.next_s - 0.5 / self.rate_hz * EARLY_SHARE:
-            return False
-        self.next_s = max(self.next_s + 1.0 / self.rate_hz, at_s)
-        return True
-
-
-@dataclass
-class _Playback:
-    """Frames of one connection, or of one run through a file. first_s, at_s: the stream's time of
-    the first and the last frame. begun_s: by the monotonic clock. base_s: time of the first frame
-    of a file; it continues where the file is repeated.
-    """
-
-    rate_hz: float
-    base_s: float
-    begun_s: float
-    clock: _LiveClock
-    limit: _RateLimit
-    first_s: float | None = None
-    at_s: float = 0.0
-    number: int = 0
-
-    @property
-    def played_s(self) -> float:
-        return self.at_s - self.first_s if self.first_s is not None else 0.0
-
-
-@dataclass
 class FrameSource:
     """`start`, `take` frames, `stop`. One thread decodes; any other may take.
 
@@ -231,6 +165,7 @@ class FrameSource:
         self._thread: threading.Thread | None = None
         self._times: deque[float] = deque(maxlen=KEPT_TIMES)
         self._last_s = 0.0  # of the last frame: a file that is repeated continues from there
+        self._wall_steps = WallSteps()
 
     def start(self) -> None:
         """Begin, or begin again. Raises SensingError if it runs already."""
@@ -311,7 +246,7 @@ class FrameSource:
         s = self.settings
         try:
             self._play()
-        except (av.error.FFmpegError, OSError, ValueError, SensingError) as error:
+        except Exception as error:  # of whatever kind: a thread that ends tells nobody why
             fault = self._fault(error)
             if s.live:
                 return fault
@@ -343,7 +278,7 @@ class FrameSource:
         for k, name in enumerate(names):
             if self._stop.is_set():
                 return
-            image = cv2.imread(str(name))
+            image = _read_image(name)
             if image is None:
                 self._set(broken=self.health.broken + 1, fault=f"{name.name} is no image")
                 continue
@@ -352,7 +287,7 @@ class FrameSource:
                 self._wait_until(begun_s + k / rate_hz)
             self._last_s = base_s + k / rate_hz
             decoded_s = self.platform.monotonic_s()
-            self._put(Frame(self._last_s, k, np.asarray(image, np.uint8), decoded_s))
+            self._put(Frame(self._last_s, k, image, decoded_s))
         if not self.health.received:
             raise SensingError(f"none of the {len(names)} images in the folder can be read")
 
@@ -375,12 +310,12 @@ class FrameSource:
             self._set(
                 connections=self.health.connections + 1, fault="", length=int(stream.frames or 0)
             )
-            playback = _Playback(
+            playback = Playback(
                 rate_hz=rate_hz,
                 base_s=self._base_s(rate_hz),
                 begun_s=self.platform.monotonic_s(),
-                clock=_LiveClock(),
-                limit=_RateLimit(s.rate_hz),
+                clock=LiveClock(),
+                limit=RateLimit(s.rate_hz),
             )
             for frame in self._decoded(container, stream):
                 if self._stop.is_set():
@@ -404,30 +339,39 @@ class FrameSource:
                 continue
             yield from frames
 
-    def _play_frame(self, frame: Any, playback: _Playback) -> None:
+    def _play_frame(self, frame: Any, playback: Playback) -> None:
         """Give a decoded frame its time, and hand it out unless the requested rate is exceeded."""
         s = self.settings
         _require_bounded(frame.width, frame.height)
         timed = frame.time is not None
         self._set(clock="stream" if timed else "rate")
         at_s = float(frame.time) if timed else playback.number / playback.rate_hz
-        playback.at_s = at_s
-        playback.first_s = at_s if playback.first_s is None else playback.first_s
+        playback.advance(at_s, joined=not s.live)
         if s.live:
-            at_s = playback.clock.wall_time_s(at_s, self.platform.wall_s())
+            at_s = self._wall_time_s(playback, at_s)
         else:
             if s.paced:
-                self._wait_until(playback.begun_s + at_s - playback.first_s)
-            at_s = playback.base_s + at_s - playback.first_s
+                self._wait_until(playback.begun_s + playback.played_s)
+            at_s = playback.base_s + playback.played_s
         self._last_s = at_s
         if playback.limit.admits(at_s):
-            decoded_s = self.platform.monotonic_s()
-            self._put(Frame(at_s, playback.number, bgr_image(frame), decoded_s))
+            decoded_s, epoch = self.platform.monotonic_s(), self._wall_steps.epoch
+            self._put(Frame(at_s, playback.number, bgr_image(frame), decoded_s, epoch))
         else:
             self._set(received=self.health.received + 1, skipped=self.health.skipped + 1)
         playback.number += 1
 
-    def _require_whole(self, container: Any, stream: Any, playback: _Playback) -> None:
+    def _wall_time_s(self, playback: Playback, stream_s: float) -> float:
+        """Wall time of a live stream's frame. Where the wall clock was set, it is followed at once:
+        what controllers report of the signals is by the new time, too.
+        """
+        before_s, wall_s = self.platform.monotonic_s(), self.platform.wall_s()
+        if self._wall_steps.found(before_s, wall_s, self.platform.monotonic_s()):
+            playback.clock, playback.limit = LiveClock(), RateLimit(self.settings.rate_hz)
+            return playback.clock.wall_time_s(stream_s, wall_s)
+        return max(playback.clock.wall_time_s(stream_s, wall_s), self._last_s)
+
+    def _require_whole(self, container: Any, stream: Any, playback: Playback) -> None:
         """Raises SensingError for a stream without a frame, and for a file that is cut short."""
         number = playback.number
         if not number:
@@ -518,6 +462,14 @@ def _require_bounded(width: int, height: int) -> None:
         )
 
 
+def _read_image(path: Path) -> Image | None:
+    """None for what is no image, or one that OpenCV refuses for its size."""
+    with suppress(cv2.error):
+        image = cv2.imread(str(path))
+        return None if image is None else np.asarray(image, np.uint8)
+    return None
+
+
 def sampled(
     url: str, count: int, reduced: Callable[[Image], Image] = lambda image: image
 ) -> list[Image]:
@@ -527,8 +479,8 @@ def sampled(
     path, found = Path(url), list[Image]()
     if path.is_dir():
         names = _image_files(path)
-        read = (cv2.imread(str(name)) for name in names[:: max(len(names) // count, 1)][:count])
-        found = [reduced(np.asarray(image, np.uint8)) for image in read if image is not None]
+        read = map(_read_image, names[:: max(len(names) // count, 1)][:count])
+        found = [reduced(image) for image in read if image is not None]
     else:
         with suppress(av.error.FFmpegError, OSError), av.open(url) as box:
             found += (reduced(image) for image in _spread(box, count))
