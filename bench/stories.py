@@ -1,5 +1,5 @@
-"""A pytest plugin: writes the stories of the rows, with their figures,
-to the file of `--stories`.
+"""A pytest plugin: writes the stories of the rows, with their figures, to the file of `--stories`;
+of `--rows` alone, where some are named.
 """
 
 from __future__ import annotations
@@ -23,19 +23,32 @@ class Story:
     figures: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Collector:
-    """stories: by row, in order."""
+def row_of(item: pytest.Function) -> str:
+    """The row that a test is the story of; empty for other tests."""
+    marker = item.get_closest_marker("row")
+    return marker.args[0] if marker else ""
 
-    def __init__(self) -> None:
+
+def see_of(item: pytest.Function) -> str:
+    """How a user sees it: the story's docstring in one line."""
+    return " ".join((item.function.__doc__ or "").split())
+
+
+class Collector:
+    """stories: by row, in order. rows: those that are run, all where empty."""
+
+    def __init__(self, rows: frozenset[str] = frozenset()) -> None:
+        self.rows = rows
         self.stories: dict[str, list[Story]] = {}
         self._by_test: dict[str, Story] = {}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Function]) -> None:
+        if self.rows:
+            items[:] = [item for item in items if row_of(item) in self.rows]
         for item in items:
-            if marker := item.get_closest_marker("row"):
-                story = Story(" ".join((item.function.__doc__ or "").split()))
-                self._by_test[item.nodeid] = story
-                self.stories.setdefault(marker.args[0], []).append(story)
+            if row := row_of(item):
+                story = self._by_test[item.nodeid] = Story(see_of(item))
+                self.stories.setdefault(row, []).append(story)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         story = self._by_test.get(report.nodeid)
@@ -47,11 +60,13 @@ class Collector:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--stories", default="")
+    parser.addoption("--rows", default="")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--stories"):
-        config.pluginmanager.register(Collector(), "stories")
+        rows = frozenset(filter(None, config.getoption("--rows").split(",")))
+        config.pluginmanager.register(Collector(rows), "stories")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -6,9 +6,10 @@ import os
 import shutil
 import time
 
+import numba
 import pytest
 
-from headway.compiled_code import ROOT, STAMP, USED, drop_stale, is_compiled
+from headway.compiled_code import ROOT, STAMP, USED, drop_stale, is_compiled, while_compiling
 
 
 @pytest.fixture
@@ -92,3 +93,21 @@ def test_a_missing_file_or_folder_does_not_stop_the_import(tree):
 def test_every_package_with_compiled_functions_is_known():
     files = [file for file in ROOT.rglob("*.py") if "from numba import" in file.read_text()]
     assert {str(file.relative_to(ROOT).parent) for file in files} == set(USED)
+
+
+def test_whoever_compiles_says_so_from_time_to_time_and_nobody_else_does():
+    def compiled(told, every_s):
+        with while_compiling(lambda: told.append(1), every_s):
+            told.append("begun")
+            numba.njit(lambda x: x + 1.5)(2.0)
+            told.append("compiled")
+            (1.0).hex()
+
+    each, few = [], []
+    compiled(each, 0.0)
+    compiled(few, 3600.0)
+    assert len(each) > 5
+    assert (each[0], each[-1]) == ("begun", "compiled")
+    assert few == ["begun", 1, "compiled"]
+    numba.njit(lambda x: x + 2.5)(2.0)
+    assert few == ["begun", 1, "compiled"]

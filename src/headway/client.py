@@ -1,7 +1,7 @@
 """A client of a Headway service, sync and async: orders, questions, records, and live streams that
 come back after a break.
 
-Needs `httpx` (`pip install headway[client]`). It speaks HTTP alone and imports nothing else of
+Needs `httpx` (`pip install httpx`). It speaks HTTP alone and imports nothing else of
 Headway.
 """
 

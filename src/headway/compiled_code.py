@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent
@@ -52,6 +54,29 @@ def is_compiled(root: Path = ROOT) -> bool:
     if "NUMBA_CACHE_DIR" in os.environ or not all(os.access(c.parent, os.W_OK) for c in caches):
         return True  # nobody knows
     return all(next(cache.glob("*.nbi"), None) is not None for cache in caches)
+
+
+@contextlib.contextmanager
+def while_compiling(tell: Callable[[], None], every_s: float = 1.0) -> Iterator[None]:
+    """Within the block, `tell` is called at each step of the compiler, at most once in `every_s`
+    wall seconds: who compiles is slow, but goes on.
+    """
+    from numba.core import event  # whoever compiles nothing does without it
+
+    told_s = -math.inf
+
+    class Steps(event.Listener):
+        def on_start(self, event: event.Event) -> None:
+            nonlocal told_s
+            if time.monotonic() - told_s >= every_s:
+                told_s = time.monotonic()
+                tell()
+
+        def on_end(self, event: event.Event) -> None:
+            pass
+
+    with event.install_listener("numba:run_pass", Steps()):
+        yield
 
 
 def stamp_of(paths: Iterable[Path]) -> str:

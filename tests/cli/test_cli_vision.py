@@ -427,8 +427,8 @@ def test_an_unknown_model_fails(headway, known, words):
 @pytest.mark.parametrize("words", [["watch", "a.mp4"], ["camera"]])
 def test_a_missing_extra_is_reported(headway, monkeypatch, words):
     def missing():
-        raise SensingError("pip install headway[vision]")
+        raise SensingError("make vision")
 
     monkeypatch.setattr(room, "need_vision", missing)
     ran = headway(*words)
-    assert (ran.status, ran.err) == (1, "headway: pip install headway[vision]\n")
+    assert (ran.status, ran.err) == (1, "headway: make vision\n")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 import yaml
@@ -97,6 +98,13 @@ def test_every_target_of_make_and_every_benchmark_that_is_named_is_there(path):
         assert set(call.split()[3:]) <= set(parts), call
 
 
+def test_nobody_is_told_to_install_headway_from_a_registry_that_does_not_have_it():
+    texts = [*DOCUMENTS, *(ROOT / "src").rglob("*.py"), ROOT / "CHANGELOG.md"]
+    for path in texts:
+        found = re.search(r"install ['\"]?headway\b", path.read_text(encoding="utf-8"), re.I)
+        assert found is None, path
+
+
 def definitions(path):
     """The functions and classes of a module, methods as `Class.method`."""
     found = set()
@@ -130,6 +138,23 @@ def test_every_module_stands_in_the_table_of_the_architecture():
     modules = [f for f in (ROOT / "src/headway").rglob("*.py") if "migrations" not in f.parts]
     found = {f.stem: f for f in modules if not f.stem.startswith("__")}
     assert sorted(str(f) for name, f in found.items() if name not in named) == []
+
+
+def test_every_module_in_the_table_of_the_architecture_exists():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w/]+)` \| ([^|]*) \|", text, re.MULTILINE)
+    for package, modules in rows:
+        places = [*(ROOT / "src/headway" / package).rglob("*"), *(ROOT / "src/headway").iterdir()]
+        known = {p.stem for p in places} | {"Observation", "Proposal", "Event", "Command"}
+        assert set(re.findall(r"`(\w+)`", modules)) <= known, package
+    assert len(rows) > 15
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.stem)
+def test_every_name_of_the_package_that_is_named_is_there(path):
+    for name in re.findall(r"`(headway(?:\.\w+)+)`", path.read_text(encoding="utf-8")):
+        if name != "headway.lock":  # a file of the data folder
+            resolve_name(name)  # raises ImportError or AttributeError
 
 
 def test_the_bounds_of_the_limits_are_those_of_the_settings():

@@ -8,6 +8,7 @@ import dataclasses
 import gzip
 import importlib.metadata
 import math
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -197,9 +198,11 @@ def test_without_their_package_the_scenarios_are_refused_with_what_to_install(mo
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    (pinned,) = project["project"]["optional-dependencies"]["scenarios"]
     said = (
-        "the RESCO scenarios are not installed. Run: pip install 'headway[scenarios]' (in the "
-        "source's folder `make demo` does it)"
+        f"the RESCO scenarios are not installed. Run: pip install --no-deps {pinned} "
+        "(in the source's folder `make demo` does it)"
     )
     assert refused(scenario, "cologne1") == said
 

@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 import pytest
-from bench.rows import DOCUMENT, document, is_missed, read_rows
-from bench.stories import Story
+from bench.rows import DOCUMENT, document, is_missed, kept_lines, read_rows
+from bench.stories import Story, row_of, see_of
 
 
 def test_every_row_is_on_the_page_in_order():
     lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
     shown = [line.split("|")[1].strip() for line in lines if line.startswith("|")]
     assert [name for name in shown if name not in ("row", "---")] == list(read_rows())
+
+
+def cells_of(line):
+    """The cells of a line of the page, as they were before `|` was escaped."""
+    cells = line.replace("\\|", "\0")[2:-2].split(" | ")
+    return [cell.replace("\0", "|").strip() for cell in cells]
+
+
+def test_the_page_says_what_was_asked_and_how_to_see_it_as_the_stories_do(request):
+    lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
+    page = {line.split("|")[1].strip(): cells_of(line) for line in lines if line[:2] == "| "}
+    for name, row in read_rows().items():
+        assert (page[name][1], page[name][3]) == (row["asked"], row.get("figure", "")), name
+        if "later" in row:
+            assert page[name][2] == f"Not yet: {row['later']}.", name
+    for item in request.session.items:
+        if name := row_of(item):
+            assert see_of(item) in page[name][2], (
+                f"{name}: run `python -m bench rows --only {name}`"
+            )
+
+
+def test_a_row_that_is_run_alone_leaves_the_other_lines_as_they_are():
+    kept = kept_lines("A2")
+    assert "A2" not in kept
+    assert "A1" in kept
+    again = document(read_rows(), {"A2": [Story("look", "passed"), Story("look", "passed")]}, kept)
+    before = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if "|" in line]
+    after = [line for line in again.splitlines() if "|" in line]
+    changed = [b for a, b in zip(before, after, strict=True) if a != b]
+    assert [cells_of(line)[::2][:2] for line in changed] == [["A2", "look"]]
 
 
 def test_a_row_without_a_story_says_what_it_waits_for(request):
@@ -49,7 +80,7 @@ def test_the_page_shows_each_figure_and_each_story_that_failed():
     words = {"name": "defaults", "measured": "8 and 40", "unit": "", "asked": ""}
     many = {"name": "steps", "measured": 58_900.4, "unit": "1/s", "asked": ""}
     stories = {"A1": [Story("run it", "passed", [figure, words, many]), Story("again", "failed")]}
-    assert document(rows, stories).splitlines()[8:12] == [
+    assert document(rows, stories).splitlines()[9:13] == [
         "| row | asked | how to see it | figure asked | figures measured |",
         "| --- | --- | --- | --- | --- |",
         "| A1 | x \\| y | run it<br>again **(failed)** | < 5 s | time: 0.0123 s (asked: < 5 s)"

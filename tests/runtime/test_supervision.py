@@ -19,7 +19,7 @@ from tests.runtime.clocks import Clock
 from tests.runtime.workers import obey
 
 from headway.runtime import Supervisor, WorkerError, supervisor
-from headway.runtime.supervisor import Outbox, Restarted
+from headway.runtime.supervisor import Compiling, Outbox, Restarted
 
 # the way out
 
@@ -354,6 +354,25 @@ def test_the_first_message_may_take_longer_than_those_after_it(play):
     with pytest.raises(WorkerError, match="silent for"):
         list(watched.messages())
     assert time.monotonic() - begun < 15.0
+
+
+def test_a_worker_that_compiles_for_longer_than_a_start_may_take_is_not_hung(play):
+    watched, played = play(([], 0), silent_s=20.0, start_s=0.2)
+
+    def script():
+        for _ in range(6):
+            time.sleep(0.1)
+            yield Compiling()
+        yield "a"
+
+    played.scripts[0] = (script(), 0)
+    assert list(watched.messages()) == ["a"]
+
+
+def test_a_worker_that_says_nothing_after_it_compiled_is_hung(play):
+    watched, _ = play(([Compiling()], None), silent_s=20.0, start_s=0.05)
+    with pytest.raises(WorkerError, match=r"the last time: silent for 0\.05 s$"):
+        list(watched.messages())
 
 
 def test_a_first_message_may_take_two_minutes_by_default(play):

@@ -42,7 +42,7 @@ def feed(
 
         from headway.client import Headway
     except ImportError as error:
-        raise RuntimeError(f"{error}: install headway[client]") from error
+        raise RuntimeError(f"{error}. Install it: pip install httpx") from error
     try:
         with Headway(url, token) as service, TemporaryDirectory() as folder:
             source = start(service, street, Path(folder), equipment, seed)

@@ -48,6 +48,13 @@ class Restarted:
     recovery_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Compiling:
+    """The worker's message to its supervisor alone: functions are being compiled, so that it is
+    neither hung nor has started.
+    """
+
+
 class Outbox:
     """The worker's outgoing messages. `put` never waits: kept messages queue up, of the others only
     the latest is sent.
@@ -150,7 +157,7 @@ class Supervisor:
     """Runs `work(outbox, inbox, argument)` in a process of its own and passes its messages on.
 
     silent_s: wall seconds without a sign of life after which it counts as hung and is killed.
-    start_s:  the same, until the first message after a start.
+    start_s:  the same, until the first message after a start; a `Compiling` begins it anew.
     restarts: restarts allowed in a row.
     made_progress: of a message, whether it shows that the work goes on; then restarts are counted
         anew.
@@ -186,7 +193,7 @@ class Supervisor:
         self._orders = _Pipe()
         self._data = _Pipe()
         self._stopping = False
-        self._hung = False
+        self._silent_for_s = 0.0  # when it was found to be hung, else 0
         self._was_stopped = False
 
     @property
@@ -256,17 +263,20 @@ class Supervisor:
     def _listen(self, pipe: Connection) -> Iterator[Any]:
         """Until the worker ends, or has given no sign of life for too long."""
         patience_s, since = self._start_s, self._clock()
-        self._hung = False
+        self._silent_for_s = 0.0
         while True:
             left_s = patience_s - (self._clock() - since)
             if left_s <= 0.0 or not pipe.poll(left_s):
-                self._hung = True
+                self._silent_for_s = patience_s
                 self._was_stopped = is_stopped(self.pid)
                 return
             try:
                 message = pipe.recv()
             except (EOFError, OSError):
                 return
+            if isinstance(message, Compiling):
+                since = self._clock()
+                continue
             if self._lives is None or self._lives(message):
                 patience_s, since = self._silent_s, self._clock()
             handed_over = self._clock()
@@ -275,8 +285,8 @@ class Supervisor:
 
     def _failure(self) -> str:
         """How the worker ended; empty if it ended well."""
-        if self._hung:
-            return f"silent for {self._silent_s} s{STOPPED * self._was_stopped}"
+        if self._silent_for_s:
+            return f"silent for {self._silent_for_s} s{STOPPED * self._was_stopped}"
         self._process.join(EXIT_WITHIN_S)
         code = self._process.exitcode
         if code is not None and code < 0:

@@ -41,7 +41,9 @@ class MqttListener:
             from paho.mqtt.client import Client
             from paho.mqtt.enums import CallbackAPIVersion
         except ImportError as error:
-            raise RuntimeError(f"external.mqtt: {error}. Install headway[mqtt].") from error
+            raise RuntimeError(
+                f"external.mqtt: {error}. Install it: pip install paho-mqtt"
+            ) from error
         s = self._settings
         client = Client(CallbackAPIVersion.VERSION2)
         if s.user:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from headway import telemetry
-from headway.compiled_code import is_compiled
+from headway.compiled_code import is_compiled, while_compiling
 from headway.control import Controller
 from headway.control.catalogue import controller
 from headway.plants import PlantError
@@ -30,7 +30,7 @@ from headway.runtime import (
     Strategy,
 )
 from headway.runtime.streams import Subscription
-from headway.runtime.supervisor import Inbox, Outbox
+from headway.runtime.supervisor import Compiling, Inbox, Outbox
 from headway.safety import Override
 from headway.settings import Settings, Watched, log_level, overridden
 from headway.street import checkpoint
@@ -69,9 +69,10 @@ STOP_ON_ANY_FAULT: tuple[tuple[type[BaseException], tuple[Strategy, ...]], ...] 
 def work(outbox: Outbox, inbox: Inbox, task: Task) -> None:
     """The body of the street process, as `headway.runtime.Supervisor` calls it."""
     process = StreetProcess(outbox, inbox, task)
-    process.open()
-    gc.freeze()  # docs/decisions/0012-garbage-collection.md
-    process.run_to_end()
+    with while_compiling(lambda: outbox.put(Compiling(), keep=True)):
+        process.open()
+        gc.freeze()  # docs/decisions/0012-garbage-collection.md
+        process.run_to_end()
 
 
 class ProcessState(Enum):

@@ -23,6 +23,6 @@ def need_vision() -> None:
     """Raises SensingError where the packages of the extra `vision` are missing."""
     if MISSING:
         raise SensingError(
-            f"cameras need {', '.join(MISSING)}. Install them: `make vision`, or `pip install "
-            "'headway[vision]'`."
+            f"cameras need {', '.join(MISSING)}. Install them: `make vision` in the source's "
+            "folder."
         )

