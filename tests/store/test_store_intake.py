@@ -585,7 +585,58 @@ def test_what_is_no_fault_of_the_rows_lets_them_wait_on_disk(intake, monkeypatch
     assert (intake.refusals.count, intake.spool.waiting, intake.trouble) == (0, 1, "it is so")
 
 
-def test_only_one_thread_replays_and_others_do_not_wait(database, intake, run):
+def test_a_table_that_somebody_locks_is_an_outage_like_any_other(database, intake, run):
+    with locked(database, "event"):
+        assert intake.write("event", [event(run, 0)]) == Outcome(0, 0, 1)
+    assert "lock timeout" in intake.trouble
+    assert intake.catch_up()
+    assert (kinds(database, run), intake.trouble) == (["k"], "")
+
+
+def test_whoever_writes_does_not_wait_for_a_long_replay(database, intake, run, monkeypatch):
+    monkeypatch.setattr(room, "MOST_CAUGHT_UP", 1)
+    for k in range(2):
+        intake.spool.put("event", [list(event(run, k))])
+    assert intake.write("event", [event(run, 2)]) == Outcome(0, 0, 1)
+    assert (kinds(database, run), intake.spool.waiting) == ([], 3)
+    assert intake.catch_up()
+    assert kinds(database, run) == ["k", "k", "k"]
+
+
+def test_a_clock_that_is_wrong_does_not_make_partitions_without_end(database, intake, monkeypatch):
+    """Far months share the default partition when there are many; those of now have their own."""
+    monkeypatch.setattr(room, "MOST_PARTITIONS", 0)
+    now = datetime.now(UTC)
+    stamps = [f"{year}-07-03T00:00:00Z" for year in (1950, 2950)]
+    stamps += [(now + timedelta(days=d)).isoformat() for d in (-40, 40)]
+    assert intake.write("simulation_record", [record("CLOCK", at) for at in stamps]) == Outcome(
+        4, 0
+    )
+    found = database.rows(
+        "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE "
+        "simulation_id = 'CLOCK' ORDER BY at"
+    )
+    before, after = (f"{now + timedelta(days=d):%Y_%m}" for d in (-40, 40))
+    assert [r["place"].removeprefix("simulation_record_") for r in found] == [
+        "other", before, after, "other",
+    ]  # fmt: skip
+
+
+def test_a_new_month_does_not_wait_for_a_backup_nor_hold_up_others(database, intake):
+    """pg_dump holds each table for reading; a partition that waits for it would lock out all."""
+    with database.engine.connect() as reader:
+        reader.execute(sa.text("SELECT count(*) FROM simulation_record"))
+        rows = [record("BACKUP", "2029-04-01T00:00:00Z")]
+        assert intake.write("simulation_record", rows) == Outcome(1, 0)
+    found = database.rows(
+        "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE "
+        "simulation_id = 'BACKUP'"
+    )
+    assert found == [{"place": "simulation_record_other"}]
+
+
+def test_only_one_thread_replays_and_others_do_not_wait(database, intake, run, monkeypatch):
+    monkeypatch.setattr(room, "WRITE_LIMITS", "SELECT 1")  # the lock is held as long as it takes
     for k in range(2):
         intake.spool.put("event", [list(event(run, k))])
     answers = []

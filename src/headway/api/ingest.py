@@ -30,7 +30,7 @@ from headway.analytics.records import OWN
 from headway.api.dependencies import need, services_of
 from headway.api.problems import Fault, ProblemError, responses
 from headway.api.security import Role
-from headway.store import Intake
+from headway.api.services import Services
 from headway.store.database import in_utc
 from headway.store.spool import SpoolFullError
 
@@ -266,9 +266,10 @@ def decoded(body: bytes) -> Any:
         ) from error
 
 
-async def _write(intake: Intake, rows: list[tuple[Any, ...]]) -> Taken:
+async def _write(services: Services, rows: list[tuple[Any, ...]]) -> Taken:
     try:
-        outcome = await run_in_threadpool(intake.write, "simulation_record", rows)
+        async with services.ingest_turns:
+            outcome = await run_in_threadpool(services.intake.write, "simulation_record", rows)
     except (SpoolFullError, OSError) as error:
         raise ProblemError(
             503,
@@ -319,7 +320,7 @@ async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
         found = faults_of(decoded(body)) or [Fault(pointer="", message=str(error))]
         raise ProblemError(422, f"{len(found)} fault(s) in the record", found) from error
     _log([record])
-    taken = await _write(services_of(request).intake, [row(record)])
+    taken = await _write(services_of(request), [row(record)])
     return _answer(taken, 201 if taken.stored else 202 if taken.spooled else 200)
 
 
@@ -366,7 +367,7 @@ async def batch(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
             [f for r in rejected for f in r.faults][:1000],
         )
     _log(records)
-    taken = await _write(services_of(request).intake, [row(r) for r in records])
+    taken = await _write(services_of(request), [row(r) for r in records])
     taken.rejected = rejected
     return _answer(taken, 207 if rejected else 202 if taken.spooled else 201)
 

@@ -34,12 +34,14 @@ from headway.settings import (
     UpkeepSettings,
     Watched,
 )
-from headway.store import Database, Intake
+from headway.store import Database, DatabaseError, Intake
 from headway.telemetry.threads import keep_running
 
 STALE_SHARE = 0.5  # of cache_s: for so long an answer is given while a new one is made
 REPLAY_ENDS_WITHIN_S = 5.0
 SPOOL_EVERY_S = 2.0  # how often batches that wait on disk are offered to the database again
+REVIVE_EVERY_S = 5.0  # how often an embedded database is looked after
+INGEST_THREADS = 16  # of the 40 that routes have: a database that hangs must not take all
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,10 @@ class Services:
     _cameras_lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
     _replay: threading.Thread | None = None
+    _reviver: threading.Thread | None = None
+    ingest_turns: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(INGEST_THREADS)
+    )
 
     def __post_init__(self) -> None:
         self.lookout = Lookout(self)
@@ -187,6 +193,8 @@ class Services:
             self.settings.cameras,
         )
         self._replay = keep_running("spool", self._replay_spool, self._stop)
+        if self.database.embedded is not None:
+            self._reviver = keep_running("database", self._revive_database, self._stop)
         await run_in_threadpool(self.lookout.begin)
         self.upkeep.begin()
         self.selfwatch.begin()
@@ -206,8 +214,9 @@ class Services:
             await run_in_threadpool(self.mqtt.stop)
         for part in (self.lookout, self.upkeep, self.selfwatch):
             await run_in_threadpool(part.close)
-        if self._replay is not None:
-            await run_in_threadpool(self._replay.join, REPLAY_ENDS_WITHIN_S)
+        for thread in (self._replay, self._reviver):
+            if thread is not None:
+                await run_in_threadpool(thread.join, REPLAY_ENDS_WITHIN_S)
         if self.monitoring is not None:
             await run_in_threadpool(self.monitoring.close)
         if self.camera_service is not None:
@@ -218,6 +227,19 @@ class Services:
             await run_in_threadpool(self.street_service.stop)
         if self.relay is not None:
             await run_in_threadpool(self.relay.close)
+
+    def _revive_database(self) -> None:
+        """Nobody else starts an embedded server anew."""
+        log, trouble = telemetry.log("store"), ""
+        while not self._stop.wait(REVIVE_EVERY_S):
+            try:
+                if self.database.revive():
+                    log.warning("the embedded database had died, and was started anew")
+                trouble = ""
+            except DatabaseError as error:
+                if not trouble:  # it is tried again and again; /health says so meanwhile
+                    log.error("the embedded database is away", error=str(error))
+                trouble = str(error)
 
     def _replay_spool(self) -> None:
         while not self._stop.wait(SPOOL_EVERY_S):

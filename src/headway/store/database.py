@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -72,6 +73,19 @@ class Database:
             return bool(self.rows("SELECT 1 AS one"))
         except sa.exc.SQLAlchemyError:
             return False
+
+    def revive(self) -> bool:
+        """Start an embedded server anew that does not answer, since it has died; whether it had.
+        Raises DatabaseError. A given server is others' to start.
+        """
+        if self.embedded is None or self.alive():
+            return False
+        try:
+            return embedded.revive(self.embedded)
+        except (OSError, subprocess.SubprocessError, RuntimeError, AssertionError) as error:
+            raise DatabaseError(
+                f"the embedded PostgreSQL does not start ({error or type(error).__name__})"
+            ) from error
 
     def close(self) -> None:
         """Give the connections back; an embedded server ends with the last process that uses it."""

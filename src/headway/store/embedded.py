@@ -59,6 +59,15 @@ def start(folder: Path) -> tuple[str, Any]:
     return str(server.get_uri()), server
 
 
+def revive(server: Any) -> bool:
+    """Start a server anew that has died, whatever killed it; whether it had. Raises what `start`
+    does, AssertionError while it recovers.
+    """
+    before = server.get_pid()
+    server.ensure_postgres_running()
+    return bool(server.get_pid() != before)
+
+
 def runtime_folder(wanted: Path) -> Path:
     """A folder that only this user may enter, for sockets whose data has a path too long for them:
     `wanted`, or a short one if that is too long too.

@@ -62,6 +62,17 @@ COLUMNS = {
     "violation_picture": ("violation_id", "number", "at_s", "jpeg"),
 }
 LONGEST_REASON = 300  # characters, in the log
+# of whoever writes: a table that somebody locks, or a disk that hangs, is an outage like any other
+WRITE_LIMITS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '30s'"
+PARTITION_LIMIT = "SET LOCAL lock_timeout = '1s'"  # it locks out readers while it waits for one
+MOST_CAUGHT_UP = 20  # batches; a request does not wait for more, threads with time do
+# a partition costs five locks in any question over all of them, of 6,400 that PostgreSQL has: of
+# months that are not near to now only so many get one
+MOST_PARTITIONS = 120
+MONTHS_BEFORE, MONTHS_AFTER = 60, 12  # that are near
+PARTITIONS = """
+    SELECT count(*) AS n FROM pg_inherits WHERE inhparent = 'simulation_record'::regclass
+"""
 MOST_REFUSED_WAITING = 1000
 MOST_REFUSED_BYTES = 100_000_000  # of the file of refused rows; beyond it they are counted alone
 # of SQLSTATE: data, integrity, a program's limit (an index row of 10 MB), what a trigger raises
@@ -137,7 +148,8 @@ class Intake:
         """
         if not rows:
             return Outcome(0, 0)
-        if self.spool.waiting and not self.catch_up():
+        waiting = self.spool.waiting
+        if waiting and (waiting > MOST_CAUGHT_UP or not self.catch_up()):
             self.spool.put(table, [list(r) for r in rows])
             return Outcome(0, 0, len(rows))
         try:
@@ -272,6 +284,7 @@ class Intake:
         if table == "simulation_record":
             self._make_partitions(rows)
         with self._database.connection() as held, held.cursor() as cursor:
+            cursor.execute(WRITE_LIMITS)
             try:
                 with (
                     held.transaction(),
@@ -300,22 +313,39 @@ class Intake:
         return stored
 
     def _make_partitions(self, rows: Iterable[Sequence[Any]]) -> None:
-        """A partition for each month that occurs, made when it occurs first."""
+        """A partition for each month that occurs, made when it occurs first. Beyond MOST_PARTITIONS
+        months far from now share the default partition: a clock that is wrong must not make
+        thousands. So does one that occurs first while somebody reads all records (a backup).
+        """
         months = {_month(r[1]) for r in rows} - self._months
         for month in sorted(months):
-            year, number = int(month[:4]), int(month[5:7])
-            after = f"{year + number // 12:04d}-{number % 12 + 1:02d}-01"
-            name = f"simulation_record_{year:04d}_{number:02d}"
-            span = f"FROM ('{month}-01 00:00+00') TO ('{after} 00:00+00')"
-            query = (
-                f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF simulation_record FOR VALUES "
-                f"{span}"
-            )
-            with contextlib.suppress(
-                sa.exc.ProgrammingError, sa.exc.IntegrityError
-            ):  # another process made it, or the default partition holds rows of that month
-                self._database.execute(query)
+            if _is_near(month) or self._database.rows(PARTITIONS)[0]["n"] < MOST_PARTITIONS:
+                self._make_partition(month)
             self._months.add(month)
+
+    def _make_partition(self, month: str) -> None:
+        year, number = int(month[:4]), int(month[5:7])
+        after = f"{year + number // 12:04d}-{number % 12 + 1:02d}"
+        query = (
+            f"CREATE TABLE IF NOT EXISTS simulation_record_{year:04d}_{number:02d} PARTITION OF "
+            f"simulation_record FOR VALUES FROM ('{month}-01 00:00+00') TO ('{after}-01 00:00+00')"
+        )
+        try:
+            with self._database.engine.begin() as held:
+                held.exec_driver_sql(PARTITION_LIMIT)
+                held.exec_driver_sql(query)
+        except (sa.exc.ProgrammingError, sa.exc.IntegrityError):
+            pass  # another process made it, or the default partition holds rows of that month
+        except sa.exc.OperationalError as error:
+            if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
+                raise
+
+
+def _is_near(month: str) -> bool:
+    """Whether a month (2026-01) is one that records of now may be of."""
+    now = datetime.now(UTC)
+    after = 12 * (int(month[:4]) - now.year) + int(month[5:7]) - now.month
+    return -MONTHS_BEFORE <= after <= MONTHS_AFTER
 
 
 def _month(at: Any) -> str:

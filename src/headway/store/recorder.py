@@ -82,9 +82,9 @@ class Recorder:
                 trouble = str(error) or type(error).__name__
                 with self._lock:
                     self._waiting.extendleft((table, row) for row in reversed(rows))
-        self._use_trouble(trouble)
-        if not taken:
+        if not trouble:
             self._intake.catch_up()
+        self._use_trouble(trouble)
 
     def _use_trouble(self, trouble: str) -> None:
         """Into the log when it begins and when it ends."""

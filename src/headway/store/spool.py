@@ -24,7 +24,8 @@ class Spool:
     def __init__(self, path: Path, most_bytes: int = 1 << 30) -> None:
         self._path = path
         self._most = most_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the file, and of `waiting`
+        self._replaying = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self.waiting = self._mend()
 
@@ -55,9 +56,10 @@ class Spool:
 
     def replay(self, write: Callable[[str, list[Any]], object]) -> int:
         """Give all that waits to `write`, oldest first; what it took is forgotten. Batches written.
-        What `write` raises ends it, for now.
+        What `write` raises ends it, for now. Whoever puts meanwhile waits for the disk, not for
+        `write`; what they put is given, too.
         """
-        with self._lock:
+        with self._replaying:
             done, rest = 0, 0
             try:
                 for line, end in self._read():
@@ -69,20 +71,31 @@ class Spool:
                         self._put_unreadable([line])
                     rest = end
             finally:
-                if rest:
-                    self._drop(rest)
-                    self.waiting -= done
-            if not self._path.exists() or not self._path.stat().st_size:
-                self.waiting = 0  # a damaged batch was counted, too
+                self._forget(done, rest)
             return done
 
     def _read(self) -> Iterator[tuple[bytes, int]]:
-        """Lines, each with the place behind it."""
+        """Lines, each with the place behind it, until there is none; whole ones, since nobody puts
+        while one is read.
+        """
         if not self._path.exists():
             return
         with self._path.open("rb") as stream:
-            for line in stream:
+            while True:
+                with self._lock:
+                    line = stream.readline()
+                if not line:
+                    return
                 yield line, stream.tell()
+
+    def _forget(self, done: int, rest: int) -> None:
+        """`done` batches, all before the place `rest`."""
+        with self._lock:
+            if rest:
+                self._drop(rest)
+                self.waiting -= done
+            if not self._path.exists() or not self._path.stat().st_size:
+                self.waiting = 0  # a damaged batch was counted, too
 
     def _put_unreadable(self, lines: Iterable[bytes]) -> None:
         with self._path.with_suffix(".unreadable").open("ab") as aside:
