@@ -25,16 +25,21 @@ SNAPSHOT = Snapshot(
 
 
 class Engine:
-    """Stands for the street's process: takes orders, or refuses them with `fault`."""
+    """Stands for the street's process: takes orders, or refuses them with `fault`. on_order: called
+    with each.
+    """
 
     def __init__(self):
         self.orders, self.fault, self.stopped = [], None, False
+        self.on_order = None
         self.pid = None
 
     def order(self, order):
         if self.fault is not None:
             raise self.fault
         self.orders.append(order)
+        if self.on_order is not None:
+            self.on_order(order)
 
     def stop(self):
         self.stopped = True

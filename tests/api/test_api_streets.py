@@ -18,7 +18,7 @@ from headway.plants.sumo.scenarios import RESCO
 from headway.roads import NotControlled
 from headway.runtime import WorkerError
 from headway.safety import Order, Override
-from headway.street.messages import Optimise, Release, Reset, Switch
+from headway.street.messages import AtJunction, Optimise, Release, Reset, Switch
 from headway.telemetry import metrics
 from headway.values import Event
 from tests.api.service import serving
@@ -176,31 +176,31 @@ def test_the_controllers_are_those_of_the_catalogue(get):
         (
             "360082",
             {"order": "hold"},
-            Override(0, Order.HOLD, 25360.0, "a-operator", -1),
+            Override(0, Order.HOLD, 60.0, "a-operator", -1),
             "360082: hold for 60 s",
         ),
         (
             "360086",
             {"order": "hold", "stage": 2, "lasts_s": 0.5},
-            Override(1, Order.HOLD, 25300.5, "a-operator", -1),
+            Override(1, Order.HOLD, 0.5, "a-operator", -1),
             "360086: hold for 0.5 s",
         ),
         (
             "360086",
             {"order": "stage", "lasts_s": 3600},
-            Override(1, Order.STAGE, 28900.0, "a-operator", 0),
+            Override(1, Order.STAGE, 3600.0, "a-operator", 0),
             "360086: stage for 3600 s",
         ),
         (
             "360086",
             {"order": "stage", "stage": 3, "lasts_s": "30"},
-            Override(1, Order.STAGE, 25330.0, "a-operator", 3),
+            Override(1, Order.STAGE, 30.0, "a-operator", 3),
             "360086: stage for 30 s",
         ),
         (
             GONE,
             {"order": "flash", "lasts_s": 1e-3},
-            Override(2, Order.FLASH, 25300.001, "a-operator", -1),
+            Override(2, Order.FLASH, 0.001, "a-operator", -1),
             f"{GONE}: flash for 0.001 s",
         ),
         (
@@ -222,28 +222,34 @@ def test_an_override_reaches_the_junction_for_its_duration(
 ):
     answer = post(f"headway/junctions/{junction}/override", body)
     assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": detail})
-    assert live.engine.orders == [order]
+    lasts_s = order.until_s if isinstance(order, Override) else 0.0
+    assert live.engine.orders == [AtJunction(order, junction, lasts_s)]
 
 
 @pytest.mark.parametrize(
     ("stage", "name"), [(1, "stage 1 is kept"), (-1, "a stage without a number is kept")]
 )
 def test_the_answer_to_a_hold_names_the_stage_that_the_gate_keeps(post, live, stage, name):
-    body = {"order": "hold", "lasts_s": 30}
-    for by, until_s in (("another", 25330.0), ("a-operator", 25331.0), ("a-operator", 25330.0)):
-        kept = stage if (by, until_s) == ("a-operator", 25330.0) else 7
-        data = {"order": "hold", "until_s": until_s, "by": by, "stage": kept, "green": [0, 3]}
-        live.events.append(Event(25300.0, "safety.override", "360082", data))
-    live.events.append(Event(25300.0, "safety.override", "360086", data | {"stage": 7}))
-    answer = post("headway/junctions/360082/override", body)
+    hold = {"order": "hold", "by": "a-operator", "stage": 7, "green": [0, 3]}
+    kept = hold | {"stage": stage}
+
+    def says(junction, data):
+        live.events.append(Event(25300.0, "safety.override", junction, data))
+        live.events_recorded += 1
+
+    def obey(order):
+        others = (hold | {"by": "another"}, hold | {"order": "flash"})
+        for data in others:
+            says("360082", data)
+        says("360086", hold)
+        says("360082", kept)
+
+    says("360082", hold)  # an earlier one
+    live.engine.on_order = obey
+    answer = post("headway/junctions/360082/override", {"order": "hold", "lasts_s": 30})
+    live.engine.on_order = None
     live.events.clear()
     assert answer.json()["detail"] == f"360082: hold for 30 s; {name}, green at [0, 3]"
-
-
-def test_before_the_start_the_clock_of_a_street_is_zero(post, live):
-    live.snapshot = None
-    post("headway/junctions/360082/override", {"order": "hold", "lasts_s": 10})
-    assert live.engine.orders == [Override(0, Order.HOLD, 10.0, "a-operator", -1)]
 
 
 @pytest.mark.parametrize(
@@ -295,7 +301,7 @@ def test_a_stage_that_a_junction_lacks_is_refused(post, live):
         == 200
     )
     assert post("headway/emergency/360082", {"stage": 3}).status_code == 422
-    assert [o.order for o in live.engine.orders] == [Order.STAGE, Order.HOLD]
+    assert [o.order.order for o in live.engine.orders] == [Order.STAGE, Order.HOLD]
 
 
 def test_an_emergency_requests_its_stage(post, live):
@@ -304,7 +310,8 @@ def test_an_emergency_requests_its_stage(post, live):
         200,
         {"done": True, "detail": "360086: stage for 45 s"},
     )
-    assert live.engine.orders == [Override(1, Order.STAGE, 25345.0, "a-operator", 2)]
+    order = Override(1, Order.STAGE, 45.0, "a-operator", 2)
+    assert live.engine.orders == [AtJunction(order, "360086", 45.0)]
 
 
 def test_a_controller_is_switched(post, live):

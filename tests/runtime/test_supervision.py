@@ -257,6 +257,7 @@ def test_a_worker_that_succeeds_ends_the_messages(play):
         (-9, "ended by signal SIGKILL"),
         (-15, "ended by signal SIGTERM"),
         (-1, "ended by signal SIGHUP"),
+        (-40, "ended by signal 40"),  # one for real time, which has no name
     ],
 )
 def test_the_cause_is_reported_when_a_worker_is_abandoned(play, status, why):
@@ -535,6 +536,12 @@ def test_a_real_worker_follows_orders_is_restarted_when_it_dies_and_stops_on_req
     assert list(messages) == ["asked to end"]
     with pytest.raises(WorkerError, match="takes no orders now"):
         watched.send("y")
+
+
+def test_a_worker_that_starts_after_the_request_to_stop_hears_it():
+    watched = Supervisor(obey, 1, 60.0, 0, lambda m: False)
+    watched.stop()
+    assert list(watched.messages()) == [("given", 1), "asked to end"]
 
 
 @pytest.fixture

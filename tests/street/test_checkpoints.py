@@ -194,6 +194,11 @@ def test_a_state_that_cannot_be_written_leaves_the_previous_checkpoint(tmp_path)
     saved = save(tmp_path, 10.0)
     with pytest.raises(OSError, match=r"state.plant: .*Plant cannot be written"):
         checkpoint.save(tmp_path, "run", 20.0, Plant(), {"plant": Plant()})
+    circle = []
+    circle.append(circle)
+    for value in (1 << 70, "\ud800", circle):
+        with pytest.raises(OSError, match="the state cannot be written"):
+            checkpoint.save(tmp_path, "run", 20.0, Plant(), {"plant": value})
     assert checkpoint.latest(tmp_path, "run") == saved
 
 

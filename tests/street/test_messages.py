@@ -10,6 +10,7 @@ from headway.experiments import benchmark
 from headway.settings import Settings
 from headway.street import checkpoint
 from headway.street.messages import (
+    AtJunction,
     JunctionState,
     Optimise,
     Release,
@@ -78,6 +79,7 @@ def test_a_run_is_identified_by_street_seed_scale_timing_sensing_and_controller(
 
 
 KINDS = [
+    AtJunction,
     Snapshot,
     RunEnded,
     SignalChanges,

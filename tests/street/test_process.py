@@ -38,6 +38,7 @@ from headway.street.external.merge import Reported, SourceRows
 from headway.street.external.places import Places
 from headway.street.external.rows import ObservationRow, ObservedEmergency
 from headway.street.messages import (
+    AtJunction,
     JunctionState,
     Optimise,
     Release,
@@ -1154,6 +1155,30 @@ def test_settings_are_in_force_whole_though_the_disk_takes_no_note_of_it(play, t
     assert played.events("engine.order_not_stored")
 
 
+def test_an_order_for_a_junction_is_obeyed_by_its_name_and_the_streets_own_clock(
+    play, tiny, early, crossing
+):
+    """Given while another scenario was starting: there its number may be another junction's, and
+    the time of the street before is hours away.
+    """
+    (junction,) = read_sumo_network(crossing).junctions
+    hold = Override(7, Order.HOLD, 25_260.0, "Ann")
+    orders = [
+        AtJunction(hold, junction.id, lasts_s=7.0), AtJunction(hold, "gone", lasts_s=7.0),
+        AtJunction(Release(7, "Ann"), "gone"),
+    ]  # fmt: skip
+    played = play(
+        {3: [Switch(scenario=early), *orders], 5: [AtJunction(Release(7, "Bob"), junction.id)]}
+    )
+    ((at_s, _, held),) = played.events("safety.override")
+    assert (at_s, held["until_s"], held["by"]) == (0.0, 7.0, "Ann")
+    assert [(at_s, d["why"]) for at_s, _, d in played.events("engine.order_refused")] == [
+        (0.0, "no junction 'gone' in early")
+    ] * 2
+    ((at_s, _, released),) = played.events("safety.override_released")
+    assert (at_s, released["by"]) == (2.0, "Bob")
+
+
 HOLD = Override(0, Order.HOLD, 200.0, "Ada")
 AT_REAL_TIME = {"loop": {"speed_factor": 1.0}, "until_s": 103.0}
 
@@ -1292,7 +1317,8 @@ def test_the_settings_file_takes_precedence_over_the_task(play, tmp_path, tiny):
 def test_a_change_of_the_settings_file_is_applied_and_recorded(play, tmp_path, tiny):
     then = (
         "loop: {cycle_s: 10, speed_factor: 800, tick_s: 2}\ncontrol: {controller: greedy, "
-        "fallback: actuated, confidence: 0.7}\nlog: {level: error}\nalerts: {rules: []}\n"
+        "fallback: actuated, confidence: 0.7, step_within_s: 0.5}\nlog: {level: error}\n"
+        "alerts: {rules: []}\n"
     )
     played = followed(play, tmp_path, tiny, then)
     (event,) = played.events("engine.settings")
@@ -1302,6 +1328,7 @@ def test_a_change_of_the_settings_file_is_applied_and_recorded(play, tmp_path, t
         {"changed": ["loop", "control", "log"], "controller": "greedy"},
     )
     street, loop = played.runs[-1].street, played.loops[-1]
+    assert [guard.within_s for guard in street.guards.values()] == [0.5] * 3
     assert (
         street.cycle_s,
         street.confidence_threshold,

@@ -21,7 +21,7 @@ from headway.roads import PROFILES, RoadsError, work_out
 from headway.safety import Order, Override
 from headway.service.streets import FIXED_TIME, RunningStreet, StreetService
 from headway.settings import ControllerName
-from headway.street.messages import Optimise, Release, Reset, Switch
+from headway.street.messages import AtJunction, Optimise, Release, Reset, Switch
 
 router = APIRouter(
     prefix="/api/v1", tags=["engine"], dependencies=[Depends(need(Role.VIEWER))]
@@ -264,11 +264,12 @@ def override(
 ) -> Done:
     """An operator's order for one junction; the safety gate finds the way there."""
     number = junction_of(street, junction)
+    name = street.network.junctions[number].id
     if body.order == "release":
-        service(request).order(street.name, Release(number, principal.name))
+        service(request).order(street.name, AtJunction(Release(number, principal.name), name))
         return Done(detail=f"{junction} is released")
     if body.order == "reset":
-        service(request).order(street.name, Reset(number, principal.name))
+        service(request).order(street.name, AtJunction(Reset(number, principal.name), name))
         return Done(detail=f"{junction} is reset if its lamps obey")
     if body.order == "stage" and body.stage >= len(street.network.junctions[number].stages):
         raise ProblemError(
@@ -278,29 +279,30 @@ def override(
                 f"there is no stage {body.stage}"
             ),
         )
-    until = (street.snapshot.time_s if street.snapshot else 0.0) + body.lasts_s
     order = Override(
         junction=number,
         order=Order(body.order),
-        until_s=until,
+        until_s=body.lasts_s,  # from when it is obeyed
         by=principal.name,
         stage=body.stage if body.order == "stage" else -1,
     )
-    service(request).order(street.name, order)
-    held = _held_stage(street, order) if order.order is Order.HOLD else ""
+    before = street.events_recorded
+    service(request).order(street.name, AtJunction(order, name, body.lasts_s))
+    held = _held_stage(street, name, order.by, before) if order.order is Order.HOLD else ""
     return Done(detail=f"{junction}: {body.order} for {body.lasts_s:g} s{held}")
 
 
-def _held_stage(street: RunningStreet, order: Override) -> str:
-    """What the street's gate says about a hold: the stage that it keeps, by its number if it has
-    one. Empty if it does not say so within ANSWER_S; the event comes all the same.
+def _held_stage(street: RunningStreet, junction: str, by: str, before: int) -> str:
+    """What the street's gate says about a hold that was ordered when the street had recorded
+    `before` events: the stage that it keeps, by its number if it has one. Empty if it does not say
+    so within ANSWER_S; the event comes all the same.
     """
-    junction = street.network.junctions[order.junction].id
     give_up_s = time.monotonic() + ANSWER_S
     while time.monotonic() < give_up_s:
-        for event in reversed(tuple(street.events)):
-            said = (event.kind, event.junction, event.data.get("until_s"), event.data.get("by"))
-            if said == ("safety.override", junction, order.until_s, order.by):
+        new = street.events_recorded - before
+        for event in tuple(street.events)[-new:] if new else ():
+            said = (event.kind, event.junction, event.data.get("order"), event.data.get("by"))
+            if said == ("safety.override", junction, "hold", by):
                 number = event.data["stage"]
                 name = f"stage {number}" if number >= 0 else "a stage without a number"
                 return f"; {name} is kept, green at {event.data['green']}"

@@ -258,6 +258,8 @@ class Supervisor:
         self._process.start()
         theirs.close()
         inbox.close()
+        if self._stopping:  # asked for before there was this worker to hear it
+            self.stop()
         return ours
 
     def _listen(self, pipe: Connection) -> Iterator[Any]:
@@ -290,7 +292,7 @@ class Supervisor:
         self._process.join(EXIT_WITHIN_S)
         code = self._process.exitcode
         if code is not None and code < 0:
-            return f"ended by signal {signal.Signals(-code).name}"
+            return f"ended by signal {_name_of(-code)}"
         return "" if code == 0 else f"ended with status {code}"
 
     def _end_process(self) -> None:
@@ -323,6 +325,14 @@ class _Pipe:
                 self._lock.release()
         except OSError as error:
             raise WorkerError(f"the worker takes no orders now ({error})") from error
+
+
+def _name_of(number: int) -> str:
+    """Of a signal; those for real time have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
 
 
 def is_stopped(pid: int | None) -> bool:

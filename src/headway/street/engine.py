@@ -18,6 +18,7 @@ from headway.street.alerts import alert_rules, rules_on
 from headway.street.external.merge import Reported
 from headway.street.limits import timing_of
 from headway.street.messages import (
+    AtJunction,
     Optimise,
     Release,
     Reporting,
@@ -37,7 +38,7 @@ FROM_OUTSIDE = (
     STOPPED,
 )  # ends of a process that nothing within it has caused
 START_EVENTS = ("engine.started", "engine.restored")
-StreetOrder = Override | Release | Reset | Optimise | Reporting | Switch | Reported
+StreetOrder = AtJunction | Override | Release | Reset | Optimise | Reporting | Switch | Reported
 
 
 def work(*arguments: Any) -> None:

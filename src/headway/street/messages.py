@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headway.plants.sumo import Scene
+from headway.safety import Override
 from headway.settings import Settings
 from headway.street.signal_log import Actuation, ColourChange
 
@@ -148,6 +149,18 @@ class Reset:
 
     junction: int
     by: str
+
+
+@dataclass(frozen=True, slots=True)
+class AtJunction:
+    """An order for a junction by its name, from now on for `lasts_s`: when it is obeyed, another
+    scenario may have begun, where the number in `order` is another junction's, and its time is of
+    another clock.
+    """
+
+    order: Override | Release | Reset
+    junction: str
+    lasts_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

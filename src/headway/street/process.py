@@ -39,6 +39,7 @@ from headway.street.closed_loop import TIME_TOLERANCE_S, Street, open_street
 from headway.street.external.merge import Reported
 from headway.street.guard import CONTROLLER, FALLBACK, RELIEF
 from headway.street.messages import (
+    AtJunction,
     JunctionState,
     Optimise,
     Release,
@@ -341,6 +342,8 @@ class StreetProcess:
         self.run.tick_s = new.loop.tick_s
         street.cycle_s = new.loop.cycle_s
         street.confidence_threshold = new.control.confidence
+        for guard in street.guards.values():
+            guard.within_s = new.control.step_within_s
         if new.control.fallback != before.control.fallback:
             street.set_fallback(self._controller(new.control.fallback))
             self._is_well(FALLBACK)
@@ -408,6 +411,8 @@ class StreetProcess:
         """
         gate, now_s = self.run.street.gate, self.run.time_s
         match order:
+            case AtJunction():
+                self._carry_out(self._by_number(order))
             case Override():
                 gate.order(order, now_s)
                 self._store_overrides()
@@ -432,6 +437,16 @@ class StreetProcess:
                     f"no order of the kind {type(order).__name__}. There are: Override, Release, "
                     "Reset, Optimise, Reported, Reporting, Switch."
                 )
+
+    def _by_number(self, order: AtJunction) -> Override | Release | Reset:
+        """The same order by the street's own numbers and clock. Raises ValueError."""
+        names = [junction.id for junction in self.run.street.network.junctions]
+        if order.junction not in names:
+            raise ValueError(f"no junction {order.junction!r} in {self.run.scenario.name}")
+        number, of = names.index(order.junction), order.order
+        if isinstance(of, Override):
+            return replace(of, junction=number, until_s=self.run.time_s + order.lasts_s)
+        return replace(of, junction=number)
 
     def _store_overrides(self) -> None:
         """For the next process, whatever its checkpoint knows; the order holds in this one even if

@@ -51,10 +51,15 @@ class StateError(ValueError):
 
 def encode(state: Any, classes: Iterable[type] = ()) -> bytes:
     """The file of a state. classes: allowed beside STATES. Raises StateError for a value of another
-    kind.
+    kind, or one that no file takes (a whole number of more than 64 bits, a circle).
     """
     names = _by_class(classes)
-    return msgspec.msgpack.encode(_written(state, names, "state"))
+    try:
+        return msgspec.msgpack.encode(_written(state, names, "state"))
+    except StateError:
+        raise
+    except Exception as error:  # of msgspec, or of a controller's own class as it is read
+        raise StateError(f"the state cannot be written: {error!r}") from error
 
 
 def decode(data: bytes, classes: Iterable[type] = ()) -> Any:
