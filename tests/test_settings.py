@@ -219,7 +219,7 @@ BOUNDS = [
     ("loop.cycle_s", 5.0, 600.0, 4.999, 600.01),
     ("loop.speed_factor", 0.0, 1000.0, -0.001, 1000.1),
     ("control.confidence", 0.0, 1.0, -0.001, 1.001),
-    ("street.seed", 0, None, -1, None),
+    ("street.seed", 0, 2**31 - 1, -1, 2**31),
     ("street.scale", 1e-9, 10.0, 0.0, 10.001),
     ("safety.limits.min_green_s", 4.0, 60.0, 3.999, 60.1),
     ("safety.limits.max_green_s", 10.0, 300.0, 9.999, 300.1),

@@ -16,7 +16,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 from structlog.testing import capture_logs
 from tests.runtime.clocks import Clock
-from tests.runtime.workers import obey
+from tests.runtime.workers import fail, obey
 
 from headway.runtime import Supervisor, WorkerError, supervisor
 from headway.runtime.supervisor import Compiling, Outbox, Restarted
@@ -542,6 +542,18 @@ def test_a_worker_that_starts_after_the_request_to_stop_hears_it():
     watched = Supervisor(obey, 1, 60.0, 0, lambda m: False)
     watched.stop()
     assert list(watched.messages()) == [("given", 1), "asked to end"]
+
+
+def test_the_error_that_ends_a_worker_is_the_reason_in_one_line_and_not_at_length():
+    for said, shown in (("no\n  street", "no street"), ("x" * 600, "x" * 488 + "...")):
+        messages = Supervisor(fail, said, 60.0, 0, lambda m: False).messages()
+        assert next(messages) == "begun"
+        with pytest.raises(WorkerError) as given_up:
+            next(messages)
+        assert str(given_up.value) == (
+            "the worker failed 1 times in a row; the last time: ended with status 1, "
+            f"ValueError: {shown}"
+        )
 
 
 @pytest.fixture

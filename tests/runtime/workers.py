@@ -24,3 +24,9 @@ def work_silently(outbox, inbox, path):
     """Begin, and say nothing more."""
     outbox.put("begun", keep=True)
     time.sleep(60)
+
+
+def fail(outbox, inbox, why):
+    """Begin, and end by an error."""
+    outbox.put("begun", keep=True)
+    raise ValueError(why)

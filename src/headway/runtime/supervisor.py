@@ -28,6 +28,8 @@ SEND_REST_WITHIN_S = 1.0
 SEND_WITHIN_S = 2.0  # until an order is refused because an earlier one is still being sent
 PARENT_CHECK_S = 0.5
 
+LONGEST_FAULT = 500  # characters of the error that ends a worker
+
 # end of the reason where a silent worker was stopped from outside (SIGSTOP, a debugger)
 STOPPED = ", stopped"
 
@@ -36,6 +38,13 @@ ORPHANED_STATUS = 3  # exit status of a worker whose parent has ended
 
 class WorkerError(RuntimeError):
     """The worker failed more often than is allowed; the message says how it ended last."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """The worker's own last message: the error that ends it."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +204,7 @@ class Supervisor:
         self._stopping = False
         self._silent_for_s = 0.0  # when it was found to be hung, else 0
         self._was_stopped = False
+        self._fault = ""  # the error that ended the worker, in its own words
 
     @property
     def pid(self) -> int | None:
@@ -265,7 +275,7 @@ class Supervisor:
     def _listen(self, pipe: Connection) -> Iterator[Any]:
         """Until the worker ends, or has given no sign of life for too long."""
         patience_s, since = self._start_s, self._clock()
-        self._silent_for_s = 0.0
+        self._silent_for_s, self._fault = 0.0, ""
         while True:
             left_s = patience_s - (self._clock() - since)
             if left_s <= 0.0 or not pipe.poll(left_s):
@@ -278,6 +288,9 @@ class Supervisor:
                 return
             if isinstance(message, Compiling):
                 since = self._clock()
+                continue
+            if isinstance(message, _Fault):
+                self._fault = message.text
                 continue
             if self._lives is None or self._lives(message):
                 patience_s, since = self._silent_s, self._clock()
@@ -293,7 +306,8 @@ class Supervisor:
         code = self._process.exitcode
         if code is not None and code < 0:
             return f"ended by signal {_name_of(-code)}"
-        return "" if code == 0 else f"ended with status {code}"
+        said = f", {self._fault}" if self._fault else ""
+        return "" if code == 0 else f"ended with status {code}{said}"
 
     def _end_process(self) -> None:
         if self._process is not None and self._process.is_alive():
@@ -360,8 +374,17 @@ def begin_worker(work: Work, pipe: Connection, inbox: Inbox, argument: Any) -> N
     outbox = Outbox(pipe)
     try:
         work(outbox, inbox, argument)
+    except Exception as error:
+        outbox.put(_Fault(_brief(error)), keep=True)
+        raise
     finally:
         outbox.close()
+
+
+def _brief(error: Exception) -> str:
+    """On one line, and not at length."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= LONGEST_FAULT else f"{text[:LONGEST_FAULT]}..."
 
 
 def end_with_parent(

@@ -56,7 +56,7 @@ class StreetSettings(Section):
     """
 
     scenario: str = "cologne8"
-    seed: int = Field(default=1, ge=0)
+    seed: int = Field(default=1, ge=0, le=2**31 - 1)  # as SUMO takes it
     scale: float = Field(default=1.0, gt=0.0, le=10.0)
     timing: Literal["benchmark", "street"] = "street"
     sensing: Literal["connected", "camera", "loops", "rendered", "external"] = "connected"
