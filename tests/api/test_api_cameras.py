@@ -163,7 +163,11 @@ def test_bounds_of_a_request_are_inclusive(client, camera):
 @pytest.mark.parametrize(
     ("payload", "detail"),
     [
-        ({"source": "rtsp://u:T0KEN@[x/"}, "source: is no address (Invalid IPv6 URL)."),
+        (
+            {"source": "rtsp://u:T0KEN@[x/"},
+            "source: the address has no valid host and port. In a user name or password write / as "
+            "%2F, ? as %3F, # as %23, @ as %40, : as %3A, [ as %5B, ] as %5D and % as %25.",
+        ),
         ({"street": "nowhere"}, "street: there is no street 'nowhere' here. There are: headway."),
         (
             {"source": "a.mp4", "street": "headway"},
@@ -260,7 +264,7 @@ def test_signal_states_are_accepted_in_order_of_time(clients, camera):
     assert clients["operator"].post("/streams/c/signals", json=[]).json()["detail"] == "0 taken"
     assert (
         clients["operator"]
-        .post("/streams/c/signals", json=[{"at_s": 1e11, "group": 1000, "colour": 4}] * 1000)
+        .post("/streams/c/signals", json=[{"at_s": time.time(), "group": 1000, "colour": 4}] * 1000)
         .json()["detail"]
         == "1000 taken"
     )
@@ -279,6 +283,28 @@ def test_signal_states_are_accepted_in_order_of_time(clients, camera):
         answer = clients["operator"].post("/streams/c/signals", json=[reported[0] | wrong])
         assert [f["pointer"] for f in answer.json()["faults"]] == [f"/body/0/{next(iter(wrong))}"]
     assert clients["viewer"].post("/streams/c/signals", json=reported).status_code == 403
+
+
+def test_a_report_of_signals_ahead_of_the_clock_is_refused_for_a_live_camera(clients, camera):
+    """It would be believed for ever, however long ago the controller fell silent."""
+    live, film = camera(), camera("film", source="a.mp4")
+    ahead = [{"at_s": time.time() + 60.0, "group": 3, "colour": 1}]
+    answer = clients["operator"].post("/streams/c/signals", json=ahead)
+    assert answer.status_code == 422
+    assert "ahead of this server's clock" in answer.json()["detail"]
+    assert live.signals.state_at(3, time.time() + 61.0) is None
+    assert clients["operator"].post("/streams/film/signals", json=ahead).status_code == 200
+    assert film.signals.state_at(3, ahead[0]["at_s"]).colour == 1
+
+
+def test_a_camera_that_could_not_be_started_again_says_why_and_can_be_deleted(running, client):
+    service = running.app.state.services.camera_service
+    service.refused["gone"] = "there is no such model."
+    answer = client.get("/streams/gone")
+    assert (answer.status_code, "no such model" in answer.json()["detail"]) == (404, True)
+    assert client.delete("/streams/gone").status_code == 200
+    assert service.refused == {}
+    assert client.delete("/streams/gone").status_code == 404
 
 
 def picture(number):

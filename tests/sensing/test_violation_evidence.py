@@ -399,6 +399,7 @@ def test_the_colour_of_a_lamp_is_read_in_its_own_part_of_the_image():
     image = np.zeros((40, 60, 3), np.uint8)
     image[10:14, 20:28] = bgr_of(60)
     assert lamp_colour(image, (20, 10, 8, 4)) == GREEN
+    assert lamp_colour(image, (-9, -9, 8, 4)) is None  # outside: not the picture without its rim
     assert lamp_colour(image, (19.6, 9.6, 8.4, 4.4)) == GREEN
     for beside in ((20, 14, 8, 4), (20, 6, 8, 4), (28, 10, 8, 4), (12, 10, 8, 4)):
         assert lamp_colour(image, beside) is None

@@ -359,6 +359,39 @@ def test_cameras_begin_again_with_the_service_but_for_those_that_cannot(
         n: w | ({"started": w.get("started", True)} if n in "acg" else {})
         for n, w in wishes.items()
     }, "they may be mended by hand"
+    service.manager.streams.clear()
+    missing = {view.name: view for view in service.views()}
+    assert set(missing) == set("bdef"), "who watches over cameras learns of them"
+    assert (missing["d"].expected, missing["d"].state, missing["d"].stopped_fault) == (
+        True,
+        "failed",
+        "'source'",
+    )
+    service.remove("d")
+    service.add("b", {"source": "clip.mp4"})
+    assert set(service.refused) == {"e", "f"}
+    assert "d" not in kept(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"a": ', b"[1, 2]", b"null", b'"x"', b'{"a": null}', b"\xff\xfe"]
+)
+def test_a_damaged_file_of_cameras_is_set_aside_and_ends_nothing(make, tmp_path, content):
+    (tmp_path / "cameras.json").write_bytes(content)
+    service = make()
+    assert service.manager.streams == {}
+    assert (tmp_path / "cameras.refused").read_bytes() == content
+    service.add("a", {"source": "clip.mp4"})
+    assert list(kept(tmp_path)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "address", ["rtsp://u:sec/ret@host/1", "rtsp://u:[ret]@host/1", "http://", "rtsp://host:0/1"]
+)
+def test_an_address_without_a_sound_host_is_refused_and_not_repeated(make, address):
+    with pytest.raises(SensingError, match="write / as %2F") as refused:
+        make().add("a", {"source": address})
+    assert "ret" not in str(refused.value).replace("characters", "")
 
 
 # --- signals of a street ------------------------------------------------------------------------
@@ -468,7 +501,7 @@ def test_a_violation_is_recorded_with_its_images_and_published(
     }  # fmt: skip
     assert news[:2] == [("alerts", "north", reported), ("monitoring", "north", reported)]
     assert service.notifier.reported == [
-        (f"violation.{rule}", "id-1", reported, severity == "critical")
+        (f"violation.{rule}", "id-1", reported, severity == "critical", "north")
     ]
 
 

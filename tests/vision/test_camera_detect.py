@@ -478,6 +478,15 @@ def test_boxes_of_a_network_that_ends_with_them_are_corners(model, monkeypatch):
     assert look(detector, blank_image(16, 32)) == []
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_box_that_is_no_number_costs_the_others_nothing(model, monkeypatch, wrong):
+    runtime = Runtime(monkeypatch, [1, 3, 32, 64], [1, 5, 6], **NAMED)
+    runtime.rows[:] = 0.0
+    runtime.rows[:2] = [(2, 4, 12, 14, 0.5, 3), (2, wrong, 12, 14, 0.9, 2)]
+    detector = OnnxDetector(model, 0.5, threads=1)
+    assert look(detector, blank_image(16, 32)) == [([1, 2, 6, 7], 0.5, TRUCK)]
+
+
 def test_default_thresholds(model, monkeypatch):
     runtime = Runtime(monkeypatch, [1, 3, 32, 64], [1, 8, 42], **NAMED)
     detector = OnnxDetector(model, threads=1)

@@ -24,6 +24,7 @@ Name = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9_-]+$", examples=
 OK = responses(401, 403, 503)
 FOUND = responses(401, 403, 404, 422, 503)
 CHANGE = responses(401, 403, 404, 409, 422, 503)
+MOST_AHEAD_S = 5.0  # s; clocks that are farther apart would judge by colours of another time
 ADDRESS = r"^((rtsp|rtsps|http|https)://[^\s]+|[A-Za-z0-9_][A-Za-z0-9_./ -]*)$"
 
 
@@ -101,6 +102,12 @@ Cameras = Annotated[CameraService, Depends(cameras)]
 
 
 def stream(service: Cameras, stream_id: Name) -> Any:
+    if stream_id in service.refused:
+        raise ProblemError(
+            404,
+            f"stream {stream_id!r} could not be started again: {service.refused[stream_id]} Mend "
+            "that and start the service anew, add the stream again, or delete it.",
+        )
     if stream_id not in service.manager.streams:
         raise ProblemError(
             404,
@@ -170,9 +177,11 @@ def one(camera: Stream) -> dict[str, Any]:
 
 
 @router.delete("/{stream_id}", responses=CHANGE, dependencies=[Engineer])
-def remove(service: Cameras, camera: Stream) -> DoneOut:
+def remove(service: Cameras, stream_id: Name) -> DoneOut:
     """End a camera and forget it; its violations stay in the database."""
-    service.remove(camera.settings.id)
+    if stream_id not in service.refused:
+        stream(service, stream_id)
+    service.remove(stream_id)
     return DoneOut(detail="removed")
 
 
@@ -229,7 +238,16 @@ def set_settings(service: Cameras, camera: Stream, body: StreamOptions) -> Strea
 
 @router.post("/{stream_id}/signals", responses=CHANGE, dependencies=[Depends(need(Role.OPERATOR))])
 def signals(camera: Stream, changes: Annotated[list[ColourIn], Field(max_length=1000)]) -> DoneOut:
-    """What the signals before this camera show, so that red-light running can be detected."""
+    """What the signals before this camera show, so that red-light running can be detected. Of a
+    live camera, a report that is ahead of this server's clock is refused.
+    """
+    ahead_s = max((c.at_s for c in changes), default=0.0) - time.time()
+    if camera.settings.source.live and ahead_s > MOST_AHEAD_S:
+        raise ProblemError(
+            422,
+            f"at_s: a report is {ahead_s:.1f} s ahead of this server's clock. Give seconds since "
+            "1970 (not milliseconds), and set the clocks of both machines (NTP).",
+        )
     with camera.lock:
         for change in sorted(changes, key=lambda c: c.at_s):
             camera.signals.record(change.at_s, change.group, change.colour)

@@ -4,7 +4,6 @@ webhook and e-mail as well.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import os
@@ -56,16 +55,26 @@ OPTIONS = ("attempts", "delay_s", "buffer", "rate_hz", "confidence", "speed", "v
 
 class CameraStore:
     """The configuration of each camera, in a JSON file that only this user may read, since sources
-    hold passwords.
+    hold passwords. fault: why the file could not be read; then it is set aside, and there are none.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._configs: dict[str, CameraConfig] = {}
-        # all of them at once, before the file is written again
-        with contextlib.suppress(FileNotFoundError):
-            self._configs = dict(json.loads(path.read_text(encoding="utf-8")))
+        self.fault = ""
+        try:
+            # all of them at once, before the file is written again
+            self._configs = self._read()
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            aside = path.with_suffix(".refused")
+            self.fault = (
+                f"{path}: is no list of cameras ({error}). It is set aside as {aside.name}: mend "
+                "it and put it back, or add its cameras again."
+            )
+            path.replace(aside)
 
     def __getitem__(self, name: str) -> CameraConfig:
         return self._configs[name]
@@ -86,6 +95,13 @@ class CameraStore:
             self._configs.pop(name, None)
             self._write()
 
+    def _read(self) -> dict[str, CameraConfig]:
+        """Raises ValueError, OSError."""
+        found = json.loads(self._path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not all(isinstance(c, dict) for c in found.values()):
+            raise ValueError("it is no object of objects")
+        return found
+
     def _write(self) -> None:
         """Completely or not at all."""
         draft = self._path.with_suffix(".draft")
@@ -98,6 +114,7 @@ class CameraStore:
 class CameraService:
     """Cameras by id, kept in `cameras.json` of the folder and started again with the service.
 
+    refused: why a camera of the service before could not be started again, by its id.
     publish: called from the cameras' thread with each message. streets: whose signals a live camera
         may use. clock, wall_clock: given by tests. notifier: whose owner closes it; None for one of
         its own. defaults: for the OPTIONS of cameras that have none of their own.
@@ -134,6 +151,9 @@ class CameraService:
         self.notifier = notifier or Notifier(*recipients(notify), folder / "undelivered.jsonl")
         self.manager = StreamManager(self._handle_result, _key(folder / "evidence.key"))
         self._store = CameraStore(folder / "cameras.json")
+        self.refused: dict[str, str] = {}
+        if self._store.fault:
+            self._log.error("the cameras were refused", error=self._store.fault)
         self._streets = streets
         if streets is not None:
             streets.on_signals = self._forward_signals
@@ -153,6 +173,7 @@ class CameraService:
                 "signals of a street that runs now."
             )
         stream = self.manager.add(settings)
+        self.refused.pop(name, None)
         self._store.put(name, {**config, "started": start})
         if start:
             self._start(name)
@@ -169,8 +190,11 @@ class CameraService:
         self._store.put(name, {**self._store[name], "started": False})
 
     def remove(self, name: str) -> None:
-        """Stop a camera and forget it. Raises KeyError for an unknown one."""
-        self.manager.remove(name)
+        """Stop a camera and forget it, also one that was refused. Raises KeyError for an unknown
+        one.
+        """
+        if self.refused.pop(name, None) is None:
+            self.manager.remove(name)
         self._store.remove(name)
 
     def site(self, name: str) -> dict[str, Any] | None:
@@ -217,8 +241,23 @@ class CameraService:
         return [stream.state() for stream in list(self.manager.streams.values())]
 
     def views(self) -> list[CameraView]:
-        """Each camera as it is now, for `CameraHealth`."""
-        return [_view(name, stream) for name, stream in list(self.manager.streams.items())]
+        """Each camera as it is now, for `CameraHealth`; those that should run and were refused,
+        too.
+        """
+        known = [_view(name, stream) for name, stream in list(self.manager.streams.items())]
+        missing = [
+            CameraView(
+                name=name,
+                expected=True,
+                live=True,
+                state="failed",
+                received=0,
+                stopped_fault=fault,
+            )
+            for name, fault in list(self.refused.items())
+            if self._store[name].get("started", True)
+        ]
+        return [*known, *missing]
 
     # --- configuration ---
 
@@ -227,7 +266,10 @@ class CameraService:
         for name, config in self._store.all():
             try:
                 self.add(name, config, config.get("started", True))
-            except (SensingError, ValueError, KeyError, TypeError) as error:
+            except (
+                Exception
+            ) as error:  # what a file may hold: one camera never takes the others along
+                self.refused[name] = str(error) or repr(error)
                 self._log.error("a camera was not restarted", stream=name, error=str(error))
 
     def _stream_settings(self, name: str, config: CameraConfig) -> StreamSettings:
@@ -278,10 +320,7 @@ class CameraService:
         asked for.
         """
         if "://" in source:
-            try:
-                urlsplit(source)
-            except ValueError as error:  # the error does not repeat the address
-                raise SensingError(f"source: is no address ({error}).") from None
+            _require_address(source)
             return source
         media = (self._folder / "media").resolve()
         path = (media / source).resolve()
@@ -347,7 +386,7 @@ class CameraService:
         }
         self._publish("alerts", camera, data)
         self._publish("monitoring", camera, data)
-        self.notifier.notify(kind, v.id, data, severity == "critical")
+        self.notifier.notify(kind, v.id, data, severity == "critical", camera)
 
     def _image_url(self, v: Violation) -> str | None:
         """Of the image nearest to the violation; None where it has none."""
@@ -378,6 +417,20 @@ def _view(name: str, stream: Stream) -> CameraView:
             fault=health.fault,
             stopped_fault="" if stream.running else stream.fault,
             frame=(result.frame.number, result.frame.image) if result is not None else None,
+        )
+
+
+def _require_address(source: str) -> None:
+    """Raises SensingError, which does not repeat the address: it may hold a password."""
+    try:
+        parts = urlsplit(source)
+        is_sound = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_sound = False
+    if not is_sound:
+        raise SensingError(
+            "source: the address has no valid host and port. In a user name or password write / as "
+            "%2F, ? as %3F, # as %23, @ as %40, : as %3A, [ as %5B, ] as %5D and % as %25."
         )
 
 

@@ -102,7 +102,7 @@ def lamp_colour(image: Image, px: tuple[float, float, float, float]) -> Colour |
     px: x, y, width, height of the lamp in the image.
     """
     x, y, w, h = (round(v) for v in px)
-    part = image[max(y, 0) : y + h, max(x, 0) : x + w]
+    part = image[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)]
     if part.size == 0:
         return None
     hsv = cv2.cvtColor(part, cv2.COLOR_BGR2HSV).reshape(-1, 3)

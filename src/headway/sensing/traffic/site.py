@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from headway.sensing.traffic.calibration import Calibration, CalibrationError
 
+LEAST_AREA_PX = 0.01  # of a triangle of a zone's points: on one line they hold no vehicle
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
+Side = Annotated[float, Field(allow_inf_nan=False, gt=1)]
 Pixel = tuple[Finite, Finite]
 
 
@@ -92,7 +94,7 @@ class Lamp(_SitePart):
     """The lamp of a signal group as the camera sees it: x, y, width, height in pixels."""
 
     group: Annotated[int, Field(ge=0)]
-    px: tuple[Finite, Finite, Annotated[float, Field(gt=1)], Annotated[float, Field(gt=1)]]
+    px: tuple[Finite, Finite, Side, Side]
 
 
 class Rules(_SitePart):
@@ -126,6 +128,8 @@ class SiteFile(_SitePart):
     def _require_consistent(self) -> SiteFile:
         self._require_unique_names()
         self._require_inside()
+        self._require_lamps_inside()
+        self._require_extent()
         self._require_known_turns()
         return self
 
@@ -150,6 +154,31 @@ class SiteFile(_SitePart):
                         f"{part.name}: the point ({x:g}, {y:g}) is outside the image of "
                         f"{width} x {height}",
                     )
+
+    def _require_lamps_inside(self) -> None:
+        width, height = self.size
+        for number, lamp in enumerate(self.lamps):
+            x, y, wide, high = lamp.px
+            if not (0 <= x + wide / 2 <= width and 0 <= y + high / 2 <= height):
+                raise PlaceError(
+                    ("lamps", number, "px"),
+                    f"the lamp of group {lamp.group} is outside the image of {width} x {height}",
+                )
+
+    def _require_extent(self) -> None:
+        """Of lines, headings and zones: without it they would find nothing, and say nothing."""
+        for number, line in enumerate(self.lines):
+            if line.px[0] == line.px[1]:
+                raise PlaceError(("lines", number, "px"), f"{line.name}: its two points are one")
+        for number, zone in enumerate(self.zones):
+            if zone.heading is not None and zone.heading[0] == zone.heading[1]:
+                raise PlaceError(
+                    ("zones", number, "heading"), f"{zone.name}: its two points are one"
+                )
+            if not _has_area(zone.px):
+                raise PlaceError(
+                    ("zones", number, "px"), f"{zone.name}: its points lie on one line"
+                )
 
     def _require_known_turns(self) -> None:
         lines = {line.name for line in self.lines}
@@ -179,6 +208,17 @@ class SiteFile(_SitePart):
             lengths_m = np.array([marking.m for marking in self.markings])
             return Calibration.from_lengths(ends, lengths_m, self.size)
         return None
+
+
+def _has_area(px: tuple[Pixel, ...]) -> bool:
+    """Whether three of the points span a triangle."""
+    (x, y), *others = px
+    ways = [(u - x, v - y) for u, v in others]
+    return any(
+        abs(a * d - b * c) >= 2.0 * LEAST_AREA_PX
+        for k, (a, b) in enumerate(ways)
+        for c, d in ways[:k]
+    )
 
 
 @dataclass(frozen=True)

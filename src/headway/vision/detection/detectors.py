@@ -147,6 +147,8 @@ class OnnxDetector:
         height, width = image.shape[:2]
         placement = self._placement(width, height)
         found = decode_boxes(self._run(image, placement), self.layout, self._threshold)
+        # one box that is no number must not cost the others of its frame
+        found = found.rows(np.flatnonzero(np.isfinite(found.boxes).all(1)))
         if not len(found.boxes):
             return sv.Detections.empty()
 
