@@ -204,3 +204,18 @@ def test_a_gate_that_takes_over_goes_on_with_the_clock_as_it_was():
 def test_a_tick_has_a_length(tick_s):
     with pytest.raises(ValueError, match="give seconds, more than 0"):
         SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0).tick_s = tick_s
+
+
+@pytest.mark.parametrize("leap_s", [1.5, 3.0, 5000.0, 1e9, -1.0, -1e9])
+def test_a_clock_that_leaps_before_the_first_tick_does_not_clear_the_junction(leap_s):
+    """At the start all is red, and may just have become so: what crosses others is not green before
+    yellow and clearance have passed, 5.2 s.
+    """
+    gate = SafetyGate(NETWORK, work_out(NETWORK, STREET), 0.0)
+    gate.tick_s = 1.0
+    commands = [gate.admit(propose(NETWORK, k + leap_s, STAGES[0]), k + leap_s) for k in range(12)]
+    first = [c.colours[0] >= 3 for c in commands].index(True)  # group 2 crosses nobody
+    assert first == 6
+    kinds = [e.kind for c in commands for e in c.interventions]
+    assert kinds[:1] == ["safety.clock"]
+    assert kinds.count("safety.clock_back") == 1

@@ -434,6 +434,21 @@ def test_nothing_starts_against_a_lamp_that_is_green_though_it_should_not_be():
     assert not any(street.lit(g)[30:].count(True) for g in foes)
 
 
+def test_nothing_starts_at_the_end_of_a_yellow_whose_lamp_is_green():
+    """Without red clearance, group 1 starts where the yellow of group 0 ends; but that lamp was
+    green in the last two ticks of it, one too few to be latched.
+    """
+    street = Street().play(STAGES[0], 30, links=(0, 1)).play(STAGES[1], 2, links=(0, 1))
+    assert street.shown[-1][0] == Y
+    for _ in range(2):
+        lamps = street.gate.shown.copy()
+        lamps[0] = G
+        street.play(STAGES[1], 1, links=(0, 1), shown=lamps)
+    assert [colours[:2] for colours in street.shown[-3:]] == [[Y, R], [Y, R], [R, R]]
+    street.play(STAGES[1], 4, links=(0, 1))
+    assert street.lit(1)[-4:] == [False, False, True, True], "its yellow counts from then"
+
+
 @pytest.mark.parametrize("order", [Order.STAGE, Order.HOLD])
 def test_no_order_and_no_emergency_stands_over_a_fault(order):
     street = Street().play(STAGES[0], 12, shown=np.full(4, G, np.int8))

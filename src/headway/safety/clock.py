@@ -5,7 +5,7 @@ the ticks that were asked for, and never stands for longer than STANDS_TICKS of 
 from __future__ import annotations
 
 from enum import Enum
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -54,12 +54,14 @@ class GateClock:
         """What the clock outside should show."""
         return self.now_s + self.ahead_s
 
-    def advance(self, reading: Any) -> ClockFault | None:
+    def advance(self, reading: Any, first_s: float = inf) -> ClockFault | None:
         """Move on by the tick that has ended, by the reading of the clock outside if it can be
         believed. Returns what is wrong with it otherwise.
+
+        first_s: what may have passed at most from the start to the first reading.
         """
         reading_s = seconds(reading)
-        tick_s = self.tick_s or self._first_step(reading_s)
+        tick_s = self.tick_s or self._first_step(reading_s, first_s)
         self._due_s += tick_s
         if reading_s is None:
             return self._miss(ClockFault.NO_NUMBER, tick_s)
@@ -93,12 +95,16 @@ class GateClock:
             self.now_s = now_s
             self.ahead_s = reading_s - now_s
 
-    def _first_step(self, reading_s: float | None) -> float:
-        """The length of a tick that nobody has told: of the first step between two readings."""
+    def _first_step(self, reading_s: float | None, first_s: float) -> float:
+        """The length of a tick that nobody has told: of the first step between two readings. What
+        cannot have passed before the first reading has not passed.
+        """
         begins, self._has_begun = not self._has_begun, True
         step_s = 0.0 if reading_s is None else reading_s - self._good_s
+        if begins and (reading_s is None or not 0.0 <= step_s <= first_s):
+            return 0.0
         if begins and step_s > 0.0:
-            return step_s  # from the start to the first tick, however long
+            return step_s
         if 0.0 < step_s <= LONGEST_TICK_S:
             self.tick_s = step_s
             return step_s

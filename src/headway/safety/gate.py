@@ -10,6 +10,7 @@ rules of `headway.safety.kernel` decide what is shown.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -211,7 +212,7 @@ class SafetyGate:
     def _advance_clock(self, now_s: float) -> None:
         """The gate's own clock; an event where that of the caller fails, and where it is back."""
         clock = self._memory.clock
-        fault = clock.advance(now_s)
+        fault = clock.advance(now_s, first_s=self._tick_s or inf)
         clock.tick_s = self._tick_s or clock.tick_s
         if fault is not self._clock_fault:
             if fault is not None:

@@ -329,7 +329,9 @@ def is_being_cleared(group, now_s, signals, limits, decision):  # type: ignore[n
     if decision.colours[group] == Colour.YELLOW or signals.colour[group] >= Colour.PERMISSIVE:
         return True
     if signals.colour[group] == Colour.YELLOW:
-        return limits.clearance_s[group] > EPS_S
+        # a lamp that showed green meanwhile has moved the end of its green
+        yellow_end_s = signals.green_end_s[group] + limits.yellow_s[group]
+        return limits.clearance_s[group] > EPS_S or now_s + EPS_S < yellow_end_s
     return now_s + EPS_S < cleared_s(group, signals, limits)
 
 
