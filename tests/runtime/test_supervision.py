@@ -204,6 +204,7 @@ class Played:
 
     def __init__(self, *scripts):
         self.scripts, self.processes, self.methods = list(scripts), [], []
+        self.slept = []
 
     def __call__(self, method):
         self.methods.append(method)
@@ -225,6 +226,7 @@ def play():
     def start(*scripts, silent_s=5.0, restarts=0, worked=lambda m: False, **more):
         played = Played(*scripts)
         made.append(played)
+        more = {"sleep": played.slept.append} | more
         return (
             Supervisor("work", "argument", silent_s, restarts, worked, get_context=played, **more),
             played,
@@ -293,6 +295,35 @@ def test_a_worker_restarts_as_often_as_allowed_and_each_restart_is_reported_at_i
         "e",
     ]
     assert len(played.processes) == 3
+
+
+def test_restarts_in_a_row_come_ever_later_but_the_first_at_once(play):
+    """What fails again at once may last: no memory, a full disk. Seconds: 1, 2, 4, 8, 16, 30."""
+    pauses = []
+
+    class Noting(Played):
+        def Process(self, target, args, daemon):  # noqa: N802
+            pauses.append(round(sum(self.slept), 3))
+            self.slept.clear()
+            return super().Process(target, args, daemon)
+
+    watched, played = play(*(([], 7) for _ in range(9)), restarts=8)
+    played.__class__ = Noting
+    with pytest.raises(WorkerError, match="failed 9 times in a row"):
+        list(watched.messages())
+    assert pauses == [0.0, 0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+
+def test_a_stop_does_not_wait_for_a_restart_and_there_is_none(play):
+    slept = []
+
+    def stop(seconds):
+        slept.append(seconds)
+        watched.stop()
+
+    watched, played = play(([], 7), ([], 7), restarts=5, sleep=stop)
+    assert list(watched.messages()) == []
+    assert (len(slept), len(played.processes)) == (1, 2)
 
 
 def test_the_time_to_the_first_message_after_a_failure_is_the_recovery(play):

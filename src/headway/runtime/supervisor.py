@@ -27,6 +27,8 @@ STOP_WITHIN_S = 2.0
 SEND_REST_WITHIN_S = 1.0
 SEND_WITHIN_S = 2.0  # until an order is refused because an earlier one is still being sent
 PARENT_CHECK_S = 0.5
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0  # before a restart, from the second in a row on
+PAUSE_CHECK_S = 0.1
 
 LONGEST_FAULT = 500  # characters of the error that ends a worker
 
@@ -172,7 +174,7 @@ class Supervisor:
         anew.
     lives:    of a message, whether it is a sign of life: by default each is.
     on_failure: called with the reason when a worker has ended that should not, before the next one.
-    clock, get_context (of multiprocessing): given by tests.
+    clock, sleep, get_context (of multiprocessing): given by tests.
     """
 
     def __init__(
@@ -187,6 +189,7 @@ class Supervisor:
         get_context: Callable[[str], Any] = multiprocessing.get_context,
         lives: Callable[[Any], bool] | None = None,
         on_failure: Callable[[str], None] = _ignore,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._work = work
         self._argument = argument
@@ -197,6 +200,7 @@ class Supervisor:
         self._clock = clock
         self._lives = lives
         self._on_failure = on_failure
+        self._sleep = sleep
         self._context = get_context("spawn")
         self._process: Any = None
         self._orders = _Pipe()
@@ -254,6 +258,21 @@ class Supervisor:
                 raise WorkerError(
                     f"the worker failed {failures} times in a row; the last time: {why}"
                 )
+            self._pause(failures)
+            if self._stopping:
+                return
+
+    def _pause(self, failures: int) -> None:
+        """Before the next worker: the first one comes at once, later ones ever later, since what
+        fails at once again (no memory, a full disk) may last; a stop ends it.
+        """
+        if failures < 2:
+            return
+        pause_s = min(FIRST_PAUSE_S * 2.0 ** (failures - 2), LONGEST_PAUSE_S)
+        for _ in range(round(pause_s / PAUSE_CHECK_S)):
+            if self._stopping:
+                return
+            self._sleep(PAUSE_CHECK_S)
 
     def _launch(self) -> Connection:
         """Start a worker; returns the pipe of its messages."""
