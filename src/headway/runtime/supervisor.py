@@ -258,21 +258,21 @@ class Supervisor:
                 raise WorkerError(
                     f"the worker failed {failures} times in a row; the last time: {why}"
                 )
-            self._pause(failures)
-            if self._stopping:
+            if not self._pause(failures):
                 return
 
-    def _pause(self, failures: int) -> None:
+    def _pause(self, failures: int) -> bool:
         """Before the next worker: the first one comes at once, later ones ever later, since what
-        fails at once again (no memory, a full disk) may last; a stop ends it.
+        fails at once again (no memory, a full disk) may last. False where a stop was requested.
         """
         if failures < 2:
-            return
+            return True
         pause_s = min(FIRST_PAUSE_S * 2.0 ** (failures - 2), LONGEST_PAUSE_S)
         for _ in range(round(pause_s / PAUSE_CHECK_S)):
             if self._stopping:
-                return
+                return False
             self._sleep(PAUSE_CHECK_S)
+        return not self._stopping
 
     def _launch(self) -> Connection:
         """Start a worker; returns the pipe of its messages."""
