@@ -11,7 +11,7 @@ import httpx
 import jwt
 import pytest
 
-from headway.api.security import ALGORITHM, Role
+from headway.api.security import ALGORITHM, Keyring, Role
 from tests.api.service import serving
 
 PUBLIC = {"/health", "/health/ready", "/metrics"}
@@ -156,6 +156,15 @@ def test_secrets_are_private_and_rotate(tmp_path, new_record):
             ).status_code
             == 401
         )
+
+
+@pytest.mark.parametrize("damaged", ["", "garbage", "{}", '{"a": 5}'])
+def test_a_damaged_file_of_keys_is_named_with_a_remedy_and_left_alone(tmp_path, damaged):
+    path = tmp_path / "keys.json"
+    path.write_text(damaged)
+    with pytest.raises(ValueError, match=r"keys\.json: holds no keys any more .*move it away"):
+        Keyring(path)
+    assert path.read_text() == damaged
 
 
 def test_clients_are_rate_limited_and_informed(tmp_path, new_record):

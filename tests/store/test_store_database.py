@@ -250,9 +250,32 @@ def test_a_foreign_schema_is_an_error_that_leaves_no_connection_open(
     address = new_record()
     with psycopg.connect(address) as other:
         other.execute("CREATE TABLE run (what text)")
-    with pytest.raises(sa.exc.ProgrammingError, match="already exists"):
+    with pytest.raises(DatabaseError, match=r"already exists.*a database of Headway's own"):
         open_database(tmp_path, address)
     eventually(lambda: others(database, sa.make_url(address).database) == 0)
+
+
+def test_a_schema_of_a_newer_version_is_refused_by_its_number_and_left_alone(new_record, tmp_path):
+    address = new_record()
+    first = open_database(tmp_path, address)
+    first.execute("UPDATE alembic_version SET version_num = '0099'")
+    with pytest.raises(DatabaseError, match=r"newer Headway \(schema 0099\).*knows up to 00"):
+        open_database(tmp_path, address)
+    assert first.rows("SELECT version_num AS v FROM alembic_version") == [{"v": "0099"}]
+    first.close()
+
+
+def test_what_a_server_has_for_its_users_changes_no_time(new_record, tmp_path):
+    """Times that nobody could read, and a day that was India's."""
+    address = new_record()
+    name = sa.make_url(address).database
+    with psycopg.connect(address, autocommit=True) as other:
+        for setting in ("timezone = 'Asia/Kolkata'", "datestyle = 'German, DMY'"):
+            other.execute(f"ALTER DATABASE {name} SET {setting}")
+    found = open_database(tmp_path, address)
+    day = "SELECT date_trunc('day', CAST('2026-01-31T20:00Z' AS timestamptz)) AS day"
+    assert found.rows(day)[0]["day"].isoformat() == "2026-01-31T00:00:00+00:00"
+    found.close()
 
 
 TABLES = {

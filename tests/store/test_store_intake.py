@@ -184,6 +184,24 @@ def test_a_run_has_a_number_of_its_own_and_its_description(database, intake):
         intake.begin_run("first", "cologne3", "fixed", 17)
 
 
+def test_a_run_can_begin_in_an_outage_and_is_stored_before_its_rows(database, intake, request):
+    """Else a street whose demand ends in an outage stands until the database is back."""
+    first = intake.begin_run(f"{request.node.name} 1", "cologne1", "planner", 1)
+    with away(database):
+        second = intake.begin_run(f"{request.node.name} 2", "cologne3", "fixed", 2, "s", 0.5)
+        assert intake.write("event", [event(second, 0)]).spooled == 1
+    assert second > first
+    assert intake.catch_up()
+    row = "SELECT key, scenario, controller, seed, street, scale FROM run WHERE id = :run"
+    assert [tuple(r.values()) for r in database.rows(row, run=second)] == [
+        (f"{request.node.name} 2", "cologne3", "fixed", 2, "s", 0.5)
+    ]
+    assert (kinds(database, second), intake.refusals.count) == (["k"], 0)
+    intake.spool.put("run", [[second, "again", "x", "y", 1, "", 1.0, datetime.now(UTC)]])
+    assert intake.catch_up()  # replayed once more after a crash
+    assert intake.begin_run(f"{request.node.name} 3", "cologne1", "planner", 1) > second
+
+
 def test_an_outcome_is_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Outcome(1, 2).stored = 3
@@ -379,8 +397,8 @@ def test_batches_of_an_outage_are_written_in_order_before_new_ones(database, int
         }
         assert not database.alive()
         assert Intake(database, tmp_path).spool.waiting == 2
-        with pytest.raises(sa.exc.OperationalError):
-            intake.begin_run("none", "a", "b", 1)
+        with pytest.raises(sa.exc.OperationalError):  # one that never had a number of a run
+            Intake(database, tmp_path / "other").begin_run("none", "a", "b", 1)
     assert database.alive()
     assert intake.write("event", [event(run, 3, "second"), event(run, 4, "new")]) == Outcome(1, 1)
     assert kinds(database, run) == ["k", "k", "first", "new"]

@@ -152,6 +152,27 @@ def test_runs_older_than_the_retention_are_deleted_with_all_their_rows(database,
         ], table
 
 
+def test_a_run_that_still_goes_on_stays_and_takes_rows_only_what_is_old_of_it_goes(
+    database, intake
+):
+    """Begun three days ago; at second 100 two days were over, at second 200 none."""
+    run = intake.begin_run("goes on", "cologne1", "planner", 1, "headway")
+    database.execute("UPDATE run SET begun_at = now() - interval '3 days' WHERE id = :r", r=run)
+    now = datetime.now(UTC)
+    for at_s, age in ((100.0, 2), (200.0, 0)):
+        at = (now - timedelta(days=age)).isoformat()
+        row = (run, at_s, "J", 1, 1, 1.0, 1.0, at, 1.0, 1.0, 1, 1.0)
+        intake.write("observation", [row])
+        intake.write("emission", [(run, at_s, 1, 1.0, 1.0)])
+    assert retain(database, 1).rows == {
+        "simulation_record": 0, "run": 0, "violation": 0, "emission": 1, "observation": 1,
+    }  # fmt: skip
+    for table in ("observation", "emission"):
+        kept = database.rows(f"SELECT at_s FROM {table} WHERE run_id = :run", run=run)
+        assert kept == [{"at_s": 200.0}]
+    assert intake.write_sound("emission", [(run, 205.0, 1, 1.0, 1.0)]).stored == 1
+
+
 def test_retention_counts_parts_of_a_day_and_keeps_keys_and_audit_trail(database, intake):
     database.execute(
         "INSERT INTO api_key (id, hash, name, role, made_at) VALUES ('k', 'h', 'n', 'r', "
@@ -469,6 +490,18 @@ def test_a_sealed_file_that_is_no_dump_changes_nothing(database, intake, tmp_pat
     assert count(database, "simulation_record") == 1
 
 
+def test_a_backup_of_a_newer_version_is_not_restored(database, intake, tmp_path):
+    """The database that it would leave could not be opened any more."""
+    newer = "UPDATE alembic_version SET version_num = :v"
+    (before,) = database.rows("SELECT version_num AS v FROM alembic_version")
+    database.execute(newer, v="0099")
+    backup(database, tmp_path / "newer", KEY)
+    database.execute(newer, v=before["v"])
+    with pytest.raises(DatabaseError, match=r"nothing was changed.*newer Headway \(schema 0099\)"):
+        restore(database, tmp_path / "newer", KEY)
+    assert database.rows("SELECT version_num AS v FROM alembic_version") == [before]
+
+
 def test_a_restore_that_fails_midway_changes_nothing(database, intake, tmp_path, monkeypatch):
     records(intake, "KEPT", "2025-09-10T00:00:00Z")
     path = tmp_path / "r.backup"
@@ -523,11 +556,12 @@ def test_the_tools_get_the_password_where_other_users_cannot_read_it(
         backup(away, tmp_path / "r.backup", KEY)
     sealed(tmp_path / "r.backup", [b"dump"])
     tools("pg_restore", 'echo "$@: $(cat)"')
-    tools("psql", f'echo "$(cat)," >&2; {TELL}')
+    tools("psql", f'echo "$(head -n 4)," >&2; {TELL}')
     with pytest.raises(DatabaseError) as error:
         restore(away, tmp_path / "r.backup", KEY)
     assert str(error.value) == (
         f"{tmp_path / 'r.backup'}: was not restored, nothing was changed: "
+        "SET client_min_messages = error;\n"
         "DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n--no-owner --file=-: dump,\n"
         "--single-transaction --quiet --no-psqlrc --set=ON_ERROR_STOP=1 "
         f"postgresql://me@host:5433/record, password {reported}"

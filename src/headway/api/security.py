@@ -14,9 +14,10 @@ import time
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jwt
+import msgspec
 import sqlalchemy as sa
 
 from headway.api.problems import ProblemError
@@ -26,6 +27,9 @@ AUDIT_LOCK = 4846  # any number that no other lock of the database has: entries 
 ALGORITHM = "HS256"
 ISSUER = "headway"
 SHORTEST_SECRET = 16  # characters, in any environment; production asks for more
+
+
+StoredKeys = Annotated[dict[str, str], msgspec.Meta(min_length=1)]
 
 
 class Role(IntEnum):
@@ -55,7 +59,8 @@ class Keyring:
 
     secret: signs in place of the newest one, and is not written anywhere; the same for several
         servers. create: make the file where it is missing. Raises ValueError if the secret is too
-        short, FileNotFoundError if there is neither file nor secret, and none is to be made.
+        short or the file is damaged, FileNotFoundError if there is neither file nor secret, and
+        none is to be made.
     """
 
     def __init__(self, path: Path, secret: str = "", create: bool = True) -> None:
@@ -66,8 +71,9 @@ class Keyring:
             )
         self._path = path
         self._given = {_key_id(secret): secret} if secret else {}
+        self._keys: dict[str, str]
         if path.exists():
-            self._keys: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+            self._keys = _stored_keys(path)
         elif create:
             self._keys = {}
             self.rotate()
@@ -125,6 +131,17 @@ class Keyring:
             return Principal(str(claims["sub"]), Role[str(claims["role"]).upper()])
         except (jwt.InvalidTokenError, KeyError, ValueError) as error:
             raise refused(f"the token is not valid ({error})") from error
+
+
+def _stored_keys(path: Path) -> dict[str, str]:
+    """Raises ValueError for a file that holds none."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=StoredKeys)
+    except msgspec.MsgspecError as error:
+        raise ValueError(
+            f"{path}: holds no keys any more ({error}). Put it back from a copy, or move it away: "
+            "the next start of the server makes new ones, and all tokens of before end."
+        ) from error
 
 
 def _key_id(secret: str) -> str:

@@ -15,6 +15,8 @@ import psycopg
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.pool import QueuePool
 
 from headway.settings import DatabaseSettings
@@ -22,6 +24,8 @@ from headway.store import embedded
 
 VARIABLE = "HEADWAY_DATABASE_URL"
 MIGRATIONS = Path(__file__).parent / "migrations"
+# whatever a server or a database has for its users: times are read as ISO 8601, and a day is UTC's
+SESSION = "SET TIME ZONE 'UTC'; SET datestyle = ISO; SET intervalstyle = postgres"
 
 
 def in_utc(at: datetime) -> datetime:
@@ -141,6 +145,7 @@ def open_database(
         pool_recycle=1800,
         connect_args={"connect_timeout": 5, "application_name": f"headway {os.getpid()}"},
     )
+    sa.event.listen(engine, "connect", _set_up_session)
     found = Database(engine, wanted, server, pool)
     with contextlib.ExitStack() as on_error:
         on_error.callback(found.close)
@@ -151,16 +156,47 @@ def open_database(
                 f"{address.render_as_string(hide_password=True)}: cannot be reached "
                 f"({' '.join(str(error.orig).split())})."
             ) from error
+        except sa.exc.DBAPIError as error:
+            raise DatabaseError(
+                f"{address.render_as_string(hide_password=True)}: the tables cannot be made "
+                f"({' '.join(str(error.orig).split())}). Give a database of Headway's own, whose "
+                "user may make tables there (GRANT CREATE ON SCHEMA public)."
+            ) from error
         on_error.pop_all()
     return found
 
 
-def migrate(database: Database) -> None:
-    """Bring the schema to the newest version; two processes at once do it one after the other."""
+def _set_up_session(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(SESSION)
+    connection.commit()
+
+
+def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+def schemas() -> list[str]:
+    """The versions of the schema that this program knows, the newest last."""
+    return sorted(s.revision for s in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+def migrate(database: Database) -> None:
+    """Bring the schema to the newest version; two processes at once do it one after the other.
+    Raises DatabaseError for a schema of a newer Headway, SQLAlchemyError.
+    """
+    config = _config()
     with database.engine.begin() as held:
         held.execute(sa.text("SELECT pg_advisory_xact_lock(4845)"))
+        found = MigrationContext.configure(held).get_current_revision()
+        if found is not None and found not in schemas():
+            raise DatabaseError(
+                f"the database is of a newer Headway (schema {found}); this one knows up to "
+                f"{schemas()[-1]}. Install that version, or restore a backup of this one into an "
+                "empty database."
+            )
         config.attributes["connection"] = held
         command.upgrade(config, "head")
 

@@ -24,6 +24,7 @@ from headway.telemetry import metrics
 from headway.telemetry.bursts import Burst
 
 COLUMNS = {
+    "run": ("id", "key", "scenario", "controller", "seed", "street", "scale", "begun_at"),
     "simulation_record": (
         "simulation_id",
         "at",
@@ -61,6 +62,15 @@ COLUMNS = {
     "violation": ("id", "at", "device", "rule", "confidence", "data", "seal"),
     "violation_picture": ("violation_id", "number", "at_s", "jpeg"),
 }
+RUNS_AHEAD = 10  # that can begin in an outage
+TAKE_NUMBERS = """
+    SELECT nextval(pg_get_serial_sequence('run', 'id')) AS number
+    FROM generate_series(1, :missing)
+"""
+INSERT_RUN = f"""
+    INSERT INTO run ({", ".join(COLUMNS["run"])}) OVERRIDING SYSTEM VALUE
+    VALUES ({", ".join(f":{name}" for name in COLUMNS["run"])})
+"""
 LONGEST_REASON = 300  # characters, in the log
 # of whoever writes: a table that somebody locks, or a disk that hangs, is an outage like any other
 WRITE_LIMITS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '30s'"
@@ -136,6 +146,7 @@ class Intake:
         self._refused_lock = threading.Lock()
         self.refusals, self.losses = Burst(), Burst()
         self._months: set[str] = set()
+        self._numbers = deque[int]()  # of runs to come
         self._lock = threading.Lock()
         self._log = telemetry.log("store")
         self.stored = self.duplicates = self.outages = 0
@@ -206,22 +217,30 @@ class Intake:
         scale: float = 1.0,
     ) -> int:
         """Number of a new run of the engine, under which its events, signal states and observations
-        are kept. scenario, seed and scale are its demand.
+        are kept. scenario, seed and scale are its demand. In an outage it is one of the numbers
+        that were taken before. Raises SQLAlchemyError where there is none, SpoolFullError, OSError.
         """
-        row = (
-            "INSERT INTO run (key, scenario, controller, seed, street, scale) VALUES (:key, "
-            ":scenario, :controller, :seed, :street, :scale) RETURNING id"
-        )
-        values = {
-            "key": key,
-            "scenario": scenario,
-            "controller": controller,
-            "seed": seed,
-            "street": street,
-            "scale": scale,
-        }
-        with self._database.engine.begin() as held:
-            return int(held.execute(sa.text(row), values).scalar_one())
+        if not self._numbers:
+            self._take_numbers()
+        number = self._numbers.popleft()
+        begun_at = datetime.now(UTC).isoformat()
+        row = (number, key, scenario, controller, seed, street, scale, begun_at)
+        try:
+            with self._database.engine.begin() as held:
+                held.execute(sa.text(INSERT_RUN), dict(zip(COLUMNS["run"], row, strict=True)))
+            self._take_numbers()
+        except OUTAGE as error:
+            if is_row_fault(error):
+                raise
+            self._tell_trouble(error)
+            self.spool.put("run", [list(row)])
+        return number
+
+    def _take_numbers(self) -> None:
+        """Up to RUNS_AHEAD numbers of runs to come."""
+        missing = RUNS_AHEAD - len(self._numbers)
+        taken = self._database.rows(TAKE_NUMBERS, missing=missing)
+        self._numbers.extend(sorted(row["number"] for row in taken))
 
     def catch_up(self) -> bool:
         """Replay the spool, if there is one; whether nothing waits any more."""
@@ -304,8 +323,8 @@ class Intake:
                     for row in rows:
                         copy.write_row(row)
                 cursor.execute(
-                    f"INSERT INTO {table} ({columns}) SELECT {columns} FROM new_{table} ON "
-                    "CONFLICT DO NOTHING"
+                    f"INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE "
+                    f"SELECT {columns} FROM new_{table} ON CONFLICT DO NOTHING"
                 )
                 stored = cursor.rowcount
         self.stored += stored

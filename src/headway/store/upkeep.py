@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from headway.store.database import Database, DatabaseError
+from headway.store.database import Database, DatabaseError, schemas
 from headway.store.embedded import package
 
 MAGIC = b"HEADWAY-BACKUP-1\n"
@@ -32,6 +32,31 @@ AFTER = {b"": (MORE, LAST), MORE: (MORE, LAST), LAST: (ROWS,), ROWS: ()}  # whic
 LEFT_OUT = (
     b"CREATE SCHEMA public;",
     b"SET transaction_timeout = 0;",
+)
+KNOWN_SCHEMA = """
+DO $$ BEGIN
+    IF (SELECT version_num FROM public.alembic_version) NOT IN ({known}) THEN
+        RAISE EXCEPTION 'it is of a newer Headway (schema %), install that version',
+            (SELECT version_num FROM public.alembic_version);
+    END IF;
+END $$;
+"""
+# runs that were still observed lately stay; of these, what is older than that goes
+OLD_RUNS = """
+    DELETE FROM run WHERE begun_at < {limit} AND NOT EXISTS (
+        SELECT 1 FROM observation o WHERE o.run_id = run.id AND o.at >= {limit})
+"""
+OLD_ROWS = """
+    DELETE FROM {table} t USING (
+        SELECT run_id, max(at_s) AS at_s FROM observation WHERE at < {limit} GROUP BY 1) old
+    WHERE t.run_id = old.run_id AND t.at_s <= old.at_s
+"""
+TABLES_OF_RUNS = (  # with the street's own seconds; by `observation` it is known when these were
+    "event",
+    "signal_state",
+    "detector_state",
+    "emission",
+    "observation",
 )
 DRILL_PREFIX = "headway_drill_"  # of databases that exist for the time of a drill
 TABLES = """
@@ -64,20 +89,24 @@ class Swept:
 
 
 def retain(database: Database, days: float) -> Swept:
-    """Take away what is older than `days`. The audit trail stays. Raises ValueError if days is not
-    above 0, or above MOST_DAYS.
+    """Take away what is older than `days`. The audit trail stays, and a run that still goes on, of
+    which the old rows go. Raises ValueError if days is not above 0, or above MOST_DAYS.
     """
     if not 0.0 < days <= MOST_DAYS:
         raise ValueError(f"days: {days!r} is not allowed: above 0, at most {MOST_DAYS}.")
     limit = "now() - make_interval(secs => :seconds)"
+    statements = {
+        "simulation_record": f"DELETE FROM simulation_record WHERE at < {limit}",
+        "run": OLD_RUNS.format(limit=limit),
+        "violation": f"DELETE FROM violation WHERE at < {limit}",
+        **{table: OLD_ROWS.format(table=table, limit=limit) for table in TABLES_OF_RUNS},
+    }
     rows = {
-        table: database.execute(
-            f"DELETE FROM {table} WHERE {column} < {limit}", seconds=days * 86_400.0
-        )
-        for table, column in (("simulation_record", "at"), ("run", "begun_at"), ("violation", "at"))
+        table: database.execute(statement, seconds=days * 86_400.0)
+        for table, statement in statements.items()
     }
     vacuum(database)
-    return Swept(rows)
+    return Swept({t: n for t, n in rows.items() if n or t not in TABLES_OF_RUNS})
 
 
 def erase(database: Database, simulation_id: str) -> int:
@@ -328,7 +357,9 @@ def restore(database: Database, path: Path, key: bytes) -> None:
         raise DatabaseError(
             f"{path}: cannot be read: {script.stderr.decode(errors='replace').strip()}"
         )
-    begin = b"DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n"
+    begin = (
+        b"SET client_min_messages = error;\nDROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n"
+    )
     words = [
         _tool("psql"),
         "--single-transaction",
@@ -341,7 +372,11 @@ def restore(database: Database, path: Path, key: bytes) -> None:
     for line in LEFT_OUT:  # a line by itself is no row: those have several columns
         sql = sql.replace(b"\n" + line + b"\n", b"\n")
     done = subprocess.run(
-        words, input=begin + sql, capture_output=True, check=False, env=_secret(database)
+        words,
+        input=begin + sql + _known_schema(),
+        capture_output=True,
+        check=False,
+        env=_secret(database),
     )
     if done.returncode:
         raise DatabaseError(
@@ -349,6 +384,11 @@ def restore(database: Database, path: Path, key: bytes) -> None:
             f"{done.stderr.decode(errors='replace').strip()}"
         )
     database.engine.dispose()
+
+
+def _known_schema() -> bytes:
+    """The end of a restore: what this program could not open afterwards is not restored at all."""
+    return KNOWN_SCHEMA.format(known=", ".join(f"'{name}'" for name in schemas())).encode()
 
 
 def _address(database: Database) -> str:
