@@ -499,18 +499,6 @@ def test_cameras_begin_and_end_with_the_server_if_there_are_some(tmp_path, new_r
     assert closed == [1]
 
 
-@pytest.mark.skipif(bool(MISSING), reason="needs the extra `vision`")
-@pytest.mark.parametrize("damaged", ["", "garbage", "[1]", '{"c": 5}'])
-def test_a_damaged_file_of_cameras_takes_nothing_else_along(tmp_path, new_record, damaged):
-    (tmp_path / "cameras.json").write_text(damaged)
-    with serving(tmp_path, url=new_record()) as running, running.client() as client:
-        seen = {part["part"]: part for part in client.get("/health").json()["looked_at"]}
-        assert (seen["cameras"]["ok"], seen["database"]["ok"]) == (False, True)
-        refused = client.get("/api/v1/cameras")
-        assert (refused.status_code, "cameras.json: cannot be read" in refused.text) == (503, True)
-    assert (tmp_path / "cameras.json").read_text() == damaged
-
-
 def test_the_cache_is_as_the_settings_say(tmp_path, running, monkeypatch):
     made = []
     monkeypatch.setattr(

@@ -17,7 +17,7 @@ from headway.api.health import Lookout
 from headway.api.hub import Hub
 from headway.api.relay import Relay
 from headway.api.security import Audit, Keyring, Keys
-from headway.sensing import MISSING, SensingError
+from headway.sensing import MISSING
 from headway.service.cameras import NOTIFIER_ENDS_WITHIN_S, CameraService
 from headway.service.monitoring import MonitoringService
 from headway.service.mqtt import MqttListener
@@ -89,7 +89,6 @@ class Services:
     relay: Relay | None = None
     street_service: StreetService | None = None
     camera_service: CameraService | None = None
-    cameras_fault: str = ""  # why they did not start
     observations: ObservationService | None = None
     mqtt: MqttListener | None = None
     lookout: Lookout = field(init=False)
@@ -185,7 +184,7 @@ class Services:
             self.street_service = await run_in_threadpool(streets, self.intake)
             self._take_observations(self.street_service)
         if (self.folder / "cameras.json").exists() and not MISSING:
-            await run_in_threadpool(self._start_cameras)
+            self.camera_service = await run_in_threadpool(self.make_camera_service)
         self.monitoring = MonitoringService(
             self.folder,
             self.hub.publish,
@@ -199,14 +198,6 @@ class Services:
         await run_in_threadpool(self.lookout.begin)
         self.upkeep.begin()
         self.selfwatch.begin()
-
-    def _start_cameras(self) -> None:
-        """Without their file there are no cameras, but streets all the same."""
-        try:
-            self.camera_service = self.make_camera_service()
-        except SensingError as error:
-            self.cameras_fault = str(error)
-            telemetry.log("sensing").error("the cameras do not start", error=str(error))
 
     def _take_observations(self, streets: StreetService) -> None:
         """From the API, and from a broker where there is one."""

@@ -62,7 +62,6 @@ class CameraStore:
         self._path = path
         self._lock = threading.Lock()
         self._configs: dict[str, CameraConfig] = {}
-<<<<<<< HEAD
         self.fault = ""
         try:
             # all of them at once, before the file is written again
@@ -76,11 +75,6 @@ class CameraStore:
                 "it and put it back, or add its cameras again."
             )
             path.replace(aside)
-=======
-        # all of them at once, before the file is written again
-        with contextlib.suppress(FileNotFoundError):
-            self._configs = _stored(path)
->>>>>>> 4288367 (Retention keeps runs that go on; newer schemas are refused whole; runs begin in an outage; damaged files are named)
 
     def __getitem__(self, name: str) -> CameraConfig:
         return self._configs[name]
@@ -115,20 +109,6 @@ class CameraStore:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             json.dump(self._configs, stream)
         draft.replace(self._path)
-
-
-def _stored(path: Path) -> dict[str, CameraConfig]:
-    """Raises SensingError, FileNotFoundError."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not all(isinstance(c, dict) for c in found.values()):
-            raise ValueError("it holds no cameras by their names")
-    except ValueError as error:  # also of text that is no UTF-8
-        raise SensingError(
-            f"{path}: cannot be read ({error}). Repair it, or move it away, and add "
-            "the cameras anew."
-        ) from error
-    return found
 
 
 class CameraService:
