@@ -1050,6 +1050,20 @@ def test_a_hostile_file_is_refused_in_few_words(tmp_path, text, said):
     assert len(str(fault.value)) < 600
 
 
+def test_a_file_of_too_many_values_is_not_read_to_its_end(tmp_path, monkeypatch):
+    """Else a street that follows it would stand still for as long: 18 s a megabyte."""
+    file = tmp_path / "h.yaml"
+    file.write_text("a: [" + "b," * 500_000 + "]")
+    composed = []
+    compose = yaml.SafeLoader.compose_node
+    monkeypatch.setattr(
+        yaml.SafeLoader, "compose_node", lambda *a: composed.append(1) or compose(*a)
+    )
+    with pytest.raises(SettingsError, match="holds more than 10000 values"):
+        load(file)
+    assert len(composed) == 10_000
+
+
 def test_a_folder_or_a_device_is_no_settings_file(tmp_path):
     for path in (tmp_path, "/dev/zero"):
         with pytest.raises(SettingsError, match="is no file"):

@@ -73,8 +73,20 @@ def load(
 
 class _Loader(yaml.SafeLoader):
     """One that names the place of a value that is not what its tag says (`!!bool 5`), which raises
-    errors of many kinds, with the value in their text.
+    errors of many kinds, with the value in their text; and that reads no more values than there may
+    be: a megabyte of them would take 18 s.
     """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.read_text(encoding="utf-8"))
+        self._path = path
+        self._count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._count += 1
+        if self._count > MOST_VALUES:
+            raise _too_many(self._path)
+        return super().compose_node(parent, index)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -95,7 +107,7 @@ def read_tree(path: Path) -> dict[Any, Any]:
             raise SettingsError(
                 f"{path}: is larger than {LARGEST_FILE_BYTES >> 10} KiB, too large for settings."
             )
-        text = _Loader(path.read_text(encoding="utf-8"))
+        text = _Loader(path)
         node = text.get_single_node()
         _check_nodes(path, node)
         tree = text.construct_document(node) if node is not None else None
@@ -114,6 +126,13 @@ def read_tree(path: Path) -> dict[Any, Any]:
             f"{path}: must hold a mapping of sections, holds a {type(tree).__name__}."
         )
     return tree
+
+
+def _too_many(path: Path) -> SettingsError:
+    return SettingsError(
+        f"{path}: holds more than {MOST_VALUES} values, too many for settings (aliases count each "
+        "time)."
+    )
 
 
 def _yaml_fault(error: Exception) -> str:
@@ -136,10 +155,7 @@ def _check_nodes(path: Path, root: yaml.Node | None) -> None:
         node = waiting.pop()
         count += 1
         if count > MOST_VALUES:
-            raise SettingsError(
-                f"{path}: holds more than {MOST_VALUES} values, too many for settings (aliases "
-                "count each time)."
-            )
+            raise _too_many(path)
         if isinstance(node, yaml.MappingNode):
             _take_keys_as_text(node)
             _refuse_double_keys(path, node)
