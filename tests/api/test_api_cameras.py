@@ -561,7 +561,7 @@ def test_metrics_cover_each_camera_and_undelivered_notifications(
     figures(stream, 80.0, [0.0, 0.2, 0.4], received=9, dropped=3, broken=2)
     stream.processed = 4
     works(other, state="failed")
-    note = running.app.state.services.camera_service.notifier
+    note = running.app.state.services.notifier  # also where there is no camera
     monkeypatch.setattr(type(note), "sent", 7)
     monkeypatch.setattr(type(note), "failed", 5)
     assert clients["viewer"].get("/metrics").status_code == 200

@@ -5,8 +5,10 @@ id, time, rate limit, log line and metrics.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import socket
 import types
 
 import pytest
@@ -304,10 +306,61 @@ def test_without_valkey_each_process_counts_for_itself_and_logs_it(limited, monk
     assert counted("headway_degraded", part="limits") == 1
 
 
-def test_the_return_of_valkey_is_logged(limited):
+def test_the_return_of_valkey_is_logged(limited, valkey):
     metrics.degraded.labels("limits").set(1)
-    ask(limited(2))
+    ask(limited(2, valkey))
     assert counted("headway_degraded", part="limits") == 0
+
+
+def test_a_valkey_that_hangs_holds_up_nobody_else_and_is_not_asked_by_each(limited, monkeypatch):
+    """It accepts, and never answers. While one request waits for it, others of the same loop go on;
+    after it none waits for a while.
+    """
+    monkeypatch.setattr(room, "SHARED_WITHIN_S", 1.0)
+    monkeypatch.setattr(room, "AWAY_S", 3600.0)
+    metrics.degraded.labels("limits").set(0)
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as hung:
+        around = limited(3, f"redis://127.0.0.1:{hung.getsockname()[1]}/0")
+
+        async def others_meanwhile():
+            waits = asyncio.create_task(asyncio.to_thread(ask, around))
+            direct = asyncio.create_task(around(*request_of("/x")))
+            turns = 0
+            while not direct.done():
+                await asyncio.sleep(0.01)
+                turns += 1
+            await waits
+            return turns
+
+        assert asyncio.run(others_meanwhile()) > 5
+        assert counted("headway_degraded", part="limits") == 1
+        assert connections_to(hung) > 0
+        assert [ask(around)[0] for _ in range(2)] == [200, 429]
+        assert connections_to(hung) == 0
+
+
+def connections_to(server):
+    """How many have come that nobody has accepted yet."""
+    server.setblocking(False)
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            server.accept()[0].close()
+            count += 1
+    return count
+
+
+def request_of(path):
+    scope = {"type": "http", "method": "GET", "path": path, "headers": [],
+             "client": ("192.0.2.1", 5000)}  # fmt: skip
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        pass
+
+    return scope, receive, send
 
 
 class Trail:

@@ -96,6 +96,15 @@ def test_metrics_are_in_prometheus_form(running, admin, monkeypatch):
     assert running.app.state.services.intake.stored >= 1
 
 
+def test_metrics_tell_of_notifications_also_without_cameras(tmp_path, new_record, monkeypatch):
+    with serving(tmp_path, url=new_record()) as running:
+        services = running.app.state.services
+        assert services.camera_service is None
+        monkeypatch.setattr(type(services.notifier), "failed", 3)
+        lines = httpx.get(f"{running.url}/metrics").text.splitlines()
+        assert 'headway_notifications{what="failed"} 3.0' in lines
+
+
 def test_system_information(running, monkeypatch):
     state = running.app.state.services
     with running.client("viewer") as viewer:

@@ -4,6 +4,7 @@ keep browsers safe; its share of the rate limit; its entry in the audit trail.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 ACCESS = logging.getLogger("headway.api")
 UNLIMITED = ("/health", "/metrics", "/static", "/docs", "/openapi.json")
 CLIENTS_PER_ADDRESS = 20  # times the limit of one client, whatever credentials an address shows
+# of the shared counts: until Valkey counts as away, and until it is asked again
+SHARED_WITHIN_S = 0.5
+AWAY_S = 5.0
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 # what these change is itself on record
 INGEST = ("/api/v1/ingest", "/api/v1/observations")
@@ -130,9 +134,9 @@ class RateLimitMiddleware:
     """
 
     def __init__(self, app: ASGIApp, per_minute: int, redis_url: str = "") -> None:
-        storage: Storage = RedisStorage(redis_url) if redis_url else MemoryStorage()
         self._app = app
-        self._shared = FixedWindowRateLimiter(storage)
+        self._shared = FixedWindowRateLimiter(_shared_storage(redis_url)) if redis_url else None
+        self._away_until_s = 0.0  # monotonic
         self._own = FixedWindowRateLimiter(MemoryStorage())
         self._of_client = RateLimitItemPerMinute(per_minute)
         self._of_address = RateLimitItemPerMinute(per_minute * CLIENTS_PER_ADDRESS)
@@ -141,7 +145,7 @@ class RateLimitMiddleware:
         if scope["type"] != "http" or _is_unlimited(scope["path"]):
             await self._app(scope, receive, send)
             return
-        allowed, headers = self._take(scope)
+        allowed, headers = await self._take(scope)
         if not allowed:
             scope["limited"] = True
             await _refuse(send, scope["path"], headers)
@@ -154,17 +158,13 @@ class RateLimitMiddleware:
 
         await self._app(scope, receive, counted)
 
-    def _take(self, scope: Scope) -> tuple[bool, RawHeaders]:
+    async def _take(self, scope: Scope) -> tuple[bool, RawHeaders]:
         """Whether this request may pass, and the headers that state the client's limit."""
         shown = credentials_of(Headers(scope=scope), QueryParams(scope.get("query_string", b"")))
         address = (scope.get("client") or ("unknown",))[0]
         client = hashlib.sha256(shown.client.encode()).hexdigest() if shown.client else address
-        try:
-            allowed, left, reset_at = self._hit(self._shared, address, client)
-            metrics.degraded.labels("limits").set(0)
-        except Exception:  # Valkey is away
-            metrics.degraded.labels("limits").set(1)
-            allowed, left, reset_at = self._hit(self._own, address, client)
+        found_there = await self._take_shared(address, client)
+        allowed, left, reset_at = found_there or self._hit(self._own, address, client)
         reset_s = str(max(int(reset_at - time.time()) + 1, 0)).encode()
         found: RawHeaders = [
             (b"x-ratelimit-limit", str(self._of_client.amount).encode()),
@@ -173,6 +173,21 @@ class RateLimitMiddleware:
         ]
         return allowed, found if allowed else [*found, (b"retry-after", reset_s)]
 
+    async def _take_shared(self, address: str, client: str) -> tuple[bool, int, float] | None:
+        """As `_hit`, of all processes together; None without Valkey, or while it is away. In a
+        thread: one that hangs must not hold up those who wait for nothing.
+        """
+        if self._shared is None or time.monotonic() < self._away_until_s:
+            return None
+        try:
+            found = await asyncio.to_thread(self._hit, self._shared, address, client)
+        except Exception:  # of whatever kind: Valkey is away
+            metrics.degraded.labels("limits").set(1)
+            self._away_until_s = time.monotonic() + AWAY_S
+            return None
+        metrics.degraded.labels("limits").set(0)
+        return found
+
     def _hit(
         self, limiter: FixedWindowRateLimiter, address: str, client: str
     ) -> tuple[bool, int, float]:
@@ -180,6 +195,12 @@ class RateLimitMiddleware:
         allowed = limiter.hit(self._of_address, address) and limiter.hit(self._of_client, client)
         window = limiter.get_window_stats(self._of_client, client)
         return allowed, window.remaining, window.reset_time
+
+
+def _shared_storage(redis_url: str) -> Storage:
+    return RedisStorage(
+        redis_url, socket_timeout=SHARED_WITHIN_S, socket_connect_timeout=SHARED_WITHIN_S
+    )
 
 
 def _is_unlimited(path: str) -> bool:

@@ -104,6 +104,9 @@ def prometheus(request: Request) -> Response:
     metrics.stored.set(services.intake.stored)
     if services.camera_service is not None:
         _tell_cameras(services.camera_service)
+    if services.notifier is not None:
+        for what in ("waiting", "sent", "failed"):
+            metrics.undelivered.labels(what).set(getattr(services.notifier, what))
     return Response(metrics.exposition(services.folder), media_type="text/plain; version=0.0.4")
 
 
@@ -117,8 +120,6 @@ def _tell_cameras(cameras: CameraService) -> None:
             s["state"] in ("running", "starting", "ended", "stopped")
         )
         metrics.camera_violations.labels(s["id"]).set(s["violations"])
-    for what in ("waiting", "sent", "failed"):
-        metrics.undelivered.labels(what).set(getattr(cameras.notifier, what))
 
 
 class DatabaseAway(BaseModel):
