@@ -1,7 +1,7 @@
 """A controller of your own: a pure step from an observation to the wanted colours. The safety gate
 does the rest.
 
-python examples/own_controller.py [SCENARIO] [SECONDS]
+python examples/own_controller.py [SCENARIO or FILE.sumocfg] [SECONDS]
 """
 
 from __future__ import annotations

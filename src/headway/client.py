@@ -81,7 +81,9 @@ def _report(street: str) -> _Request:
     return _Request("GET", f"/api/v1/engine/streets/{street}/report")
 
 
-def _override(street: str, junction: str, order: str, stage: int, lasts_s: float) -> _Request:
+def _override(
+    street: str, junction: str, order: str, stage: int | None, lasts_s: float
+) -> _Request:
     return _Request(
         "POST",
         f"/api/v1/engine/streets/{street}/junctions/{junction}/override",
@@ -184,9 +186,16 @@ class Headway:
         return found
 
     def override(
-        self, street: str, junction: str, order: str, stage: int = 0, lasts_s: float = 60.0
+        self,
+        street: str,
+        junction: str,
+        order: str,
+        stage: int | None = None,
+        lasts_s: float = 60.0,
     ) -> OrderResult:
-        """order: hold, stage, flash, release, or reset (of a fault that is latched)."""
+        """order: hold, stage (needs its number, from 0 on), flash, release, or reset (of a fault
+        that is latched). lasts_s: simulated seconds.
+        """
         answer: OrderResult = self.call(*_override(street, junction, order, stage, lasts_s))
         return answer
 
@@ -287,7 +296,12 @@ class AsyncHeadway:
         return found
 
     async def override(
-        self, street: str, junction: str, order: str, stage: int = 0, lasts_s: float = 60.0
+        self,
+        street: str,
+        junction: str,
+        order: str,
+        stage: int | None = None,
+        lasts_s: float = 60.0,
     ) -> OrderResult:
         answer: OrderResult = await self.call(*_override(street, junction, order, stage, lasts_s))
         return answer

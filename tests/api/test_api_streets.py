@@ -31,11 +31,12 @@ STATE = {
     "halted": 12, "source": "controller", "interventions": 4, "cycles": 3,
     "cycle_success_rate": 1.0, "overruns": 1, "jitter_p99_s": 0.0021, "tick_ms": 1.75,
     "checkpoint_s": 25260.0, "trouble": "", "mode": "balanced",
+    "speed_factor": 0.0, "cycle_s": 30.0,
     "junctions": [
         {"id": "360082", "vehicles": 11, "queue": 5, "longest_wait_s": 42.3, "confidence": 0.877,
-         "factors": {"novelty": 0.9}, "congested": [], "fault": ""},
+         "factors": {"novelty": 0.9}, "congested": [], "fault": "", "order": None},
         {"id": "360086", "vehicles": 20, "queue": 7, "longest_wait_s": 8.0, "confidence": 1.0,
-         "factors": {}, "congested": [], "fault": ""},
+         "factors": {}, "congested": [], "fault": "", "order": None},
     ],
 }  # fmt: skip
 HEAD = ("street", "scenario", "finished", "fault", "run", "not_controlled")
@@ -187,7 +188,7 @@ def test_the_controllers_are_those_of_the_catalogue(get):
         ),
         (
             "360086",
-            {"order": "stage", "lasts_s": 3600},
+            {"order": "stage", "stage": 0, "lasts_s": 3600},
             Override(1, Order.STAGE, 3600.0, "a-operator", 0),
             "360086: stage for 3600 s",
         ),
@@ -259,7 +260,7 @@ def test_the_answer_to_a_hold_names_the_stage_that_the_gate_keeps(post, live, st
         ({"order": "hold", "stage": -1}, "/body/stage"),
         ({"order": "hold", "stage": 256}, "/body/stage"),
         ({"order": "hold", "stage": "1"}, "/body/stage"),
-        ({"order": "hold", "lasts_s": 0}, "/body/lasts_s"),
+        ({"order": "stage"}, "/body"), ({"order": "hold", "lasts_s": 0}, "/body/lasts_s"),
         ({"order": "hold", "lasts_s": 3600.5}, "/body/lasts_s"),
         ({"order": "hold", "more": 1}, "/body/more"), ([], "/body"),
     ],
@@ -284,6 +285,33 @@ def test_an_invalid_override_is_refused_with_its_place(post, live, body, pointer
 def test_an_emergency_order_names_its_stage_and_no_other_order(post, live, body, pointer):
     answer = post("headway/emergency/360082", body)
     assert (answer.status_code, [f["pointer"] for f in answer.json()["faults"]]) == (422, [pointer])
+    assert not live.engine.orders
+
+
+def test_the_state_shows_the_order_that_is_in_force_and_by_whom(get, live):
+    first, second = SNAPSHOT.junctions
+    ordered = (
+        replace(first, order=Override(0, Order.STAGE, 25400.0, "ann", 2)),
+        replace(second, order=Override(1, Order.FLASH, 25500.0, "bob", -1)),
+    )
+    live.snapshot = replace(SNAPSHOT, junctions=ordered, speed_factor=2.0, cycle_s=45.0)
+    state = get("streets/headway").json()
+    assert [j["order"] for j in state["junctions"]] == [
+        {"order": "stage", "stage": 2, "until_s": 25400.0, "by": "ann"},
+        {"order": "flash", "stage": None, "until_s": 25500.0, "by": "bob"},
+    ]
+    assert (state["speed_factor"], state["cycle_s"]) == (2.0, 45.0)
+
+
+def test_a_body_that_says_it_is_a_form_is_refused_with_the_header_that_it_needs(clients, live):
+    path = "/api/v1/engine/streets/headway/junctions/360082/override"
+    form = {"content-type": "application/x-www-form-urlencoded"}  # as curl -d sends it
+    answer = clients["operator"].post(path, content=b'{"order": "hold"}', headers=form)
+    said = {
+        "pointer": "/body",
+        "message": "Send it as JSON, with the header Content-Type: application/json",
+    }
+    assert (answer.status_code, answer.json()["faults"]) == (422, [said])
     assert not live.engine.orders
 
 

@@ -107,6 +107,25 @@ def test_the_optimisation_is_switched_off_and_on(page):
     )
 
 
+def test_the_controls_show_what_is_in_force_whoever_ordered_it(shown, page):
+    def in_force(control, value):
+        page.wait_for_function(
+            "([id, value]) => document.getElementById(id).value === value",
+            arg=[control, value],
+            timeout=30_000,
+        )
+
+    running, _ = shown
+    in_force("speed-factor", "10")
+    with running.client("operator") as client:
+        for cycle_s, speed_factor in ((45, 15), (30, 10)):
+            body = {"cycle_s": cycle_s, "speed_factor": speed_factor}
+            answer = client.post("/api/v1/engine/streets/headway/optimisation", json=body)
+            assert answer.status_code == 200, answer.text
+            in_force("cycle", str(cycle_s))
+            in_force("speed-factor", str(speed_factor))
+
+
 def test_a_junction_is_overridden_and_the_event_is_seen(page):
     page.click("#tab-junctions")
     page.wait_for_selector("#junction-rows tr")
@@ -115,6 +134,7 @@ def test_a_junction_is_overridden_and_the_event_is_seen(page):
     page.click("#tab-system")
     page.wait_for_selector("text=safety.override", timeout=30_000)
     page.click("#tab-junctions")
+    page.wait_for_selector("#junction-rows >> text=/flash until \\d+ s, by /", timeout=30_000)
     page.click("text=Release >> nth=0")
     page.wait_for_function("() => document.getElementById('said').textContent.includes('released')")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -78,6 +79,15 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def _message(error: Mapping[str, Any], request: Request) -> str:
+    """What is wrong; of a body that was not read as JSON (curl's `-d` says that it is a form) what
+    to do.
+    """
+    if tuple(error["loc"]) == ("body",) and isinstance(error["input"], bytes):
+        return "Send it as JSON, with the header Content-Type: application/json"
+    return str(error["msg"])
+
+
 def install(app: FastAPI) -> None:
     """Answer all errors of `app` as problems; an unexpected error is a 500 without its inner
     life.
@@ -96,7 +106,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         faults = [
-            Fault(pointer="/" + "/".join(str(p) for p in e["loc"]), message=e["msg"])
+            Fault(pointer="/" + "/".join(str(p) for p in e["loc"]), message=_message(e, request))
             for e in error.errors()
         ]
         return problem(

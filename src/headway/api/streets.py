@@ -39,13 +39,20 @@ class _Order(BaseModel):
 
 
 class OverrideIn(_Order):
-    """What a junction is to do for `lasts_s` simulated seconds: keep what it shows, show a stage,
-    flash, be released from an order, or be reset after a fault that is latched.
+    """What a junction is to do for `lasts_s` simulated seconds: keep what it shows, show a stage
+    (the number `stage`, from 0 on), flash, be released from an order, or be reset after a fault
+    that is latched.
     """
 
     order: Literal["hold", "stage", "flash", "release", "reset"]
-    stage: int = Field(default=0, ge=0, le=255)
+    stage: int | None = Field(default=None, ge=0, le=255)
     lasts_s: float = Field(default=60.0, gt=0.0, le=3600.0, strict=False)
+
+    @model_validator(mode="after")
+    def _has_its_stage(self) -> Self:
+        if self.order == "stage" and self.stage is None:
+            raise ValueError("the order stage needs the number of one: give stage, from 0 on")
+        return self
 
 
 class EmergencyIn(_Order):
@@ -155,6 +162,7 @@ def state_of(street: RunningStreet) -> dict[str, Any]:
             "factors": dict(j.factors),
             "congested": list(j.congested),
             "fault": j.fault,
+            "order": _order_of(j.order),
         }
         for j in s.junctions
     ]
@@ -176,8 +184,18 @@ def state_of(street: RunningStreet) -> dict[str, Any]:
         "checkpoint_s": s.checkpoint_s,
         "trouble": s.trouble,
         "mode": s.mode,
+        "speed_factor": s.speed_factor,
+        "cycle_s": s.cycle_s,
         "junctions": junctions,
     }
+
+
+def _order_of(order: Override | None) -> dict[str, Any] | None:
+    """An operator's order that is in force: what, until when in simulated seconds, and by whom."""
+    if order is None:
+        return None
+    stage = order.stage if order.order is Order.STAGE else None
+    return {"order": order.order.value, "stage": stage, "until_s": order.until_s, "by": order.by}
 
 
 @router.get("/engine/state", responses=responses(401, 403, 404))
@@ -271,12 +289,13 @@ def override(
     if body.order == "reset":
         service(request).order(street.name, AtJunction(Reset(number, principal.name), name))
         return Done(detail=f"{junction} is reset if its lamps obey")
-    if body.order == "stage" and body.stage >= len(street.network.junctions[number].stages):
+    stage = -1 if body.stage is None or body.order != "stage" else body.stage
+    if stage >= len(street.network.junctions[number].stages):
         raise ProblemError(
             422,
             (
                 f"junction {junction!r} has {len(street.network.junctions[number].stages)} stages; "
-                f"there is no stage {body.stage}"
+                f"there is no stage {stage}"
             ),
         )
     order = Override(
@@ -284,7 +303,7 @@ def override(
         order=Order(body.order),
         until_s=body.lasts_s,  # from when it is obeyed
         by=principal.name,
-        stage=body.stage if body.order == "stage" else -1,
+        stage=stage,
     )
     before = street.events_recorded
     service(request).order(street.name, AtJunction(order, name, body.lasts_s))

@@ -264,8 +264,8 @@ def run(
         str,
         typer.Option(
             help=(
-                "Settings file (YAML). Changes of its sections loop, control, alerts and log take "
-                "effect while running."
+                "Settings file (YAML). Changes of its sections loop, control, planner, q_learning, "
+                "alerts and log take effect while running."
             )
         ),
     ] = "",

@@ -491,6 +491,7 @@ class Street:
                 arrived=int(arrived[i]),
                 congested=self.congestion.of_junction(i),
                 fault=faults[i].value if i in faults else "",
+                order=self.gate.overrides.get(i),
             )
             for i, j in enumerate(junctions)
         )

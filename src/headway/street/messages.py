@@ -29,6 +29,7 @@ class JunctionState:
     arrived:    vehicles first detected for a signal of the junction since the process started.
     fault:      why it shows red to all until it is reset: "lamps" or "rules"; empty where nothing
         is latched.
+    order:      of an operator, in force; None where there is none.
     """
 
     junction: str
@@ -44,6 +45,7 @@ class JunctionState:
     factors: Mapping[str, float] = field(default_factory=dict)
     congested: tuple[str, ...] = ()
     fault: str = ""
+    order: Override | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Snapshot:
     emission:      vehicles, fuel mg/s and CO2 mg/s, every EMISSION_PERIOD_S where `Reporting` asks
         for records.
     speed_factor:  simulated seconds per wall second; 0 as fast as possible.
+    cycle_s:       period of the optimisation cycle.
     sources:       figures of each source of observations from outside.
     """
 
@@ -93,6 +96,7 @@ class Snapshot:
     emission: tuple[int, float, float] | None = None
     report: Mapping[str, Any] | None = None
     speed_factor: float = 0.0
+    cycle_s: float = 30.0
     sources: tuple[Mapping[str, Any], ...] = ()
     cycles_ok: int = 0
     budget_ms: float = 0.0

@@ -223,6 +223,7 @@ class StreetRun:
             emission=self._emission(),
             report=self._report(loop),
             speed_factor=loop.settings.speed_factor,
+            cycle_s=street.cycle_s,
             sources=street.external.states(self.time_s),
         )
 

@@ -106,15 +106,21 @@ function showJunctions() {
     if (!row) {
       row = body.insertRow();
       row.dataset.id = j.id;
-      for (let k = 0; k < 5; k++) row.insertCell();
+      for (let k = 0; k < 6; k++) row.insertCell();
       row.append(orders(j.id));
       rights();
     }
-    [j.fault ? `${j.id} (fault: ${j.fault}, red)` : j.id, j.vehicles, j.congested?.length ? `${j.queue} (congested)` : j.queue, `${j.longest_wait_s.toFixed(0)} s`, j.confidence.toFixed(2)].forEach((text, k) => { row.cells[k].textContent = text; });
+    [j.fault ? `${j.id} (fault: ${j.fault}, red)` : j.id, j.vehicles, j.congested?.length ? `${j.queue} (congested)` : j.queue, `${j.longest_wait_s.toFixed(0)} s`, j.confidence.toFixed(2), ordered(j.order, street)].forEach((text, k) => { row.cells[k].textContent = text; });
     row.cells[4].title = Object.entries(j.factors ?? {}).map(([name, value]) => `${name} ${value.toFixed(2)}`).join("\n");
     seen.delete(j.id);
   }
   seen.forEach((row) => row.remove());
+}
+
+// An operator's order that is in force; times as above the maps, from the begin on.
+function ordered(order, street) {
+  if (!order) return "";
+  return `${order.order}${order.stage === null ? "" : ` ${order.stage}`} until ${(order.until_s - street.begin_s).toFixed(0)} s, by ${order.by}`;
 }
 
 function orders(id) {
@@ -123,7 +129,7 @@ function orders(id) {
   const stages = names.find((n) => n.id === id)?.stages ?? 1, path = `junctions/${encodeURIComponent(id)}/override`;
   const stage = document.createElement("select");
   stage.ariaLabel = `Stage of ${id}`;
-  for (let k = 0; k < stages; k++) stage.add(new Option(`stage ${k + 1}`, k));
+  for (let k = 0; k < stages; k++) stage.add(new Option(`stage ${k}`, k));  // as the API and the events number them
   const button = (text, act) => { const b = document.createElement("button"); b.textContent = text; b.onclick = act; return b; };
   cell.append(
     button("Hold", () => order(path, { order: "hold", lasts_s: 60 })), stage,
@@ -192,6 +198,7 @@ function hear(street, news) {
   if (news.kind === "camera.frame") return heard(street, news);
   const before = latest[street];
   latest[street] = news;
+  if (street === "headway") showControls(news);
   if (before && (news.scenario !== before.scenario || news.time_s < before.time_s - 60)) begin(street);
   if (!maps[street] || !news.started) return;
   if (news.scene) maps[street].setScene(news.scene, news.colours);
@@ -241,14 +248,27 @@ function exports() {
   $("export-json").onclick = () => save("headway.json", new Blob([JSON.stringify({ streets: latest, series: rows() })], { type: "application/json" }));
 }
 
+// What is in force, also where somebody else ordered it; a control that is being used stays as it is.
+function showControls(street) {
+  const put = (id, value) => {
+    const control = $(id);
+    if (control === document.activeElement) return;
+    if (control.options && ![...control.options].some((o) => o.value === value)) control.add(new Option(value, value));
+    control.value = value;
+  };
+  $("optimise").checked = street.controller !== "fixed";
+  put("controller", street.controller);
+  put("scenario", street.scenario);
+  if (!street.started) return;
+  put("cycle", String(street.cycle_s));
+  put("speed-factor", String(street.speed_factor));
+}
+
 function controls(scenarios, controllers, street) {
   $("controller").replaceChildren(...controllers.map((c) => new Option(c, c, false, c === street.controller)));
   $("scenario").replaceChildren(...scenarios.map((s) => new Option(s, s, false, s === street.scenario)));
-  $("optimise").checked = street.controller !== "fixed";
-  $("optimise").onchange = (e) => {
-    order("optimisation", { enabled: e.target.checked }, e.target.checked ? "optimisation is on: the planner decides" : "optimisation is off: fixed time");
-    $("controller").value = e.target.checked ? "planner" : "fixed";
-  };
+  showControls(street);
+  $("optimise").onchange = (e) => order("optimisation", { enabled: e.target.checked }, e.target.checked ? "optimisation is on: the controller that was chosen last decides" : "optimisation is off: fixed time");
   $("cycle").onchange = (e) => order("optimisation", { cycle_s: Number(e.target.value) }, `the optimisation cycle is ${e.target.value} s`);
   $("speed-factor").onchange = async (e) => {
     for (const s of STREETS) if (maps[s]) await ask(`/api/v1/engine/streets/${s}/optimisation`, { speed_factor: Number(e.target.value) }).catch((error) => say(error.message, true));
