@@ -31,6 +31,9 @@ class Ran:
         return [" | ".join(cell.strip() for cell in line.split("|")) for line in found if line]
 
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @pytest.fixture
 def headway(monkeypatch, capsys, tmp_path):
     """Calls `headway WORDS...` in an empty folder; what came of it.
@@ -63,7 +66,7 @@ def headway(monkeypatch, capsys, tmp_path):
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["headway", *(str(w) for w in words)])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         capsys.readouterr()
         try:
             main()

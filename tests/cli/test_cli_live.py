@@ -39,12 +39,15 @@ SNAPSHOT = Snapshot(
 )  # fmt: skip
 
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @pytest.fixture
 def shown(monkeypatch):
     """Watches a street that tells these messages; the lines of the last picture.
     Handlers of signals are kept.
     """
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     made = []
 
     class Engine:
@@ -163,7 +166,7 @@ def test_a_restart_and_the_end_are_told(shown):
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_stops_the_street_and_keeps_its_state(shown, number):
     stopped = []
 
@@ -176,6 +179,12 @@ def test_a_signal_stops_the_street_and_keeps_its_state(shown, number):
         "stopped; the same command goes on from here at 50 s",
     ]  # fmt: skip
     assert stopped == [1]
+
+
+def test_under_nohup_the_end_of_the_terminal_ends_nothing(shown):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    shown(RunEnded(50.0, True))
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_the_terminal_is_drawn_eight_times_a_second(shown, monkeypatch):

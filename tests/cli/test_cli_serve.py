@@ -112,6 +112,21 @@ def test_it_serves_two_streets_ten_times_real_time(headway, served, streets, rec
     assert service.started == [("headway", Task(mine), True), ("baseline", Task(fixed), True)]
 
 
+def test_the_end_of_the_terminal_stops_it_but_not_under_nohup(headway, served, monkeypatch):
+    ends = []
+
+    def run(self, sockets=None):
+        signal.raise_signal(signal.SIGHUP)
+        ends.append(self.should_exit)
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    headway("serve", "--port", "0")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    headway("serve", "--port", "0")
+    assert ends == [True, False]
+
+
 def test_its_link_signs_an_administrator_in_for_12_hours(headway, served, record):
     ran = headway("serve", "--port", "0")
     first, second = (line for line in ran.out.splitlines() if "[info" not in line)

@@ -713,6 +713,12 @@ def test_a_street_that_is_given_up_says_why(service, task, reported):
     ]
 
 
+def test_a_street_that_is_given_up_has_ended_though_nobody_can_be_told(service, task, monkeypatch):
+    monkeypatch.setattr(service, "_publish", lambda *_: 1 / 0)
+    live = played(service, task, WorkerError("failed 3 times"))
+    assert (live.fault, live.finished) == ("failed 3 times", True)
+
+
 def failures(name):
     return metrics.registry.get_sample_value("headway_thread_failures_total", {"thread": name})
 

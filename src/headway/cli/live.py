@@ -24,8 +24,8 @@ ENDLESS_S = 1e9  # an end as late as this means no end
 
 
 def run_to_end(task: Task, console: Console) -> None:
-    """Run `task` to its end, or until Ctrl-C or SIGTERM: then its state is kept and it can be
-    resumed.
+    """Run `task` to its end, or until Ctrl-C, SIGTERM or the end of the terminal: then its state is
+    kept and it can be resumed.
     """
     engine = Engine(task)
     lines: deque[str] = deque(maxlen=8)
@@ -34,8 +34,9 @@ def run_to_end(task: Task, console: Console) -> None:
         lines.append(f"stopping ({signal.Signals(signum).name}), keeping the state")
         engine.stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, stop)
     street = task.settings.street
     title = (
         f"{street.scenario}, {task.settings.control.controller}, {street.timing} timing, "

@@ -259,8 +259,8 @@ def keep_memory_low() -> None:
 
 
 def _run(make: Callable[[], FastAPI], host: str, port: int, settings: Settings) -> bool:
-    """Until Ctrl-C or SIGTERM, or in development until the source changes. Returns whether it is to
-    be started anew. Raises what `make` raises, or what the start of the application does.
+    """Until Ctrl-C, SIGTERM or SIGHUP, or in development until the source changes. Returns whether
+    it is to be started anew. Raises what `make` raises, or what the start of the application does.
     """
     faults = list[Exception]()
 
@@ -285,6 +285,8 @@ def _run(make: Callable[[], FastAPI], host: str, port: int, settings: Settings) 
         forwarded_allow_ips=list(server_settings.proxies),
     )
     server = ApiServer(config)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, lambda *_: server.ask_to_stop())  # the terminal was closed
     reload = Reload(server.ask_to_stop)
     if settings.environment == "development":
         reload.start()

@@ -321,8 +321,9 @@ class StreetService:
         street.fault = str(error)
         at_s = street.snapshot.time_s if street.snapshot else 0.0
         alert = {"kind": "engine.given_up", "error": str(error), "at_s": at_s}
-        self._publish("alerts", street.name, alert)
         self._log.error("given up", street=street.name, error=str(error))
+        with contextlib.suppress(Exception):  # of the listener: the street has ended all the same
+            self._publish("alerts", street.name, alert)
 
     def _handle(self, street: RunningStreet, message: Any) -> None:
         match message:
