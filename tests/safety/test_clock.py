@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.roads import BENCHMARK, STREET, work_out
-from headway.safety import ControlSource, SafetyGate
+from headway.safety import ControlSource, Order, Override, SafetyGate
 from headway.safety.clock import STANDS_TICKS, ClockFault, GateClock
 from tests.safety.builders import NETWORK, STAGES, look, propose
 from tests.safety.rules import broken_rules
@@ -219,3 +219,20 @@ def test_a_clock_that_leaps_before_the_first_tick_does_not_clear_the_junction(le
     kinds = [e.kind for c in commands for e in c.interventions]
     assert kinds[:1] == ["safety.clock"]
     assert kinds.count("safety.clock_back") == 1
+
+
+@pytest.mark.parametrize(
+    ("every_s", "leap_s"), [(20, -20.0), (20, -1000.0), (45, 3600.0), (1000, 0.0)]
+)
+def test_an_order_lasts_as_long_as_it_was_given_whatever_the_clock_does_meanwhile(every_s, leap_s):
+    """It was ordered for 60 s; the clock leaps, and runs on from there."""
+    gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
+    gate.tick_s = 1.0
+    in_force = []
+    for k in range(200):
+        now_s = k + leap_s * (k // every_s)
+        if k == 10:
+            gate.order(Override(0, Order.FLASH, now_s + 60.0, "ann"), now_s)
+        gate.admit(propose(NETWORK, now_s, STAGES[0]), now_s)
+        in_force.append(0 in gate.overrides)
+    assert in_force == [False] * 10 + [True] * 60 + [False] * 130

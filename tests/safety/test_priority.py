@@ -327,6 +327,18 @@ def test_phantoms_that_change_names_and_places_do_not_keep_others_red_for_ever(t
     assert longest <= limit + 15
 
 
+def test_a_group_that_no_stage_can_serve_stands_over_no_emergency():
+    """Group 3 waits for ever; the others starve no earlier for it: a whole service is 120 s, of
+    which group 1 is green but for the change.
+    """
+    network = with_stages([G, R, G, R], [R, G, G, R])
+    two = Two(network, STREET).play([G, R, G, R], 400, links=(0, 1, 3))
+    drive(two, 120, lambda s: [one("slow", 300.0 - 0.2 * s, 1)], [G, R, G, R], links=(0, 1, 3))
+    green = [shown[1] >= P for shown in two.shown[400:]]
+    assert green.index(True) <= 20
+    assert all(green[green.index(True) :])
+
+
 @pytest.mark.parametrize("order", [Order.FLASH, Order.HOLD])
 def test_a_flash_stands_over_it_and_it_stands_over_a_hold(order):
     two = Two().play(FIRST, 12)

@@ -449,7 +449,7 @@ def test_nothing_starts_at_the_end_of_a_yellow_whose_lamp_is_green():
     assert street.lit(1)[-4:] == [False, False, True, True], "its yellow counts from then"
 
 
-@pytest.mark.parametrize("order", [Order.STAGE, Order.HOLD])
+@pytest.mark.parametrize("order", list(Order))
 def test_no_order_and_no_emergency_stands_over_a_fault(order):
     street = Street().play(STAGES[0], 12, shown=np.full(4, G, np.int8))
     street.gate.order(Override(0, order, 1000.0, "op", 1), street.now)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from headway.roads import BENCHMARK, work_out
-from headway.safety import ControlSource, Order, Override, SafetyGate, arrays, kernel
+from headway.safety import ControlSource, Fault, Order, Override, SafetyGate, arrays, kernel
 from headway.safety.kernel import Rule
-from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose
+from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose, stage
+from tests.safety.networks import pair
 from tests.safety.test_rules_by_value import conflicts, junctions, orders, signals, step
 
 TIMING = work_out(NETWORK, BENCHMARK)
@@ -235,3 +236,29 @@ def test_a_conflicting_group_that_shows_either_kind_of_green_is_not_blocked(colo
 
 def test_a_group_that_may_not_start_yet_does_not_block_the_next():
     assert step([R, R], [G, G], green_start=[90.0, 0.0], min_cycle=40.0) == ([R, G], [5, 0])
+
+
+def test_a_fault_that_is_taken_over_has_its_health_before_it():
+    """The gate that takes over was made long before the time at which it goes on."""
+    street = Street().play(STAGES[0], 400, shown=np.full(4, G, np.int8))
+    heir = SafetyGate(NETWORK, TIMING, 0.0)
+    heir.resume(street.gate.state())
+    heir.admit(propose(NETWORK, 400.0, STAGES[0]), 400.0, look(NETWORK, heir, 400.0))
+    assert heir.faults == {0: Fault.LAMPS}
+
+
+def test_what_two_readers_of_the_lamps_find_wrong_is_wrong():
+    """One of them the first junction, the other one the second."""
+    network = pair()
+    gate = SafetyGate(network, work_out(network, BENCHMARK), 0.0)
+    for k in range(13):
+        lamps = [gate.shown.copy(), gate.shown.copy()]
+        if k >= 10:
+            lamps[0][1] = lamps[1][5] = G
+        gate.look(lamps[0])
+        gate.admit(
+            propose(network, float(k), stage(network, 0)),
+            float(k),
+            replace(look(network, gate, float(k)), shown=lamps[1]),
+        )
+    assert gate.faults == {0: Fault.LAMPS, 1: Fault.LAMPS}

@@ -17,6 +17,7 @@ import numpy as np
 
 from headway.roads import Colour, Network, Timing
 from headway.safety import cycle, kernel
+from headway.safety.arrays import NO_STAGE
 from headway.safety.clearing import Clearing
 from headway.safety.clock import LONGEST_TICK_S, USUAL_TICK_S, ClockFault, GateClock
 from headway.safety.command import Command, sealed
@@ -262,12 +263,15 @@ class SafetyGate:
         return served, returning
 
     def _has_starved(self, junction: int) -> bool:
-        """Some group has waited so long that not even emergency vehicles stand over it."""
+        """Some group that can be served has waited so long that not even emergency vehicles stand
+        over it.
+        """
         memory, own = self._memory, self._memory.groups_of(junction)
+        is_served = memory.tables.junctions.serving_stage[own] != NO_STAGE
         waited_s = memory.now_s - memory.state.calls.since_s[own]
         is_red = memory.shown[own] < Colour.PERMISSIVE
         longest_s = memory.tables.limits.max_red_s[own] + LONGEST_SERVICE_S
-        return bool((is_red & (waited_s >= longest_s)).any())
+        return bool((is_served & is_red & (waited_s >= longest_s)).any())
 
     # faults
 

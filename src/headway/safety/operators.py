@@ -27,6 +27,7 @@ class Operators:
 
     def __init__(self, memory: GateMemory, reports: Reports, holding: Holding) -> None:
         self.overrides: dict[int, Override] = {}
+        self._ends_s: dict[int, float] = {}  # by junction, of the gate's own clock
         self._memory = memory
         self._reports = reports
         self._holding = holding
@@ -45,7 +46,7 @@ class Operators:
                 f"junction {junction.id!r} has {len(junction.stages)} stages; there is no "
                 f"stage {override.stage}"
             )
-        self.overrides[override.junction] = override
+        self._put_in_force(override)
         data = {
             "order": override.order.value,
             "stage": override.stage,
@@ -55,6 +56,11 @@ class Operators:
         if override.order is Order.HOLD:
             data |= self._hold(override.junction, now_s)
         self._reports.add("override", data, override.junction, now_s)
+
+    def _put_in_force(self, override: Override) -> None:
+        """For as long as it is ordered now, whatever the clock outside does afterwards."""
+        self.overrides[override.junction] = override
+        self._ends_s[override.junction] = override.until_s - self._memory.clock.ahead_s
 
     def _hold(self, junction: int, now_s: float) -> dict[str, Any]:
         """Decide which stage is held from now on, and name it: its number among the junction's
@@ -90,7 +96,7 @@ class Operators:
         memory, orders = self._memory, self._memory.state.orders
         self._flash_ordered[:] = False
         for junction, override in list(self.overrides.items()):
-            if memory.clock.outside_s >= override.until_s:
+            if memory.now_s >= self._ends_s[junction]:
                 del self.overrides[junction]
                 self._reports.add("override_expired", {"by": override.by}, junction)
                 continue
@@ -163,4 +169,6 @@ class Operators:
 
     def resume(self, overrides: Mapping[int, Override]) -> None:
         """Go on with the orders of another gate."""
-        self.overrides = dict(overrides)
+        self.overrides.clear()
+        for override in overrides.values():
+            self._put_in_force(override)
