@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -115,6 +116,26 @@ def test_the_newest_backups_are_kept_and_other_files_left_alone(of):
     }
     assert len(list(service.backups.iterdir())) == 4
     assert service.key.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_clock_that_was_ahead_once_does_not_end_the_backups(of):
+    of.go(24.0 * 3650)
+    of().run("backup")
+    of.go(-24.0 * 3650)
+    service = of()
+    of.go(24.0)
+    assert [r.task for r in service.run_due()] == ["backup"]
+
+
+def test_what_a_backup_that_was_killed_has_left_is_removed_a_day_later(of):
+    service = of()
+    service.backups.mkdir(mode=0o700)
+    drafts = [service.backups / f"headway-20260310T0{k}0000Z.backup.{k}.draft" for k in (1, 2)]
+    for draft, age_s in zip(drafts, (90_000.0, 3_600.0), strict=True):
+        draft.touch()
+        os.utime(draft, (of.now - age_s, of.now - age_s))
+    service.run("backup")
+    assert [draft.exists() for draft in drafts] == [False, True]  # another process may be at it
 
 
 def test_each_run_is_recorded_logged_and_published(of, database, logged):

@@ -16,6 +16,7 @@ from alembic.config import Config
 
 from headway.settings import DatabaseSettings
 from headway.store import Database, DatabaseError, open_database
+from headway.store import database as database_room
 from headway.store.database import MIGRATIONS, VARIABLE, migrate
 
 NOBODY = "postgresql://headway:secret@127.0.0.1:1/record"  # nothing listens on port 1
@@ -253,6 +254,17 @@ def test_a_foreign_schema_is_an_error_that_leaves_no_connection_open(
     with pytest.raises(DatabaseError, match=r"already exists.*a database of Headway's own"):
         open_database(tmp_path, address)
     eventually(lambda: others(database, sa.make_url(address).database) == 0)
+
+
+def test_a_question_does_not_wait_for_a_lock_without_end(new_record, tmp_path, monkeypatch):
+    monkeypatch.setattr(database_room, "READ_LIMIT", "SET LOCAL lock_timeout = '50ms'")
+    found = open_database(tmp_path, new_record())
+    with found.engine.begin() as held:
+        held.exec_driver_sql("LOCK TABLE run IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
+            found.rows("SELECT count(*) FROM run")
+    assert found.rows("SELECT count(*) AS n FROM run") == [{"n": 0}]
+    found.close()
 
 
 def test_a_schema_of_a_newer_version_is_refused_by_its_number_and_left_alone(new_record, tmp_path):

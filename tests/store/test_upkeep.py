@@ -12,6 +12,7 @@ import math
 import os
 import resource
 import stat
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -668,6 +669,21 @@ def test_parts_in_another_order_are_refused(database, tmp_path, marks):
     for read in (lambda: rows_in(path, KEY), lambda: restore(database, path, KEY)):
         with pytest.raises(ValueError, match="the key does not fit, or the file was changed"):
             read()
+
+
+def test_what_a_drill_that_was_killed_has_left_is_dropped_by_one_of_another_day(database, tmp_path):
+    now_s = int(time.time())
+    names = {age: f"headway_drill_{now_s - age}_{os.getpid():x}" for age in (100_000, 1_000)}
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
+        for name in names.values():
+            held.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template0")
+        backup(database, tmp_path / "b", KEY)
+        drill(database, tmp_path / "b", KEY)
+        found = {row["datname"] for row in database.rows("SELECT datname FROM pg_database")} & set(
+            names.values()
+        )
+        held.exec_driver_sql(f"DROP DATABASE {names[1_000]}")
+    assert found == {names[1_000]}  # that of another process that is at it
 
 
 def test_a_drill_that_fails_leaves_no_database_behind(database, tmp_path):

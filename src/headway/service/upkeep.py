@@ -31,8 +31,10 @@ LOOK_EVERY_S = 5.0
 THREAD_ENDS_WITHIN_S = 5.0
 RETRY_AFTER_S = 900.0  # after a run that failed
 RETENTION_EVERY_H = 24.0
+DRAFT_KEPT_S = 86_400.0  # longer than any backup takes
 RUN_LOCK = 4847  # any number that no other lock of the database has: one process at a time
 FILE = re.compile(r"headway-\d{8}T\d{6}Z\.backup")
+DRAFT = re.compile(rf"{FILE.pattern}\.\d+\.draft")
 
 Publish = Callable[[str, str, Any], None]
 
@@ -140,8 +142,12 @@ class UpkeepService:
         return [UpkeepRun(**row) for row in rows]
 
     def _newest_success(self, task: str) -> datetime | None:
+        """Of now or before: one of a clock that was ahead must not put off all others."""
         rows = self._database.rows(
-            "SELECT max(begun_at) AS at FROM upkeep_run WHERE task = :task AND ok", task=task
+            "SELECT max(begun_at) AS at FROM upkeep_run WHERE task = :task AND ok "
+            "AND begun_at <= :now",
+            task=task,
+            now=self._now(),
         )
         return rows[0]["at"] if rows else None
 
@@ -184,6 +190,7 @@ class UpkeepService:
     def _backup(self) -> dict[str, Any]:
         key = self._key()
         self.backups.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._remove_drafts()
         size = int(self._database.rows("SELECT pg_database_size(current_database()) AS n")[0]["n"])
         free = shutil.disk_usage(self.backups).free
         if free < size:
@@ -197,6 +204,12 @@ class UpkeepService:
         for old in gone:
             old.unlink(missing_ok=True)
         return {"file": path.name, "bytes": written, "removed": [old.name for old in gone]}
+
+    def _remove_drafts(self) -> None:
+        """What backups that were killed a day ago or earlier have left: each as large as one."""
+        for path in self.backups.iterdir():
+            if DRAFT.fullmatch(path.name) and self._clock() - path.stat().st_mtime > DRAFT_KEPT_S:
+                path.unlink(missing_ok=True)
 
     def _retain(self) -> dict[str, Any]:
         if not self.settings.retention_days:

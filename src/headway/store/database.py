@@ -24,6 +24,8 @@ from headway.store import embedded
 
 VARIABLE = "HEADWAY_DATABASE_URL"
 MIGRATIONS = Path(__file__).parent / "migrations"
+# of questions: behind a table that somebody rewrites, all threads of the service would wait
+READ_LIMIT = "SET LOCAL lock_timeout = '10s'"
 # whatever a server or a database has for its users: times are read as ISO 8601, and a day is UTC's
 SESSION = "SET TIME ZONE 'UTC'; SET datestyle = ISO; SET intervalstyle = postgres"
 
@@ -63,8 +65,9 @@ class Database:
             yield found
 
     def rows(self, query: str, **values: Any) -> list[dict[str, Any]]:
-        """The rows of a query with named :values."""
+        """The rows of a query with named :values. It waits READ_LIMIT for a lock of others."""
         with self.engine.connect() as held:
+            held.exec_driver_sql(READ_LIMIT)
             return [dict(row) for row in held.execute(sa.text(query), values).mappings()]
 
     def execute(self, query: str, **values: Any) -> int:

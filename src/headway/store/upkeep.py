@@ -11,6 +11,7 @@ import os
 import secrets
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -59,6 +60,12 @@ TABLES_OF_RUNS = (  # with the street's own seconds; by `observation` it is know
     "observation",
 )
 DRILL_PREFIX = "headway_drill_"  # of databases that exist for the time of a drill
+LONGEST_DRILL_S = 86_400.0  # older ones are of a drill that was killed
+DRILLS_LEFT = """
+    SELECT datname AS name FROM pg_database
+    WHERE datname ~ '^headway_drill_[0-9]{1,12}_'
+        AND CAST(split_part(datname, '_', 3) AS bigint) < :before
+"""
 TABLES = """
     SELECT relname FROM pg_class
     WHERE relkind IN ('r', 'p') AND NOT relispartition
@@ -268,7 +275,9 @@ def drill(database: Database, path: Path, key: bytes) -> Drill:
     cannot be restored, or this user may not make databases.
     """
     expected = rows_in(path, key)
-    name = f"{DRILL_PREFIX}{secrets.token_hex(4)}"
+    now_s = int(time.time())
+    _drop_left_over(database, now_s - LONGEST_DRILL_S)
+    name = f"{DRILL_PREFIX}{now_s}_{secrets.token_hex(4)}"
     address = sa.make_url(database.url).set(database=name)
     try:
         _beside(database, f"CREATE DATABASE {name} TEMPLATE template0")
@@ -287,6 +296,12 @@ def drill(database: Database, path: Path, key: bytes) -> Drill:
     finally:
         scratch.engine.dispose()
         _beside(database, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def _drop_left_over(database: Database, before_s: float) -> None:
+    """What drills that began before (seconds since 1970) and were killed have left."""
+    for row in database.rows(DRILLS_LEFT, before=before_s):
+        _beside(database, f"DROP DATABASE IF EXISTS {row['name']} WITH (FORCE)")
 
 
 def _beside(database: Database, statement: str) -> None:
