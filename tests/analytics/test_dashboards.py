@@ -196,6 +196,9 @@ def test_streets_stand_beside_ingested_records(streets):
         ("street:headway", 2, 6.0),
     ]
     of_street = records.summary(streets.database, "street:headway")
+    # nobody reports any; 0 would be a figure
+    nothing = (of_street.fuel_saved_l, of_street.co2_saved_kg, of_street.emergency_overrides)
+    assert nothing == (None, None, None)
     assert (of_street.records, of_street.junctions, of_street.vehicles) == (248, 2, 2 * 244)
     assert records.summary(streets.database, "run:2").mean_wait_s == 6.0
     assert [w.n for w in records.waits(streets.database, Scope("run:2"))] == [3, 3]

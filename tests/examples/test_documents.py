@@ -185,7 +185,7 @@ def test_every_section_and_every_word_of_an_alert_rule_stands_in_the_settings():
 def test_the_settings_of_the_readme_are_accepted():
     (tree,) = [yaml.safe_load(text) for text in examples("README.md", "yaml")]
     settings = checked(tree)
-    assert (settings.environment, settings.control.controller) == ("production", "planner")
+    assert (settings.environment, settings.control.controller) == ("local", "planner")
     assert settings.alerts.rules[0].path == "junctions.*.queue"
 
 

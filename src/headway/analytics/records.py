@@ -127,8 +127,8 @@ class Scope:
 @dataclass(frozen=True, slots=True)
 class Summary:
     """Of one simulation. throughput is vehicles a second as reported, the mean; speed in km/h. A
-    street's speed and throughput are None while no vehicle was measured; what it burns is at
-    runs/{run}/environmental-impact.
+    street's speed and throughput are None while no vehicle was measured. It reports no savings and
+    counts no overrides (None); what it burns is at runs/{run}/environmental-impact.
     """
 
     simulation_id: str
@@ -140,9 +140,9 @@ class Summary:
     mean_wait_s: float
     mean_speed_kmh: float | None
     mean_throughput: float | None
-    fuel_saved_l: float
-    co2_saved_kg: float
-    emergency_overrides: int
+    fuel_saved_l: float | None
+    co2_saved_kg: float | None
+    emergency_overrides: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +243,8 @@ def summary(database: Database, simulation: str) -> Summary:
     )
     if not row["records"]:
         raise MissingError(f"there is no simulation {simulation!r} in the database")
+    if scope.is_of_street:
+        row = {**row, "fuel_saved_l": None, "co2_saved_kg": None, "emergency_overrides": None}
     return Summary(simulation, **row)
 
 
