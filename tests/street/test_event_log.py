@@ -56,6 +56,42 @@ def test_closing_appends_waiting_events(tmp_path):
     assert path.read_bytes() == line(0) + line(1)
 
 
+def test_a_long_log_is_put_aside_and_the_oldest_deleted(tmp_path):
+    """Each event is long enough; the tenth file put aside takes the place of the first."""
+    path = tmp_path / "events.jsonl"
+    log = EventLog(path, largest=10)
+    for k in range(12):
+        log.append(Event(float(k), "k"))
+        log.flush()
+    assert (log.trouble, log.waiting, log.lost) == ("", 0, 0)
+    assert not path.exists()
+    log.append(Event(12.0, "k"))
+    log.close()
+    names = {f"events.jsonl.{n}": line(13 - n) for n in range(1, 10)}
+    assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == names
+
+
+def test_a_log_that_cannot_be_put_aside_goes_on_to_grow_and_loses_nothing(tmp_path):
+    path, place = tmp_path / "events.jsonl", tmp_path / "events.jsonl.9"
+    place.mkdir()
+    (tmp_path / "events.jsonl.8").touch()
+    log = EventLog(path, largest=10)
+    for k in range(3):
+        log.append(Event(float(k), "k"))
+        log.flush()
+        assert "events.jsonl" in log.trouble
+    assert path.read_bytes() == line(0) + line(1) + line(2)
+    place.rmdir()
+    log.append(Event(3.0, "k"))
+    log.flush()
+    assert (log.trouble, log.waiting) == ("", 0)
+    assert (tmp_path / "events.jsonl.1").read_bytes() == b"".join(line(k) for k in range(4))
+
+
+def test_a_log_is_put_aside_at_a_hundred_megabytes_by_default():
+    assert inspect.signature(EventLog).parameters["largest"].default == 100_000_000
+
+
 def test_the_oldest_events_are_dropped_when_too_many_wait_and_counted(tmp_path):
     log = log_with(tmp_path / "events.jsonl", 0, 1, 2, 3, 4, most=3)
     assert (log.waiting, log.lost) == (3, 2)
@@ -83,6 +119,9 @@ class Disk:
         taken = data[: self.room]
         self.room -= len(taken)
         return self.file.write(taken)
+
+    def tell(self):
+        return self.file.tell()
 
     def close(self):
         self.closed += 1

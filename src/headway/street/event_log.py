@@ -1,5 +1,6 @@
 """The event log on disk: one JSON object a line, appended; what cannot be written now waits and is
-written later.
+written later. A long one is put aside (`events.jsonl.1`, the newest), and the oldest of these is
+deleted.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ from typing import Any
 
 from headway.values import Event
 
+LARGEST_BYTES = 100_000_000  # that an editor still opens
+MOST_ASIDE = 9  # long ones that are kept beside the present one: a gigabyte in all
+
 
 class EventLog:
     """Appends events to `path`. A full or failing disk loses nothing until `most` events wait.
+
+    largest:  bytes from which it is put aside.
 
     lost:    events dropped since then, oldest first. trouble: why nothing can be written now; empty
         where it can.
     """
 
-    def __init__(self, path: Path, most: int = 1_000_000) -> None:
-        self._path, self._most = path, most
+    def __init__(self, path: Path, most: int = 1_000_000, largest: int = LARGEST_BYTES) -> None:
+        self._path, self._most, self._largest = path, most, largest
         self._waiting: deque[str] = deque()
         self._stream: Any = None
         self.lost = 0
@@ -55,12 +61,26 @@ class EventLog:
                 if written != len(row):
                     raise OSError(f"{written} of {len(row)} bytes written")
                 self._waiting.popleft()
+            if self._stream.tell() >= self._largest:
+                self._put_aside()
             self.trouble = ""
         except OSError as error:
             self.trouble = f"{self._path}: {error.strerror or error}"
             if self._stream is not None:
                 self._stream.close()
                 self._stream = None
+
+    def _put_aside(self) -> None:
+        """Raises OSError; then it goes on to grow, and this is tried again."""
+        self._stream.close()
+        self._stream = None
+        for number in range(MOST_ASIDE - 1, 0, -1):
+            if (older := self._aside(number)).exists():
+                older.replace(self._aside(number + 1))
+        self._path.replace(self._aside(1))
+
+    def _aside(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
 
     @property
     def waiting(self) -> int:
