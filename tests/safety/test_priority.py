@@ -304,6 +304,25 @@ def test_a_stalled_one_does_not_bar_the_next_and_claims_again_when_it_moves():
     assert two.shown[12 + 68][4:] == [R, G]
 
 
+def test_the_time_in_which_another_was_served_does_not_count_as_stalled():
+    """It has stood for 20 s of its service, and for 20 more after the other one has gone."""
+    stands = one("stands", 100.0, 0)
+    two = Two().play(FIRST, 12)
+    drive(two, 20, lambda _: [stands])
+    drive(two, 30, lambda s: [stands, one("other", 34.0 - s, 2)])
+    drive(two, 30, lambda _: [stands])
+    barred = two.reported("emergency_barred")
+    assert [(e[0], e[3]) for e in barred] == [(83.0, {"vehicle": "stands", "reason": "stalled"})]
+
+
+@pytest.mark.parametrize(("metres", "again"), [(45.1, False), (44.9, True)])
+def test_one_that_has_stalled_claims_again_five_metres_on(metres, again):
+    two = drive(Two().play(FIRST, 12), 45, lambda _: [one("amb", 50.0, 0)])
+    assert len(two.reported("emergency_barred")) == 1
+    drive(two, 3, lambda _: [one("amb", metres, 0)])
+    assert len(begun(two)) == 1 + again
+
+
 def test_each_has_a_bound_even_if_it_creeps_on():
     two = Two().play(SECOND, 12)
     drive(two, 200, lambda second: [one("slow", 300.0 - 0.2 * second, 4)], SECOND)
@@ -449,6 +468,17 @@ def test_the_group_that_has_waited_longest_is_served_first_if_it_has_waited_long
     assert green[0] == passed + 3, "after the yellow, which begins when it has passed"
     assert len(green) == 5, "its minimum green, though the controller wants another stage"
     assert all(shown[3] == R for shown in two.shown)
+
+
+def test_the_next_vehicle_goes_before_the_group_that_has_waited_longest():
+    """It comes when the first has just passed, on the same way: that stays green."""
+    two = Two(with_stages([G, R, G, R], [R, G, G, R], [R, R, G, G]))
+    stay = [G, R, G, R]
+    two.play(stay, 26, links=(1,))
+    first = coming("amb", 190.0, 0)
+    drive(two, 35, lambda s: first(s) or [one("next", 60.0 - s, 0)], stay, links=(1, 3))
+    assert ended(two) == [(45.0, "J", "amb")]
+    assert two.shown[26:] == [stay] * 35
 
 
 def test_nobody_waits_and_the_controller_decides_at_once():
