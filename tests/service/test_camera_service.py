@@ -491,8 +491,8 @@ def test_a_violation_is_recorded_with_its_images_and_published(
         ("violation",
             ("id-1", at, "north", rule, 0.75, json.dumps({"speed_kmh": 63.5, "at_s": 4.25}),
                 "seal")),
-        ("violation_picture", ("id-1", 0, 4.0, "\\x01ff")),
-        ("violation_picture", ("id-1", 1, 4.5, "\\x02")),
+        ("violation_picture", ("id-1", 0, 4.0, b"\x01\xff")),
+        ("violation_picture", ("id-1", 1, 4.5, b"\x02")),
     ]  # fmt: skip
     reported = {
         "kind": f"violation.{rule}", "id": "id-1", "at": at, "at_s": 4.25, "device": "north",

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from headway.store import Intake, Outcome, open_database
 from headway.store import intake as room
-from headway.store.spool import SpoolFullError
+from headway.store.spool import SpoolFullError, as_text
 from headway.store.upkeep import erase
 from headway.telemetry import metrics
 
@@ -149,7 +149,9 @@ def test_a_record_and_a_violation_are_read_back_as_written(database, intake):
     assert intake.write(
         "violation", [(id, "2026-03-01T00:00:00Z", "cam", "speeding", 0.75, '{"v": 60}', "seal")]
     ) == Outcome(1, 0, 0)
-    assert intake.write("violation_picture", [(id, 2, 1.5, "\\x00ff")]) == Outcome(1, 0, 0)
+    assert intake.write("violation_picture", [(id, 2, 1.5, b"\x00\xff")]) == Outcome(1, 0, 0)
+    spooled = (id, 3, 1.5, as_text(b"\x00\xff"))
+    assert intake.write("violation_picture", [spooled]) == Outcome(1, 0, 0)
     found = database.rows(
         "SELECT id::text AS id, device, rule, confidence, data, seal FROM violation"
     )
@@ -165,8 +167,8 @@ def test_a_record_and_a_violation_are_read_back_as_written(database, intake):
     ]
     assert [
         bytes(r["jpeg"])
-        for r in database.rows("SELECT jpeg FROM violation_picture WHERE number = 2 AND at_s = 1.5")
-    ] == [b"\x00\xff"]
+        for r in database.rows("SELECT jpeg FROM violation_picture WHERE at_s = 1.5")
+    ] == [b"\x00\xff"] * 2
 
 
 def test_a_run_has_a_number_of_its_own_and_its_description(database, intake):
@@ -243,7 +245,7 @@ def test_rejected_rows_are_set_aside_whatever_they_hold(intake, tmp_path):
     assert (kept["why"], kept["table"], kept["rows"][0][:3]) == (
         "no",
         "event",
-        [1, "2030-01-01 00:00:00+00:00", "b'x'"],
+        [1, "2030-01-01 00:00:00+00:00", "\\x78"],
     )
     assert intake.refusals.count == 1
 

@@ -79,6 +79,12 @@ def test_spooled_batches_are_replayed_once_and_in_order(spool, path):
     assert given_back(spool) == [("later", [[9]])]
 
 
+def test_bytes_come_back_as_the_database_reads_them(spool):
+    """COPY takes `\\x` and hexadecimal for bytea."""
+    spool.put("violation_picture", [["id", 0, 1.5, b"\x00\xff"]])
+    assert given_back(spool) == [("violation_picture", [["id", 0, 1.5, "\\x00ff"]])]
+
+
 def test_an_empty_spool_replays_nothing(spool, path):
     assert given_back(spool) == []
     assert not path.exists()

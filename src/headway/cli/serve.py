@@ -63,7 +63,7 @@ Changes = dict[str, dict[str, Any]]
 LONGEST_NAME = 64  # letters, of a holder of credentials
 # of mallopt(3): parameters of glibc's malloc.h, and their values
 ARENA_MAX, ARENAS = -8, 2
-MMAP_THRESHOLD, LARGE_BLOCK_BYTES = -3, 1_000_000
+MMAP_THRESHOLD, LARGE_BLOCK_BYTES = -3, 65_536
 DEFAULTS: Changes = {"loop": {"speed_factor": 10.0}}  # where the settings file says nothing else
 
 

@@ -398,7 +398,7 @@ class CameraService:
     def _record_violation(self, camera: str, v: Violation, at: datetime) -> None:
         data = json.dumps({**v.data, "at_s": v.at_s})
         row = (v.id, at.isoformat(), camera, v.rule, v.confidence, data, v.seal)
-        images = [(v.id, k, at_s, "\\x" + jpeg.hex()) for k, (at_s, jpeg) in enumerate(v.images)]
+        images = [(v.id, k, at_s, jpeg) for k, (at_s, jpeg) in enumerate(v.images)]
         self._recorder.put("violation", row)
         for image in images:
             self._recorder.put("violation_picture", image)

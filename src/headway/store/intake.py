@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from headway import telemetry
 from headway.store.database import Database
-from headway.store.spool import Spool
+from headway.store.spool import Spool, as_text
 from headway.telemetry import metrics
 from headway.telemetry.bursts import Burst
 
@@ -267,7 +267,7 @@ class Intake:
         newest MOST_REFUSED_WAITING wait for it.
         """
         found = {"why": str(why), "table": table, "rows": [list(r) for r in rows]}
-        self._not_on_disk.append(json.dumps(found, default=str) + "\n")
+        self._not_on_disk.append(json.dumps(found, default=as_text) + "\n")
         self._write_refused()
         metrics.rows_refused.inc(len(rows))
         metrics.degraded.labels("refused_rows").set(1)

@@ -34,7 +34,9 @@ class Spool:
         kept.
         """
         line = (
-            json.dumps({"kind": kind, "rows": rows}, separators=(",", ":"), default=str).encode()
+            json.dumps(
+                {"kind": kind, "rows": rows}, separators=(",", ":"), default=as_text
+            ).encode()
             + b"\n"
         )
         with self._lock:
@@ -132,6 +134,11 @@ class Spool:
             new.flush()
             os.fsync(new.fileno())
         draft.replace(self._path)
+
+
+def as_text(value: object) -> str:
+    """A value that JSON has not, as the database reads it: bytes in hexadecimal."""
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
 
 
 def _is_batch(line: bytes) -> bool:

@@ -67,7 +67,7 @@ class ViolationDetector:
         turns = [IllegalTurn(t.from_line, t.to_line) for t in self.site.forbidden_turns]
         self._line_rules: list[TrafficRule] = [*turns, self._red_light]
         self._place_rules = rules_of_places(self.site, self._timers)
-        # images are kept only where there may be something to show: 8 MB a camera
+        # images are kept only where there may be something to show
         self._may_find = _may_find(self.site)
 
     def update(
