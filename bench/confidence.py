@@ -1,8 +1,9 @@
 """Whether the planner's confidence falls where the planner is worse than its fallback.
 
-From a quarter of an hour into each run on, the controllers see what a fault of the equipment leaves
-of the traffic. Who decides: always the planner, always its fallback, or the one that the confidence
-says ("chosen").
+From a quarter of an hour into each run on, the street sees what a fault of the equipment leaves of
+the traffic. Lanes go blind under `camera`, since vehicles that report themselves (`connected`) have
+no detector that could. Who decides: always the planner, always its fallback, or the one that the
+confidence says ("chosen").
 """
 
 from __future__ import annotations
@@ -11,19 +12,18 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from headway.control import Controller
 from headway.experiments.benchmark import judge
 from headway.plants.sumo import SumoSettings, network_of, scenario
 from headway.roads import PROFILES, Network, work_out
 from headway.street.closed_loop import Street, open_street
-from headway.values import Observation, Proposal, Vehicles
+from headway.values import Observation, Vehicles
 
 SCENARIOS = ("cologne1", "ingolstadt1", "cologne3")
 THRESHOLD = 0.4  # as `control.confidence` has by default
@@ -130,28 +130,6 @@ SHARES = (0.25, 0.5, 1.0)
 # the runs
 
 
-class Misled:
-    """A controller that is shown a distorted observation."""
-
-    def __init__(self, controller: Controller, distort: Distortion) -> None:
-        self.controller = controller
-        self.name = controller.name
-        self._distort = distort
-        self._ticks = 0
-        self.confidence: list[Any] = []  # of each second, (junctions,)
-
-    def start(self, observation: Observation) -> Any:
-        return self.controller.start(observation)
-
-    def step(self, observation: Observation, state: Any) -> tuple[Proposal, Any]:
-        self._ticks += 1
-        if self._ticks > BEGINS_AFTER:
-            observation = self._distort(observation)
-        proposal, state = self.controller.step(observation, state)
-        self.confidence.append(proposal.confidence)
-        return proposal, state
-
-
 @dataclass(frozen=True)
 class Run:
     """decides: "planner" (always), "fallback" (always) or "confidence"."""
@@ -179,30 +157,38 @@ def outcome(run: Run) -> Outcome:
         trips = Path(folder) / "trips.xml"
         extra = ("--tripinfo-output", str(trips), "--tripinfo-output.write-unfinished", "true")
         emissions = ("--device.emissions.probability", "1")
-        sumo = SumoSettings(sumocfg=site.sumocfg, seed=1, extra=(*extra, *emissions))
+        sensing = "camera" if run.fault == blind.__name__ else "connected"
+        sumo = SumoSettings(
+            sumocfg=site.sumocfg, seed=1, extra=(*extra, *emissions), sensing=sensing
+        )
         controller = "webster" if run.decides == "fallback" else "planner"
         threshold = THRESHOLD if run.decides == "confidence" else 0.0
         street = open_street(
             network, timing, sumo, controller, lambda _: None, confidence_threshold=threshold
         )
-        misled = mislead(street, network, run)
+        if run.fault:
+            mislead(street, FAULTS[run.fault](network, run.share))
+        confidence = []
         try:
             while street.plant.time_s < site.end_s:
                 street.tick()
+                confidence.append(street.junction_confidence)
             pending = street.plant.pending()
         finally:
             street.plant.close()
-        table = np.array(misled.confidence)[BEGINS_AFTER:]
+        table = np.array(confidence)[BEGINS_AFTER:]
         delay_s = judge(trips, pending, site)["delay_s"]
         return Outcome(run, delay_s, float(table.mean()), float((table < THRESHOLD).mean()))
 
 
-def mislead(street: Street, network: Network, run: Run) -> Misled:
-    distort = FAULTS[run.fault](network, run.share) if run.fault else lambda seen: seen
-    misled = Misled(street.controller, distort)
-    street.controller = misled
-    street.fallback = Misled(street.fallback, distort)
-    return misled
+def mislead(street: Street, distort: Distortion) -> None:
+    """What the plant of `street` observes is distorted from the tick BEGINS_AFTER on."""
+    observe, ticks = street.plant.observe, count()
+
+    def distorted() -> Observation:
+        return distort(observe()) if next(ticks) >= BEGINS_AFTER else observe()
+
+    street.plant.observe = distorted  # type: ignore[method-assign]
 
 
 def runs() -> Iterator[Run]:

@@ -14,7 +14,7 @@ from headway.safety.memory import GateMemory
 from headway.safety.reports import Reports
 from headway.values import ColourArray, Proposal
 
-NOT_A_COLOUR = -128
+NOT_A_COLOUR = np.int8(-128)
 HIGHEST_COLOUR = int(Colour.GREEN)  # comparing an array with an enum member costs microseconds
 
 
@@ -115,5 +115,5 @@ def _as_colours(wanted: ColourArray) -> ColourArray:
     """
     if wanted.dtype == np.int8:
         return np.array(wanted, np.int8)
-    unknown = (wanted < 0) | (wanted > HIGHEST_COLOUR)
-    return np.where(unknown, NOT_A_COLOUR, wanted).astype(np.int8)
+    known = (wanted >= 0) & (wanted <= HIGHEST_COLOUR)
+    return np.where(known, wanted.astype(np.int8), NOT_A_COLOUR)

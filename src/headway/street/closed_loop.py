@@ -35,6 +35,7 @@ from headway.street.guard import (
 from headway.street.messages import JunctionState
 from headway.street.plausibility import drop_implausible
 from headway.street.signal_log import SignalLog
+from headway.street.silence import SilenceDetector
 from headway.street.state_file import PLAIN, StateError, require_like
 from headway.values import (
     HALTING_MPS,
@@ -114,6 +115,8 @@ class Street:
         None without one.
     external:             what sources from outside report.
     congestion:           which approaches are congested.
+    silence:              which lanes have no detection any more; controllers and gate are given the
+        traffic that is presumed there.
     relief:               decides on junctions that are, in place of the controller; None for none.
     signal_log:           changes of colour and actuations, where it is enabled.
     durations:            wall time of each part of the tick, read from `clock`.
@@ -167,6 +170,7 @@ class Street:
         self._fresh = 1.0
         self.external = External(network, record)
         self.congestion = CongestionDetector(network)
+        self.silence = SilenceDetector(network, plant.time_s)
         self.relief = relief
         self._relief_state: Any = None  # None while it does not decide anywhere
         self.signal_log = SignalLog(network)
@@ -216,9 +220,10 @@ class Street:
             self.junction_confidence, self._factors = None, {}
             return None
         merged = self.external.merged(observed)
-        observation = self.observation = drop_implausible(merged, self.network)
-        self._find_congestion(observation)
-        return observation
+        self.observation = drop_implausible(merged, self.network)
+        self._find_congestion(self.observation)
+        self._find_silence(self.observation)
+        return self.silence.filled(self.observation)
 
     def _record_observation_fault(self, fault: str, now_s: float) -> None:
         """Once for each field, however long it lasts; and when it is over."""
@@ -246,6 +251,16 @@ class Street:
             junction = self.network.junctions[change.junction].id
             self._record(Event(observation.at_s, kind, junction, data))
 
+    def _find_silence(self, observation: Observation) -> None:
+        """An event for each lane whose detection falls silent, or is heard again."""
+        for change in self.silence.update(observation):
+            kind = "traffic.silent" if change.silent else "traffic.silent_ended"
+            data = {"lane": change.lane, "silent_s": change.silent_s}
+            if change.silent:
+                data["flow_per_h"] = change.flow_per_h
+            junction = self.network.junctions[change.junction].id
+            self._record(Event(observation.at_s, kind, junction, data))
+
     def serve_claims(self) -> None:
         """Serve the emergency vehicles that were claimed from outside since the tick: what begins
         is recorded now, and the next tick shows it.
@@ -267,7 +282,7 @@ class Street:
         """
         state = self.loop_state
         state.arrived_since_fallback += observation.arrived
-        self._arrived += observation.arrived
+        self._arrived += self.observation.arrived
         proposal = self._propose(observation)
         self._judge(proposal, observation)
 
@@ -545,6 +560,7 @@ class Street:
             "gate": self.gate.state(),
             "loop": self.loop_state,
             "congestion": self.congestion.state(),
+            "silence": self.silence.state(),
             "relief": self._relief_state,
             "down_until_s": {role: guard.resting_until_s for role, guard in self.guards.items()},
             "external": self.external.state(),
@@ -579,6 +595,7 @@ class Street:
         self.plant.show(self.gate.shown, self.gate.shown_since)
         self.observation = self.plant.observe()
         self.congestion.resume(state["congestion"])
+        self.silence.resume(state["silence"], self.observation.at_s)
         self.external.resume(state["external"])
         self._relief_state = state["relief"]
         for role, until_s in state["down_until_s"].items():
