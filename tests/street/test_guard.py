@@ -145,11 +145,17 @@ def scribbles(observation, state):
     return proposal(observation.at_s), state
 
 
+class Scribbler(Acts):
+    def start(self, observation):
+        return scribbles(observation, "state")[1]
+
+
 def test_what_a_controller_writes_into_its_observation_reaches_nobody_else(plant):
     """Neither the lamps' monitor, which would see green everywhere, nor the gate nor the board."""
     plant.vehicles = vehicles((0, 30.0, 0.0, 5.0), (4, 20.0, 0.0, 3.0))
     plant.arrived = np.array([1, 0, 0, 0, 1, 0, 0], np.int32)
-    street, events = street_of(plant, Acts(scribbles), cycle_s=2.0)
+    street, events = street_of(plant, Scribbler(scribbles), cycle_s=2.0)
+    assert street.observation.vehicles.link.tolist() == [0, 4]
     for _ in range(5):
         street.tick()
     assert plant.applied == [[*A_FIRST, *B_FIRST]] * 5

@@ -1494,6 +1494,25 @@ def test_a_settings_file_that_vanishes_changes_nothing_and_is_told(play, tmp_pat
     assert played.runs[0].street.cycle_s == 20.0
 
 
+def test_orders_that_somebody_spoilt_end_no_street_that_reads_them_with_its_file(
+    play, tmp_path, tiny
+):
+    spoil = partial(spoilt, tmp_path / "orders.json")
+    then = FIRST.replace("er: fixed", "er: greedy", 1)
+    played = followed(
+        play, tmp_path, tiny, then, more={3: [Switch(controller="fixed")], 4: [spoil]}
+    )
+    ((_, _, refused),) = played.events("engine.settings_refused")
+    assert "loop.cycle_s: 'soon' is not allowed" in refused["fault"]
+    assert played.runs[-1].street.controller.name == "fixed"
+
+
+def spoilt(path):
+    content = json.loads(path.read_text())
+    content["orders"]["cycle_s"] = "soon"
+    path.write_text(json.dumps(content))
+
+
 def test_a_file_that_is_refused_leaves_orders_in_force(play, tmp_path, tiny):
     then = FIRST.replace("cycle_s: 20", "cycle_s: 10, tick_s: 0.5")
     played = followed(play, tmp_path, tiny, then, more={3: [Optimise(cycle_s=15.0)], 15: [None]})

@@ -70,7 +70,7 @@ class Guard:
         """The state before its first step; None if it raised: then the first step tries again."""
         if self.down_until_s == math.inf:
             return None
-        return self._run(controller, observation, lambda: controller.start(observation))
+        return self._run(controller, observation, lambda: controller.start(own_copy(observation)))
 
     def step(
         self, controller: Controller, observation: Observation, state: Any

@@ -300,8 +300,8 @@ class StreetProcess:
             orders = self._orders.load()
             if "loop" in changed:  # the file spoke last
                 orders = {k: v for k, v in orders.items() if k not in ("cycle_s", "speed_factor")}
-            self.settings = _with_loop(self.settings, with_orders(self.settings, orders))
             try:
+                self.settings = _with_loop(self.settings, with_orders(self.settings, orders))
                 self._refuse_new_rules(before)
                 self._apply_settings(before)
                 if "loop" in changed:
