@@ -433,6 +433,32 @@ class Naive:
             return 2
         return 1 if v.waiting_s[i] > m.patience_s else 0
 
+    def withheld(self, seen):
+        """Groups that nobody may use who has nobody blocked before him, and somebody would."""
+        v, links, lanes, m = seen.vehicles, self.network.links, self.network.lanes, self.m
+
+        def stuck(i):
+            behind = links[v.link[i]].to_lane
+            room_m, length_m = seen.room_m[behind], lanes[behind].length_m
+            return length_m < m.short_lane_m and room_m < min(m.min_room_m, 0.6 * length_m)
+
+        waiting = [
+            i
+            for i in range(len(v))
+            if v.link[i] >= 0 and links[v.link[i]].group >= 0 and v.distance_m[i] >= 0
+        ]
+        heads = [
+            i
+            for i in waiting
+            if not any(
+                stuck(k) and v.lane[k] == v.lane[i] and v.distance_m[k] < v.distance_m[i]
+                for k in waiting
+            )
+        ]
+        one = {links[v.link[i]].group for i in heads if stuck(i)}
+        other = {links[v.link[i]].group for i in heads if not stuck(i)}
+        return sorted(one - other)
+
     def one(self, seen, j, target, ended, room, coming):
         junction, m = self.network.junctions[j], self.m
         queues = self.queues(seen, j, room, coming)

@@ -504,6 +504,18 @@ def test_the_queues_of_a_junction_are_the_naive_ones(seed):
         assert observed.downstream.room_m == pytest.approx(naive_room)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_groups_that_are_withheld_are_the_naive_ones(seed):
+    case, found = arms_case(650 + seed), []
+    for _ in range(40):
+        seen = case.draw()
+        observed = lane_queues.observe(case.flat, signals_of(seen, case.ended), traffic_of(seen))
+        withheld = lane_queues.would_block(case.flat, FIGURES, observed)
+        assert np.flatnonzero(withheld).tolist() == case.naive.withheld(seen)
+        found += case.naive.withheld(seen)
+    assert {0, 6} <= set(found), "both that lead into short lanes"
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_look_ahead_from_the_signals_as_they_stand_is_the_naive_one(seed):
     case = arms_case(700 + seed)

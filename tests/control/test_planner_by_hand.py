@@ -868,6 +868,43 @@ class TestDecisions:
         assert self.step(rows, room={"y": 14.0}) == "rrGGr", "y is 120 m long: 15 m are needed"
         assert self.step(rows, room={"y": 15.0}) == "rGrGr"
 
+    @pytest.mark.parametrize(
+        ("rows", "shown", "room_m", "wanted"),
+        [
+            # six tenths of the link's 15 m are needed
+            ([], "Grr", 8.9, "Grr"),
+            ([], "Grr", 9.0, "GGr"),
+            ([], "Grr", math.inf, "GGr"),
+            ([], "Gyr", 8.9, "Grr"),
+            ([], "GGr", 8.9, "GGr"),  # no green is cut short for it
+            # beside it a lane of the same lamp whose first may go
+            ([(3, 5.0, 0.0, 20.0)], "Grr", 8.9, "GGr"),
+            # but nobody passes who is behind it
+            ([(4, 20.0, 0.0, 20.0)], "Grr", 8.9, "Grr"),
+            ([(4, 2.0, 0.0, 20.0)], "Grr", 8.9, "GGr"),
+        ],
+    )
+    def test_a_stage_is_shown_without_the_green_that_would_let_traffic_stop_inside(
+        self, rows, shown, room_m, wanted
+    ):
+        """Seed 227 of ingolstadt21 locked up on such a green: decision 25."""
+        rows = [(0, 5.0, 0.0, 20.0), (1, 5.0, 0.0, 20.0), *rows]
+        more = {"net": self.short_link(), "room": {"link": room_m}, "shown_for": 1.0}
+        assert self.step(rows, shown, (0,), **more) == wanted
+        guessed = self.step(rows, shown, (0,), **more, known=False)
+        assert guessed == "GGr", "a guess would keep the wrong traffic waiting"
+
+    def short_link(self):
+        """Groups 0 and 1, shown together, and 2; group 1 leads from lane b_0 onto a short link."""
+        lanes = [("a", 200, 10), ("b_0", 200, 10), ("b_1", 200, 10), ("c", 200, 10)]
+        links = [
+            ("a", "x", 0, "s", 20, 10, 1), ("b_0", "link", 1, "l", 20, 8, 1),
+            ("c", "x", 2, "s", 20, 10, 1),
+            ("b_1", "x", 1, "s", 20, 10, 1), ("b_0", "x", 1, "s", 20, 10, 1),
+        ]  # fmt: skip
+        one = junction("J", 0, ["GGr", "rrG"], [(0, 2), (1, 2)])
+        return network([*lanes, ("x", 200, 10), ("link", 15, 10)], links, [one])
+
     def test_who_waits_inside_goes_before_those_start_again_to_whom_it_gives_way(self):
         lanes = [("a", 200, 10), ("b", 200, 10), ("c", 200, 10), ("x", 200, 10)]
         links = [

@@ -268,9 +268,9 @@ def why_closed(tables, model, v, is_first, observed):  # type: ignore[no-untyped
     link = traffic.link[v]
     group = tables.links[link].group
     exit_lane = tables.links[link].to_lane
-    exit_m = tables.lanes[exit_lane].length_m
-    if observed.downstream.room_m[exit_lane] < min(model.min_room_m, MIN_ROOM_SHARE * exit_m):
-        return Closed.BLOCKING if exit_m < model.short_lane_m else Closed.BLOCKED
+    if is_full(tables, model, exit_lane, observed.downstream.room_m):
+        is_short = tables.lanes[exit_lane].length_m < model.short_lane_m
+        return Closed.BLOCKING if is_short else Closed.BLOCKED
     if not is_first or traffic.distance_m[v] >= AT_STOP_LINE_M:
         return Closed.OPEN
 
@@ -283,8 +283,39 @@ def why_closed(tables, model, v, is_first, observed):  # type: ignore[no-untyped
 
 
 @inlined
+def is_full(tables, model, lane, room_m):  # type: ignore[no-untyped-def]
+    """A lane behind a junction has no room for a vehicle."""
+    return room_m[lane] < min(model.min_room_m, MIN_ROOM_SHARE * tables.lanes[lane].length_m)
+
+
+@inlined
 def take_room(tables, model, lane, room_m):  # type: ignore[no-untyped-def]
     """A vehicle takes its part of the room of a short lane, unless it is empty."""
     length_m = tables.lanes[lane].length_m
     if length_m < model.short_lane_m and room_m[lane] < length_m:
         room_m[lane] -= VEHICLE_SPACE_M
+
+
+# whom no green may let in
+
+
+@njit(cache=True)
+def would_block(tables, model, observed):  # type: ignore[no-untyped-def]
+    """bool (groups,): the first vehicle of each lane that waits for the group has a short lane
+    ahead that is full. It would stop inside the junction, in the way of others.
+    """
+    traffic = observed.traffic
+    blocks = np.zeros(len(tables.groups), np.bool_)
+    may_pass = np.zeros(len(tables.groups), np.bool_)
+    for a in range(len(tables.stop_lanes)):
+        for i in range(observed.start[a], observed.start[a + 1]):
+            v = observed.order[i]
+            if traffic.distance_m[v] < 0.0:
+                continue  # waits inside, and has a column of its own
+            link = tables.links[traffic.link[v]]
+            is_short = tables.lanes[link.to_lane].length_m < model.short_lane_m
+            if is_short and is_full(tables, model, link.to_lane, traffic.room_m):
+                blocks[link.group] = True
+                break  # nobody behind it can pass
+            may_pass[link.group] = True
+    return blocks & ~may_pass

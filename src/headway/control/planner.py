@@ -78,7 +78,7 @@ class Planner:
     def step(self, observation: Observation, state: PlannerState) -> tuple[Proposal, PlannerState]:
         lit, began_s, ended_s = self._last_changes(observation, state)
         signals, traffic = signals_of(observation, ended_s), traffic_of(observation)
-        target, check, factors, confidence = kernel.decide(
+        target, withheld, check, factors, confidence = kernel.decide(
             self._tables,
             self._model,
             float(observation.at_s),
@@ -90,7 +90,7 @@ class Planner:
         )
         wanted = self._stages.wanted_after_min_green(target, observation)
         # a group may not start again yet: known here, not in the search, where it did harm
-        barred = ~lit & (observation.at_s - began_s < self._min_cycle_s - EPS_S)
+        barred = ~lit & (withheld | (observation.at_s - began_s < self._min_cycle_s - EPS_S))
         wanted[barred] = np.minimum(wanted[barred], RED)
         why = dict(zip(model_check.FACTORS, factors, strict=True))
         proposal = Proposal(observation.at_s, self.name, wanted, confidence, why)

@@ -15,7 +15,7 @@ from headway.control.candidates import (
     look_ahead,
     worth_trying,
 )
-from headway.control.lane_queues import build_queues, observe, vehicle_memory
+from headway.control.lane_queues import build_queues, observe, vehicle_memory, would_block
 from headway.control.model_check import updated
 from headway.control.search import search
 from headway.roads import Colour
@@ -23,15 +23,18 @@ from headway.roads import Colour
 
 @njit(cache=True)
 def decide(tables, model, at_s, target, check, signals, traffic, links_known):  # type: ignore[no-untyped-def]
-    """(target, check, factors, confidence) from now on: see `plan` and `updated`. One call, as each
-    array that is handed over takes about a microsecond.
+    """(target, withheld, check, factors, confidence) from now on: see `plan`, `would_block` and
+    `updated`. One call, as each array that is handed over takes about a microsecond.
 
     at_s: seconds. target, check: those up to now.
     """
     observed = observe(tables, signals, traffic)
     decided = plan(tables, model, target, observed, links_known)
     check, factors, confidence = updated(check, at_s, tables, model, decided, observed)
-    return decided, check, factors, confidence
+    withheld = np.zeros(len(tables.groups), np.bool_)
+    if links_known:  # a guess would keep the wrong traffic waiting
+        withheld = would_block(tables, model, observed)
+    return decided, withheld, check, factors, confidence
 
 
 @njit(cache=True)
