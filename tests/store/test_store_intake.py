@@ -613,6 +613,31 @@ def test_a_table_that_somebody_locks_is_an_outage_like_any_other(database, intak
     assert (kinds(database, run), intake.trouble) == (["k"], "")
 
 
+def test_a_batch_that_takes_too_long_is_replayed_in_parts(database, intake, run, monkeypatch):
+    """Eight rows of 0.2 s each, of which a statement has one: they would wait for ever."""
+    monkeypatch.setattr(room, "WRITE_LIMITS", "SET LOCAL statement_timeout = '1s'")
+    with slow_events(database):
+        rows = [event(run, k) for k in range(8)]
+        assert intake.write("event", rows) == Outcome(0, 0, 8)
+        assert intake.catch_up()
+    assert (kinds(database, run), intake.spool.waiting) == (["k"] * 8, 0)
+
+
+@contextlib.contextmanager
+def slow_events(database):
+    database.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_sleep(0.2); RETURN NEW; END $$"
+    )
+    database.execute(
+        "CREATE TRIGGER slow BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION slow()"
+    )
+    try:
+        yield
+    finally:
+        database.execute("DROP FUNCTION slow() CASCADE")
+
+
 def test_whoever_writes_does_not_wait_for_a_long_replay(database, intake, run, monkeypatch):
     monkeypatch.setattr(room, "MOST_CAUGHT_UP", 1)
     for k in range(2):

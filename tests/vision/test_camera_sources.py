@@ -559,6 +559,21 @@ def test_where_the_wall_clock_is_set_a_live_stream_follows_at_once(world, step_s
     assert [f.epoch for f in frames] == [0, 0, 1, 1]
 
 
+def test_a_server_that_accepts_and_says_nothing_does_not_answer_in_time(world, monkeypatch):
+    """For RTSP, FFmpeg gives up after `silent_s` with invalid data."""
+
+    def opens(*_, **how):
+        world.now += 5.0
+        raise av.error.InvalidDataError(1, "x")
+
+    monkeypatch.setattr(sources.av, "open", opens)
+    source = world.source(SourceSettings(CAMERA, attempts=1))
+    play(source)
+    assert source.health.fault == (
+        "rtsp://***@north:554/one: it does not answer in time (1 attempts)"
+    )
+
+
 def test_a_thread_that_had_to_wait_between_two_clocks_takes_none_for_set():
     steps = WallSteps()
     assert not steps.found(0.0, 1000.0, 0.001)

@@ -111,6 +111,11 @@ def is_row_fault(error: BaseException) -> bool:
     return isinstance(error, DRIVER_FAULTS)
 
 
+def _took_too_long(error: BaseException) -> bool:
+    """Fewer rows at once may get through: a batch that never does would hold up all behind it."""
+    return isinstance(getattr(error, "orig", error), psycopg.errors.QueryCanceled)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """Of one batch: rows stored, rows that were there already; spooled: kept on disk until the
@@ -187,11 +192,11 @@ class Intake:
         table: str,
         rows: Sequence[Sequence[Any]],
     ) -> Outcome:
-        """All rows at once; where that is refused, each half by itself."""
+        """All rows at once; where that is refused, or takes too long, each half by itself."""
         try:
             return write(table, rows)
         except Exception as error:
-            if not is_row_fault(error):
+            if not is_row_fault(error) and (len(rows) == 1 or not _took_too_long(error)):
                 raise
             if len(rows) == 1:
                 self.put_aside(table, rows, error)

@@ -244,10 +244,14 @@ class FrameSource:
         ended: it was stopped, or is a file that is broken or not to be repeated.
         """
         s = self.settings
+        begun_s, before = self.platform.monotonic_s(), self.health.received
         try:
             self._play()
         except Exception as error:  # of whatever kind: a thread that ends tells nobody why
-            fault = self._fault(error)
+            waited_s = self.platform.monotonic_s() - begun_s
+            # FFmpeg calls an RTSP server that says nothing invalid data
+            was_silent = self.health.received == before and waited_s >= s.silent_s
+            fault = self._fault(TimeoutError() if s.live and was_silent else error)
             if s.live:
                 return fault
             self._end("failed", fault)
