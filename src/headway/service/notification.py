@@ -34,6 +34,7 @@ from headway.telemetry.plain import plain
 SIGNATURE = "X-Headway-Signature"
 EVENT_ID = "X-Headway-Event"
 
+MOST_LETTER_BYTES = 100_000_000  # of the file; beyond it the log alone tells
 WAITING_LETTERS = 10_000  # deliveries of one recipient; some KB each
 MAILS_REMEMBERED = 10_000  # kinds of events, and what they were about
 RETRIED_REFUSALS = (408, 425, 429)  # HTTP 4xx that may pass: time-out, too early, too many
@@ -161,7 +162,8 @@ class DeadLetters:
             self._guard,
             self._path.open("a", encoding="utf-8") as stream,
         ):
-            stream.write(letter + "\n")
+            if stream.tell() + len(letter) < MOST_LETTER_BYTES:  # json.dumps gives ASCII
+                stream.write(letter + "\n")
 
 
 class Sender:
