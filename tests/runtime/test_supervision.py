@@ -9,6 +9,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import FrozenInstanceError
@@ -575,6 +577,34 @@ def test_a_worker_that_starts_after_the_request_to_stop_hears_it():
     assert list(watched.messages()) == [("given", 1), "asked to end"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_to_all_processes_of_a_service_leaves_the_worker_to_its_parent(number):
+    """As systemd sends it, or a terminal that is closed: the parent asks it to stop."""
+    watched = Supervisor(obey, 1, 60.0, 0, lambda m: False)
+    messages = watched.messages()
+    assert next(messages) == ("given", 1)
+    os.kill(watched.pid, number)
+    watched.send("x")
+    assert next(messages)[:2] == ("ordered", "x")
+    watched.stop()
+    assert list(messages) == ["asked to end"]
+
+
+def test_a_program_ends_though_a_worker_is_left():
+    program = (
+        "from tests.runtime.workers import work_silently\n"
+        "from headway.runtime import Supervisor\n"
+        "if __name__ == '__main__':\n"
+        "    kept = Supervisor(work_silently, 1, 60.0, 0, bool).messages()\n"
+        "    print(next(kept))\n"
+        "    import builtins\n    builtins.kept = kept  # nothing closes it\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=40, check=True
+    )
+    assert done.stdout == "begun\n"
+
+
 def test_the_error_that_ends_a_worker_is_the_reason_in_one_line_and_not_at_length():
     for said, shown in (("no\n  street", "no street"), ("x" * 600, "x" * 488 + "...")):
         messages = Supervisor(fail, said, 60.0, 0, lambda m: False).messages()
@@ -589,10 +619,12 @@ def test_the_error_that_ends_a_worker_is_the_reason_in_one_line_and_not_at_lengt
 
 @pytest.fixture
 def interrupt():
-    """The process's own answer to Ctrl-C is put back afterwards."""
-    before = signal.getsignal(signal.SIGINT)
+    """The process's own answers to signals are put back afterwards."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("fails", [False, True])

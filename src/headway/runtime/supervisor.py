@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
 import multiprocessing
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from headway import telemetry
@@ -285,6 +287,7 @@ class Supervisor:
             target=begin_worker, args=(self._work, theirs, inbox, self._argument), daemon=True
         )
         self._process.start()
+        atexit.register(self._kill)  # else the end of this process would wait for it for ever
         theirs.close()
         inbox.close()
         if self._stopping:  # asked for before there was this worker to hear it
@@ -331,9 +334,13 @@ class Supervisor:
     def _end_process(self) -> None:
         if self._process is not None and self._process.is_alive():
             self._process.join(STOP_WITHIN_S if self._stopping else 0.0)
-            if self._process.is_alive():
-                self._process.kill()
+            self._kill()
             self._process.join()
+        atexit.unregister(self._kill)
+
+    def _kill(self) -> None:
+        if self._process.is_alive():
+            self._process.kill()
 
 
 class _Pipe:
@@ -385,10 +392,13 @@ def _has_room(end: Connection, within_s: float) -> bool:
 
 
 def begin_worker(work: Work, pipe: Connection, inbox: Inbox, argument: Any) -> None:
-    """The worker's main function. A terminal's Ctrl-C is left to the parent, which then asks the
-    worker to stop; without a parent the worker ends.
+    """The worker's main function. A terminal's Ctrl-C and its end, and a SIGTERM to all processes
+    of a service, are left to the parent, which then asks the worker to stop; without a parent the
+    worker ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave_to_parent)  # its own children would inherit SIG_IGN
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     outbox = Outbox(pipe)
     try:
@@ -398,6 +408,10 @@ def begin_worker(work: Work, pipe: Connection, inbox: Inbox, argument: Any) -> N
         raise
     finally:
         outbox.close()
+
+
+def _leave_to_parent(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 def _brief(error: Exception) -> str:
