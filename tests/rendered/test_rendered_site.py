@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tests.rendered.rendered_street import Ray, street
 
+from headway.rendered import site
 from headway.rendered.painter import Painter
 from headway.rendered.site import clipped, last_metres, site_file
 from headway.rendered.view import View
@@ -116,6 +117,14 @@ def test_a_lamp_outside_the_image_is_left_out(at, told_of):
     assert [lamp["group"] for lamp in site_file(of, 0)["lamps"]] == (
         [0, 1, 2, 3] if told_of else [0, 2, 3]
     )
+
+
+def test_a_lane_that_only_touches_the_image_has_no_zone(painter, monkeypatch):
+    """A zone without an area is refused, and the camera with it."""
+    assert site_file(painter, 0)["zones"]
+    edge = [[0.0, 3.0], [0.0, 5.0], [0.0, 9.0]]
+    monkeypatch.setattr(site, "clipped", lambda *_: edge)
+    assert site_file(painter, 0)["zones"] == []
 
 
 @pytest.mark.parametrize(("limit", "rules"), [(None, {}), (30.0, {"limit_kmh": 30.0}), (0.0, {})])

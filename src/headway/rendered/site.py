@@ -14,6 +14,7 @@ from headway.rendered.painter import Painter
 from headway.rendered.view import View, ribbon
 from headway.roads import Network
 from headway.roads.network import Kind, Lane
+from headway.sensing.traffic.site import has_area
 from headway.values import FloatArray
 
 # Pixels whose places on the road calibrate the camera, as shares of width and height
@@ -108,7 +109,7 @@ def _zone(view: View, approach: _Approach) -> dict[str, Any] | None:
     """The lane before its stop line; None where it is not in the image."""
     area = ribbon(last_metres(approach.shape, ZONE_M), approach.width_m)
     ring = clipped(view.ground(area), *view.size)
-    if len(ring) < 3:
+    if len(ring) < 3 or not has_area(ring):
         return None
     end = approach.shape[-1]
     heading = view.ground(np.array([end - approach.ahead * HEADING_M, end]))

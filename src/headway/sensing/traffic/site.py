@@ -4,6 +4,7 @@ the rules in force there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -175,7 +176,7 @@ class SiteFile(_SitePart):
                 raise PlaceError(
                     ("zones", number, "heading"), f"{zone.name}: its two points are one"
                 )
-            if not _has_area(zone.px):
+            if not has_area(zone.px):
                 raise PlaceError(
                     ("zones", number, "px"), f"{zone.name}: its points lie on one line"
                 )
@@ -210,7 +211,7 @@ class SiteFile(_SitePart):
         return None
 
 
-def _has_area(px: tuple[Pixel, ...]) -> bool:
+def has_area(px: Sequence[Sequence[float]]) -> bool:
     """Whether three of the points span a triangle."""
     (x, y), *others = px
     ways = [(u - x, v - y) for u, v in others]
