@@ -156,6 +156,9 @@ def test_a_map_has_lanes_junctions_and_a_head_a_signal_group(get, live):
         assert head[3] == next(
             k for k, j in enumerate(network.junctions) if j.first <= group < j.end
         )
+    serves = [name.pop("serves") for name in found["names"]]
+    assert [len(s) for s in serves] == [3, 4, 4]
+    assert all(who for who in serves[0])
     assert found["names"] == [
         {"id": "360082", "stages": 3, "first": 0, "end": 11},
         {"id": "360086", "stages": 4, "first": 11, "end": 29},

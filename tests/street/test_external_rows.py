@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from headway.plants.sumo import read_network
+from headway.plants.sumo.scenarios import scenario
+from headway.street.external.places import Places
 from headway.street.external.rows import (
     MOST_ROWS,
     AgeLimits,
@@ -148,3 +151,15 @@ def test_the_wall_clock_is_bounded_by_the_street_s_seconds(second, speed_factor,
     row, _ = one(at_s=None, at=f"2026-01-31T13:59:{second}+02:00")
     fault = age_fault(row, StreetClock(AT_NOON, 100.0, speed_factor), LIMITS)
     assert (fault.message if fault else "") == said
+
+
+def test_a_stage_is_named_by_who_has_green():
+    """cologne1 has four: the main road, its left turns, the side road, its left turns."""
+    network = read_network(scenario("cologne1").net)
+    turns = "right, straight, left, U-turn"
+    assert Places(network).served(0) == [
+        f"south {turns}; north {turns}",
+        "south left, U-turn; north left, U-turn",
+        f"east {turns}; west {turns}",
+        "east left, U-turn; west left, U-turn",
+    ]

@@ -21,6 +21,7 @@ from headway.roads import PROFILES, RoadsError, work_out
 from headway.safety import Order, Override
 from headway.service.streets import FIXED_TIME, RunningStreet, StreetService
 from headway.settings import ControllerName
+from headway.street.external.places import Places
 from headway.street.messages import AtJunction, Optimise, Release, Reset, Switch
 
 router = APIRouter(
@@ -243,9 +244,11 @@ def report(street: Street) -> dict[str, Any]:
 @router.get("/engine/streets/{name}/map", responses=FOUND)
 def shapes(street: Street) -> dict[str, Any]:
     """What a map is drawn from: lanes (width m, points), junctions' outlines, signal heads (x, y,
-    direction, junction number).
+    direction, junction number); names of the junctions, with who has green in each stage
+    (`serves`).
     """
     found, network = read_shapes(street.network), street.network
+    places = Places(network)
     number = network.group_junction.tolist()
     return {
         "street": street.name,
@@ -253,8 +256,14 @@ def shapes(street: Street) -> dict[str, Any]:
         "junctions": found.junctions,
         "signals": [[*s, number[g]] for g, s in enumerate(found.signals)],
         "names": [
-            {"id": j.id, "stages": len(j.stages), "first": j.first, "end": j.end}
-            for j in network.junctions
+            {
+                "id": j.id,
+                "stages": len(j.stages),
+                "serves": places.served(k),
+                "first": j.first,
+                "end": j.end,
+            }
+            for k, j in enumerate(network.junctions)
         ],
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from headway.plants.sumo import read_shapes
-from headway.roads import Network
+from headway.roads import Colour, Network
 from headway.roads.network import Kind
 from headway.roads.upstream import feeders
 from headway.street.external.rows import FARTHEST_M, MOST_VEHICLES, ObservationRow
@@ -23,6 +23,7 @@ DIRECTIONS = (
     "south",
     "southeast",
 )
+TURNS = {"s": "straight", "l": "left", "r": "right", "t": "U-turn", "L": "left", "R": "right"}
 TIGHTEST_M = 5.0  # of road that a vehicle in a queue takes at the least
 FASTEST_PER_S = 1.0  # twice saturation flow: a platoon of vehicles bumper to bumper
 SLACK_M = 50.0  # by which the way of vehicles may be longer than the shortest
@@ -154,6 +155,25 @@ class Places:
             }
             for roads in self.roads
         ]
+
+    def served(self, junction: int) -> list[str]:
+        """For each stage of a junction, who has green: by direction of the approach, its turns; a
+        road whose direction is not known by its name.
+        """
+        network, found = self.network, self.network.junctions[junction]
+        served = []
+        for stage in found.stages:
+            ways = dict[str, dict[str, None]]()
+            for group, colour in zip(found.groups, stage, strict=True):
+                for link in network.groups[group].links if colour >= Colour.PERMISSIVE else ():
+                    road = network.lanes[network.links[link].from_lane].edge
+                    way = self.directions[junction].get(road, road)
+                    if network.groups[group].kind == Kind.PEDESTRIAN:
+                        way = "pedestrians"
+                    ways.setdefault(way, {})[TURNS.get(network.links[link].direction, "")] = None
+            said = (f"{way} {', '.join(filter(None, turns))}" for way, turns in ways.items())
+            served.append("; ".join(text.strip() for text in said))
+        return served
 
     def road_from(self, junction: int, approach: str) -> str:
         """The name of an approach in the network: of a direction the road that comes from there;

@@ -126,10 +126,11 @@ function ordered(order, street) {
 function orders(id) {
   const cell = document.createElement("td");
   cell.className = "operator";
-  const stages = names.find((n) => n.id === id)?.stages ?? 1, path = `junctions/${encodeURIComponent(id)}/override`;
+  const serves = names.find((n) => n.id === id)?.serves ?? [""], path = `junctions/${encodeURIComponent(id)}/override`;
   const stage = document.createElement("select");
   stage.ariaLabel = `Stage of ${id}`;
-  for (let k = 0; k < stages; k++) stage.add(new Option(`stage ${k}`, k));  // as the API and the events number them
+  stage.style.maxWidth = "14em";
+  serves.forEach((who, k) => stage.add(new Option(who ? `stage ${k}: ${who}` : `stage ${k}`, k)));  // as the API and the events number them
   const button = (text, act) => { const b = document.createElement("button"); b.textContent = text; b.onclick = act; return b; };
   cell.append(
     button("Hold", () => order(path, { order: "hold", lasts_s: 60 })), stage,
