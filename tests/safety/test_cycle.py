@@ -9,7 +9,7 @@ import pytest
 
 from headway.roads import BENCHMARK, STREET, work_out
 from headway.safety import Order, Override, SafetyGate
-from tests.safety.builders import NETWORK, STAGES, look, propose
+from tests.safety.builders import NETWORK, STAGES, Street, look, propose
 from tests.safety.rules import broken_rules, late_starts
 
 G3 = 3
@@ -167,3 +167,17 @@ def test_the_rule_holds_at_other_tick_lengths(period_s):
         now += period_s
     for starts in began[:2]:
         assert max(np.diff(starts)) <= 60.0
+
+
+@pytest.mark.parametrize("off_s", [0, 4, 7])
+def test_a_vehicle_that_its_detector_sees_now_and_then_has_its_cycle_kept(off_s):
+    """Every 8 s, within the memory of a call; the controller never wants its stage."""
+    street = Street(STREET)
+    for second in range(400):
+        seen = (0, 1) if second % 8 == off_s else (0,)
+        street.play(STAGES[0], 1, links=seen)
+    lit = street.lit(1)
+    starts = [k for k in range(1, 400) if lit[k] and not lit[k - 1]]
+    assert len(starts) == 3
+    assert np.diff([0, *starts]).max() <= 120
+    assert street.of("cycle_exceeded") == []

@@ -262,3 +262,25 @@ def test_what_two_readers_of_the_lamps_find_wrong_is_wrong():
             replace(look(network, gate, float(k)), shown=lamps[1]),
         )
     assert gate.faults == {0: Fault.LAMPS, 1: Fault.LAMPS}
+
+
+def test_after_a_forced_stage_the_maximum_green_counts_anew():
+    """Group 1 asks from 12 s on (it did not at 11 s); the stage is forced until 142 s, longer than
+    the maximum green of 120 s, which then counts from its end: the maximum red of 150 s is earlier.
+    """
+    street = Street().play(STAGES[0], 12)
+    street.gate.order(Override(0, Order.STAGE, 142.0, "op", 0), street.now)
+    street.play(STAGES[0], 160, links=(1,))
+    assert street.lit(0)[3:].index(False) + 3 == 161
+
+
+def test_under_a_hold_the_one_who_has_waited_longest_goes_first():
+    """Group 1 is held. Group 3 asks from 20 s on, group 0 from 40 s on; after the maximum green of
+    120 s the stage of group 3 is shown, in which group 0 is red.
+    """
+    street = Street().play(STAGES[1], 15)
+    street.gate.order(Override(0, Order.HOLD, 1000.0, "op"), street.now)
+    street.play(STAGES[1], 5).play(STAGES[1], 20, links=(3,)).play(STAGES[1], 110, links=(0, 3))
+    starts = [k for k, colours in enumerate(street.shown) if k > 15 and colours[3] >= P]
+    assert starts[0] == 139 + 3
+    assert street.shown[142] == [R, R, G, G]
