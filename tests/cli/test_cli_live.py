@@ -181,6 +181,17 @@ def test_a_signal_stops_the_street_and_keeps_its_state(shown, number):
     assert stopped == [1]
 
 
+def test_a_second_ctrl_c_waits_no_longer_and_other_signals_do(shown):
+    def struck(engine):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.raise_signal(number)
+        assert engine.stopped == 3
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        shown(struck)
+
+
 def test_under_nohup_the_end_of_the_terminal_ends_nothing(shown):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     shown(RunEnded(50.0, True))

@@ -25,12 +25,19 @@ ENDLESS_S = 1e9  # an end as late as this means no end
 
 def run_to_end(task: Task, console: Console) -> None:
     """Run `task` to its end, or until Ctrl-C, SIGTERM or the end of the terminal: then its state is
-    kept and it can be resumed.
+    kept and it can be resumed. Raises KeyboardInterrupt at a second Ctrl-C, which waits no longer
+    for a street that does not answer: what its last checkpoint has is kept.
     """
     engine = Engine(task)
     lines: deque[str] = deque(maxlen=8)
 
+    interrupts = list[int]()
+
     def stop(signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGINT:
+            if interrupts:
+                raise KeyboardInterrupt
+            interrupts.append(signum)
         lines.append(f"stopping ({signal.Signals(signum).name}), keeping the state")
         engine.stop()
 
