@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from headway.plants.sumo import read_network
+from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, STREET, work_out
 from headway.safety import Order, Override, SafetyGate
-from tests.safety.builders import NETWORK, STAGES, Street, look, propose
+from tests.safety.builders import NETWORK, STAGES, Street, look, propose, stage
 from tests.safety.rules import broken_rules, late_starts
 
 G3 = 3
@@ -181,3 +183,26 @@ def test_a_vehicle_that_its_detector_sees_now_and_then_has_its_cycle_kept(off_s)
     assert len(starts) == 3
     assert np.diff([0, *starts]).max() <= 120
     assert street.of("cycle_exceeded") == []
+
+
+@pytest.mark.slow
+def test_whatever_is_wanted_on_a_real_street_no_cycle_is_too_long():
+    """cologne3, whose stages fit into 120 s: none is late by even the second that a yellow of 3.3 s
+    is rounded up by.
+    """
+    network = read_network(scenario("cologne3").net)
+    gate = SafetyGate(network, work_out(network, STREET), 0.0)
+    gate.tick_s = 1.0
+    rng = np.random.default_rng(3)
+    wanted, links, late = stage(network, 0), (), 0
+    for second in range(1500):
+        now_s = float(second)
+        if rng.random() < 0.04:
+            wanted = stage(network, int(rng.integers(8)))
+        if second % 97 == 0:
+            called = np.flatnonzero(rng.random(len(network.links)) < 0.6).tolist()
+            links = tuple(k for k in called if network.links[k].group >= 0)
+        seen = look(network, gate, now_s, links)
+        command = gate.admit(propose(network, now_s, wanted), now_s, seen)
+        late += sum(e.kind == "safety.cycle_exceeded" for e in command.interventions)
+    assert late == 0
