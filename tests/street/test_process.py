@@ -695,7 +695,7 @@ def test_checkpoints_of_earlier_versions_are_refused_by_name_and_not_run(play, t
     ((_, _, refused),) = played.events("engine.checkpoint_refused")
     assert refused == {
         "checkpoint": "00000000125.000",
-        "why": "it has format 5, of another version; this one reads 6",
+        "why": "it has format 5, of another version; this one reads 7",
     }
     assert not (tmp_path / "ran").exists()
 
