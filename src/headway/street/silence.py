@@ -4,7 +4,7 @@ A dead detector or camera reports what an empty lane reports. A lane counts as s
 own flow SILENT_VEHICLES would have come since the last one, and where nobody has been there for
 much longer than ever of late. Until somebody is seen there again it is presumed to have that flow,
 and its queue to pass at green: it calls and is served, as a detector on recall is (FHWA, Traffic
-Signal Timing Manual, FHWA-HOP-08-024, chapter 5). See decision 25.
+Signal Timing Manual, FHWA-HOP-08-024, chapter 5). See decision 26.
 """
 
 from __future__ import annotations
