@@ -306,6 +306,8 @@ def would_block(tables, model, observed):  # type: ignore[no-untyped-def]
     """
     traffic = observed.traffic
     blocks = np.zeros(len(tables.groups), np.bool_)
+    if not is_any_short_lane_full(tables, model, traffic.room_m):
+        return blocks  # as in most seconds
     may_pass = np.zeros(len(tables.groups), np.bool_)
     for a in range(len(tables.stop_lanes)):
         for i in range(observed.start[a], observed.start[a + 1]):
@@ -313,9 +315,22 @@ def would_block(tables, model, observed):  # type: ignore[no-untyped-def]
             if traffic.distance_m[v] < 0.0:
                 continue  # waits inside, and has a column of its own
             link = tables.links[traffic.link[v]]
-            is_short = tables.lanes[link.to_lane].length_m < model.short_lane_m
-            if is_short and is_full(tables, model, link.to_lane, traffic.room_m):
+            if is_short_and_full(tables, model, link.to_lane, traffic.room_m):
                 blocks[link.group] = True
                 break  # nobody behind it can pass
             may_pass[link.group] = True
     return blocks & ~may_pass
+
+
+@compiled
+def is_any_short_lane_full(tables, model, room_m):  # type: ignore[no-untyped-def]
+    is_any = False
+    for lane in range(len(tables.lanes)):
+        is_any |= is_short_and_full(tables, model, lane, room_m)
+    return is_any
+
+
+@compiled
+def is_short_and_full(tables, model, lane, room_m):  # type: ignore[no-untyped-def]
+    is_short = tables.lanes[lane].length_m < model.short_lane_m
+    return is_short and is_full(tables, model, lane, room_m)
