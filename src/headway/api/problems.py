@@ -79,7 +79,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _message(error: Mapping[str, Any], request: Request) -> str:
+def _message(error: Mapping[str, Any]) -> str:
     """What is wrong; of a body that was not read as JSON (curl's `-d` says that it is a form) what
     to do.
     """
@@ -106,7 +106,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         faults = [
-            Fault(pointer="/" + "/".join(str(p) for p in e["loc"]), message=_message(e, request))
+            Fault(pointer="/" + "/".join(str(p) for p in e["loc"]), message=_message(e))
             for e in error.errors()
         ]
         return problem(

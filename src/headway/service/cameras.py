@@ -266,9 +266,7 @@ class CameraService:
         for name, config in self._store.all():
             try:
                 self.add(name, config, config.get("started", True))
-            except (
-                Exception
-            ) as error:  # what a file may hold: one camera never takes the others along
+            except Exception as error:  # whatever the file holds: the other cameras start
                 self.refused[name] = str(error) or repr(error)
                 self._log.error("a camera was not restarted", stream=name, error=str(error))
 

@@ -15,7 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from headway.control.queue_model import Records, compiled, record_type
+from headway.plants.sumo.profiles import SPACING_M
 from headway.roads import GO, Network
+from headway.street.external.views import FIRST_M, HEADWAY_S
 from headway.values import CountArray, FloatArray, Observation, Vehicles
 
 SILENT_VEHICLES = 20.0
@@ -24,9 +26,7 @@ LEAST_SILENT_S = 300.0
 LEAST_COUNTED = 20.0  # vehicles before the silence of a lane says anything
 MEMORY_S = 1800.0  # the flow is that of the last half hour
 MIN_COMPLETENESS = 0.5  # a junction of which less is measured is not silent but unknown
-DISCHARGE_PER_S = 0.5  # of a queue at green, 1800 an hour
-SPACING_M = 7.5  # of vehicles in a queue, and FIRST_M of the first to its stop line
-FIRST_M = 1.0
+DISCHARGE_PER_S = 1.0 / HEADWAY_S  # of a queue at green
 MOST_PRESUMED = 10  # vehicles in a lane
 NO_JUNCTION = -1
 

@@ -25,7 +25,7 @@ CAMERA_MISSED = 0.05
 CAMERA_NOISE_M = 2.0
 ADVANCE_M = 50.0
 APPROACH_MPS = 10.0
-SPACING_M = 7.5
+SPACING_M = 7.5  # from one standing vehicle to the next
 FORGET_S = 20.0
 
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from headway.plants.sumo.profiles import SPACING_M
 from headway.street.external.sources import ApproachTrust, Source
-from headway.street.external.views import SPACING_M, SeenVehicle
+from headway.street.external.views import SeenVehicle
 from headway.values import Observation, Vehicles
 
 COMMON_M = 50.0  # before the stop line, that every kind of equipment sees

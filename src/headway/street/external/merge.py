@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from headway.plants.sumo.profiles import likely_links
+from headway.plants.sumo.profiles import SPACING_M, likely_links
 from headway.roads import GO, Network
 from headway.street.external.claims import Calls, ClaimedVehicle, Emergencies
 from headway.street.external.judgement import Candidate, Road, judge
 from headway.street.external.places import PlaceError, Places
 from headway.street.external.rows import AgeLimits, ObservationRow, StreetClock, age_fault, fault_of
 from headway.street.external.sources import USED_FROM, Source
-from headway.street.external.views import SPACING_M, LaneView, SeenVehicle, Signal, parts
+from headway.street.external.views import LaneView, SeenVehicle, Signal, parts
 from headway.values import Event, FloatArray, IntArray, Observation, Vehicles
 
 MOST_SOURCES = 256  # of a street; of one holder:

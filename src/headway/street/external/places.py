@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from headway.plants.sumo import read_shapes
+from headway.plants.sumo.profiles import SPACING_M
 from headway.roads import Colour, Network
 from headway.roads.network import Kind
 from headway.roads.upstream import feeders
 from headway.street.external.rows import FARTHEST_M, MOST_VEHICLES, ObservationRow
-from headway.street.external.views import SPACING_M
 
 DIRECTIONS = (
     "east",

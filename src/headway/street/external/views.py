@@ -13,21 +13,21 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from headway.plants.sumo.profiles import SPACING_M
 from headway.street.external.rows import (
     AT_STOP_LINE_M,
     MOST_VEHICLES,
     ObservationRow,
     ObservedVehicle,
 )
+from headway.values import HALTING_MPS
 
-SPACING_M = 7.5  # from one standing vehicle to the next, as in the sensing profile `loops`
 FIRST_M = 1.0  # of the first standing vehicle to the stop line
 APPROACH_MPS = 10.0  # of vehicles between detectors, whose speed nobody measures
 ZONE_M = 50.0  # before the stop line, of a detector whose place is not given
 VEHICLE_M = 4.5  # mean length of a vehicle
 DETECTOR_M = 2.0  # length of a detector: an inductive loop's usual 6 feet
 OCCUPIED_FROM = 0.5  # share of the time
-STANDING_BELOW_MPS = 0.1  # as in SUMO
 HEADWAY_S = 2.0  # between vehicles that leave at saturation flow: 1,800 an hour
 START_LOST_S = 2.0  # from the start of green to the first that leaves
 STANDS_FROM = 0.9  # occupancy of a detector on which a vehicle stands
@@ -143,7 +143,7 @@ class LaneView:
         self._arrived += max(len(ids - self._ids), len(vehicles) - before, 0)
         self._ids = ids
         self._placed = [(distance_m, speed_mps) for distance_m, speed_mps, _ in sorted(vehicles)]
-        standing = sum(speed_mps < STANDING_BELOW_MPS for _, speed_mps in self._placed)
+        standing = sum(speed_mps < HALTING_MPS for _, speed_mps in self._placed)
         while len(self._standing) > standing:
             self._standing.popleft()
         self._standing.extend([at_s] * (standing - len(self._standing)))
@@ -212,7 +212,7 @@ class LaneView:
         for distance_m, speed_mps in placed:
             left_m = max(distance_m - speed_mps * age_s, min(distance_m, in_queue_m))
             stood_s = 0.0
-            if speed_mps < STANDING_BELOW_MPS:
+            if speed_mps < HALTING_MPS:
                 stood_s = max(now_s - next(since, now_s), 0.0)
             found.append((left_m, speed_mps, stood_s))
             in_queue_m += SPACING_M
