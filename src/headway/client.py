@@ -116,6 +116,10 @@ def _analytics(name: str, query: Query) -> _Request:
     return _Request("GET", f"/api/v1/analytics/{name}", query=dict(query))
 
 
+def _seal(violation: str) -> _Request:
+    return _Request("GET", f"/api/v1/violations/{violation}/seal")
+
+
 def _read(answer: httpx.Response) -> Any:
     if answer.status_code >= 400:
         try:
@@ -227,6 +231,11 @@ class Headway:
         """Such as analytics("wait-times", simulation_id="SIM_1")."""
         return self.call(*_analytics(name, query))
 
+    def seal(self, violation: str) -> Json:
+        """Whether the evidence of a violation is `intact`; `detail` in words."""
+        answer: Json = self.call(*_seal(violation))
+        return answer
+
     def listen(self, topic: Topic, **query: Any) -> Iterator[Message]:
         """Messages of a stream from this call on, for ever: after a break it connects again and
         goes on after the last one.
@@ -328,6 +337,10 @@ class AsyncHeadway:
 
     async def analytics(self, name: str, **query: Any) -> Any:
         return await self.call(*_analytics(name, query))
+
+    async def seal(self, violation: str) -> Json:
+        answer: Json = await self.call(*_seal(violation))
+        return answer
 
     async def listen(self, topic: Topic, **query: Any) -> AsyncIterator[Message]:
         """See `Headway.listen`; it connects when its first message is asked for."""

@@ -18,6 +18,7 @@ import pytest
 
 from headway.api import cameras as room
 from headway.sensing import MISSING, SensingError
+from headway.sensing.traffic.evidence import Violation
 from headway.telemetry import metrics
 from tests.api.service import serving, swapped
 from tests.api.streets import standing
@@ -758,6 +759,82 @@ def test_violations_of_the_last_hours(clients, violations):
         assert get("/analytics/violations", params={"hours": hours}).status_code == 422
     early = {"hours": 87_660, "end": "0005-01-01T00:00:00Z"}
     assert get("/analytics/violations/trends", params=early).json()["n"] == 0
+
+
+def written(running, camera="c", **given):
+    """A violation as a camera reports it, with two images, written to the database; its id."""
+    service = running.app.state.services.need_camera_service()
+    rows = []
+    violation = Violation(
+        **{
+            "id": str(uuid.uuid4()),
+            "at_s": 1_772_000_000.25,
+            "device": camera,
+            "rule": "red_light",
+            "confidence": 0.8123,
+            "data": {"track": 7, "box": [-0.0, 1.5], "far": 1e22, "near": 1e-7, "line": "Süd"},
+            "images": ((1_771_999_999.25, picture(1)), (1_772_000_000.25, picture(2))),
+        }
+        | given
+    )
+    put, service._recorder.put = service._recorder.put, lambda *row: rows.append(row)
+    try:
+        begun = 1_772_000_000.0 if violation.at_s < 1e9 else 0.0
+        at = datetime.fromtimestamp(begun + violation.at_s, UTC)
+        service._report_violation(camera, violation, at)
+    finally:
+        service._recorder.put = put
+    for table, row in rows:
+        running.app.state.services.intake.write(table, [row])
+    return violation.id
+
+
+ALTERED = (
+    "UPDATE violation SET at = at + interval '1 second' WHERE id = :id",
+    "UPDATE violation SET rule = 'stop_line' WHERE id = :id",
+    "UPDATE violation SET confidence = 0.8124 WHERE id = :id",
+    "UPDATE violation SET device = 'd' WHERE id = :id",
+    "UPDATE violation SET seal = reverse(seal) WHERE id = :id",
+    "UPDATE violation SET seal = '' WHERE id = :id",
+    "UPDATE violation SET data = data || '{\"track\": 8}' WHERE id = :id",
+    "UPDATE violation SET data = data || '{\"at_s\": 1.0}' WHERE id = :id",
+    "UPDATE violation SET data = data - 'at' WHERE id = :id",
+    "UPDATE violation SET data = data - 'at_s' WHERE id = :id",
+    "UPDATE violation SET data = '[1]' WHERE id = :id",
+    "UPDATE violation SET data = jsonb_build_object('at_s', 10::numeric ^ 400) WHERE id = :id",
+    "UPDATE violation_picture SET jpeg = jpeg || '\\x00' WHERE violation_id = :id AND number = 1",
+    "UPDATE violation_picture SET at_s = at_s + 1 WHERE violation_id = :id AND number = 1",
+    "UPDATE violation_picture SET number = 1 - number + 10 WHERE violation_id = :id",
+    "DELETE FROM violation_picture WHERE violation_id = :id AND number = 0",
+)
+
+
+@pytest.mark.parametrize("at_s", [1_772_000_000.25, 12.5, -0.0])
+def test_evidence_that_nobody_touched_is_intact(running, clients, at_s):
+    one = written(running, at_s=at_s)
+    answer = clients["viewer"].get(f"/api/v1/violations/{one}/seal")
+    assert answer.json() == {"id": one, "intact": True, "detail": "as it was sealed"}
+    body = {"state": "confirmed", "note": "x"}
+    clients["operator"].post(f"/api/v1/violations/{one}/review", json=body)
+    assert clients["viewer"].get(f"/api/v1/violations/{one}/seal").json()["intact"] is True
+    clients["admin"].delete("/api/v1/violations", params={"device": "c"})
+    assert clients["viewer"].get(f"/api/v1/violations/{one}/seal").status_code == 404
+
+
+@pytest.mark.parametrize("change", ALTERED)
+@pytest.mark.parametrize("at_s", [1_772_000_000.25, 12.5])
+def test_evidence_that_was_altered_is_told(running, clients, change, at_s):
+    one = written(running, at_s=at_s)
+    change = change.replace(":id", f"'{one}'")
+    assert running.app.state.services.database.execute(change) in (1, 2)
+    found = clients["viewer"].get(f"/api/v1/violations/{one}/seal").json()
+    clients["admin"].delete("/api/v1/violations", params={"device": "c"})
+    clients["admin"].delete("/api/v1/violations", params={"device": "d"})
+    assert found["intact"] is False
+    assert found["detail"] in (
+        "it has no seal",
+        "altered since it was sealed, or sealed with another evidence.key",
+    )
 
 
 def test_a_candidate_is_reviewed_by_an_operator(clients, violations):

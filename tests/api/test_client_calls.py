@@ -96,7 +96,7 @@ CALLS = [
     (
         ("override", "a", "j1", "hold"), {},
         ("POST", f"{ENGINE}/streets/a/junctions/j1/override", {},
-            {"order": "hold", "stage": 0, "lasts_s": 60.0}),
+            {"order": "hold", "stage": None, "lasts_s": 60.0}),
     ),
     (
         ("override", "a", "j1", "stage", 2, 30.0), {},
@@ -109,6 +109,7 @@ CALLS = [
         ("POST", "/api/v1/ingest/batch", {}, [{"n": 1}, {"n": 2}])),
     (("analytics", "wait-times"), {"simulation_id": "S", "limit": 3},
         ("GET", "/api/v1/analytics/wait-times", {"simulation_id": "S", "limit": "3"}, None)),
+    (("seal", "0-1"), {}, ("GET", "/api/v1/violations/0-1/seal", {}, None)),
     (("call", "DELETE", "/x"), {}, ("DELETE", "/x", {}, None)),
     (("call", "POST", "/x", {"a": 1}, [2]), {}, ("POST", "/x", {"a": "1"}, [2])),
 ]  # fmt: skip

@@ -592,3 +592,12 @@ def test_a_site_is_read_from_yaml_or_json(tmp_path):
     )
     with pytest.raises(OSError, match="north"):
         read_site(tmp_path / "north.txt")
+
+
+@pytest.mark.parametrize("part", ["lines", "zones"])
+@pytest.mark.parametrize("name", ["a\x00b", "a\nb", ""])
+def test_a_name_that_no_database_takes_is_refused(part, name):
+    px = [[0, 0], [10, 10], [0, 10]]
+    given = {"lines": {"px": px[:2]}, "zones": {"px": px, "kind": "box"}}[part]
+    with pytest.raises(ValueError, match=f"{part}.0.name"):
+        Site.from_tree({"size": [64, 48], part: [{"name": name, **given}]}, "site")

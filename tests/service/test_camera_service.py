@@ -7,12 +7,13 @@ from __future__ import annotations
 import json
 import stat
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from headway.sensing import SensingError, Site
-from headway.sensing.traffic.evidence import Violation
+from headway.sensing.traffic.evidence import Violation, seal_of
 from headway.service import camera_streams as streams
 from headway.service import cameras as room
 from headway.service import notification as notify
@@ -191,6 +192,16 @@ def test_a_service_starts_with_a_key_of_its_own_and_the_recipients_of_notificati
     deep = CameraService(tmp_path / "deep" / "down", lambda *_: None, "intake")
     assert deep.notifier.asked == ((), None, tmp_path / "deep" / "down" / "undelivered.jsonl")
     assert (tmp_path / "deep" / "down" / "evidence.key").read_bytes() != key.read_bytes()
+
+
+@pytest.mark.parametrize("left", [b"", b"\x00" * 15])
+def test_a_key_that_a_full_disk_cut_short_seals_nothing(make, tmp_path, made, left):
+    key = tmp_path / "evidence.key"
+    key.write_bytes(left)
+    make()
+    assert len(key.read_bytes()) == 32
+    assert made[1].key == key.read_bytes()
+    assert key.with_suffix(".refused").read_bytes() == left
 
 
 def test_without_the_extra_vision_there_is_no_service(make, monkeypatch):
@@ -487,10 +498,11 @@ def test_a_violation_is_recorded_with_its_images_and_published(
     service.add("north", {"source": source}, start=False)
     moments.append(0.0)
     see(service, "north", violation(rule))
+    data = {"speed_kmh": 63.5, "at": at}
+    seal = seal_of(replace(violation(rule), data=data), made[1].key)
     assert made[0].rows == [
         ("violation",
-            ("id-1", at, "north", rule, 0.75, json.dumps({"speed_kmh": 63.5, "at_s": 4.25}),
-                "seal")),
+            ("id-1", at, "north", rule, 0.75, json.dumps({**data, "at_s": 4.25}), seal)),
         ("violation_picture", ("id-1", 0, 4.0, b"\x01\xff")),
         ("violation_picture", ("id-1", 1, 4.5, b"\x02")),
     ]  # fmt: skip

@@ -17,10 +17,12 @@ from headway.analytics.violations import (
     Trend,
     ViolationSummary,
 )
+from headway.api.cameras import Cameras
 from headway.api.dependencies import need, services_of
 from headway.api.problems import ProblemError, responses
 from headway.api.queries import Moment, answered
 from headway.api.security import Principal, Role
+from headway.service.evidence import SealCheck
 from headway.store.upkeep import erase_violations
 
 router = APIRouter(tags=["violations"], dependencies=[Depends(need(Role.VIEWER))])
@@ -133,6 +135,17 @@ def review(
     """Confirm or dismiss a candidate after looking at its images; `open` takes that back."""
     database = services_of(request).database
     found = asked.review(database, violation_id, body.state, principal.name, body.note)
+    if found is None:
+        raise ProblemError(404, "there is no such violation in the database")
+    return found
+
+
+@router.get("/{violation_id}/seal", responses=responses(401, 403, 404, 422, 503))
+def seal(request: Request, service: Cameras, violation_id: ViolationId) -> SealCheck:
+    """Whether all that a candidate states and shows (figures, rule, confidence, time, images) is as
+    it was sealed, by this service's `evidence.key`. A review is not under the seal.
+    """
+    found = service.check_seal(services_of(request).database, violation_id)
     if found is None:
         raise ProblemError(404, "there is no such violation in the database")
     return found

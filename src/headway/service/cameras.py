@@ -7,7 +7,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,9 +19,17 @@ from urllib.parse import urlsplit
 from headway import telemetry
 from headway.sensing import SensingError, Site, need_vision
 from headway.service.camera_health import CameraView
+from headway.service.evidence import (
+    PRIVATE,
+    SealCheck,
+    check_seal,
+    data_of_row,
+    dated,
+    evidence_key,
+)
 from headway.service.streets import ColourAt, StreetService
 from headway.settings import CameraSettings, NotifySettings
-from headway.store import Intake, Recorder
+from headway.store import Database, Intake, Recorder
 
 if TYPE_CHECKING:
     from headway.sensing.pipeline import FrameResult
@@ -42,7 +49,6 @@ SEVERITY: Mapping[str, Severity] = {
     "pedestrian_crossing": "error",
 }
 OPEN = "open"  # the state of a candidate that nobody has reviewed
-PRIVATE = 0o600  # only this user may read it
 Listener = Callable[[str, str, Any], None]
 """Called with topic ("realtime", "alerts", "monitoring"), camera and message."""
 CameraConfig = Mapping[str, Any]
@@ -149,7 +155,8 @@ class CameraService:
         self._public_url = notify.public_url.rstrip("/")
         self._has_own_notifier = notifier is None
         self.notifier = notifier or Notifier(*recipients(notify), folder / "undelivered.jsonl")
-        self.manager = StreamManager(self._handle_result, _key(folder / "evidence.key"))
+        self._key = evidence_key(folder / "evidence.key")
+        self.manager = StreamManager(self._handle_result, self._key)
         self._store = CameraStore(folder / "cameras.json")
         self.refused: dict[str, str] = {}
         if self._store.fault:
@@ -233,6 +240,10 @@ class CameraService:
         self._recorder.close()
         if self._has_own_notifier:
             self.notifier.close(NOTIFIER_ENDS_WITHIN_S)
+
+    def check_seal(self, database: Database, violation: str) -> SealCheck | None:
+        """Whether a violation in the database is as it was sealed; None for an unknown id."""
+        return check_seal(database, violation, self._key)
 
     # --- for those who watch over them ---
 
@@ -393,8 +404,9 @@ class CameraService:
         number = min(range(len(v.images)), key=lambda k: abs(v.images[k][0] - v.at_s))
         return f"{self._public_url}/api/v1/violations/{v.id}/images/{number}"
 
-    def _record_violation(self, camera: str, v: Violation, at: datetime) -> None:
-        data = json.dumps({**v.data, "at_s": v.at_s})
+    def _record_violation(self, camera: str, violation: Violation, at: datetime) -> None:
+        v = dated(violation, at, self._key)
+        data = json.dumps(data_of_row(v))
         row = (v.id, at.isoformat(), camera, v.rule, v.confidence, data, v.seal)
         images = [(v.id, k, at_s, jpeg) for k, (at_s, jpeg) in enumerate(v.images)]
         self._recorder.put("violation", row)
@@ -430,15 +442,3 @@ def _require_address(source: str) -> None:
             "source: the address has no valid host and port. In a user name or password write / as "
             "%2F, ? as %3F, # as %23, @ as %40, : as %3A, [ as %5B, ] as %5D and % as %25."
         )
-
-
-def _key(path: Path) -> bytes:
-    """The key that evidence is sealed with; made once, readable by this user alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secrets.token_bytes(32))
-    except FileExistsError:
-        pass
-    return path.read_bytes()

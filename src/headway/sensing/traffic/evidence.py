@@ -24,6 +24,7 @@ BgrColour = tuple[int, int, int]  # as OpenCV has it: blue, green, red
 RED: BgrColour = (0, 0, 255)
 WHITE: BgrColour = (255, 255, 255)
 BLACK: BgrColour = (0, 0, 0)
+LEAST_EXPONENT = 10**16  # from here on Python writes a float with an exponent, a database does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,26 @@ def seal_of(violation: Violation, key: bytes) -> str:
         "data": violation.data,
         "pictures": [[at_s, hashlib.sha256(jpeg).hexdigest()] for at_s, jpeg in violation.images],
     }
-    text = json.dumps(body, sort_keys=True).encode()
+    text = json.dumps(_by_value(body), sort_keys=True).encode()
     return hmac.new(key, text, "sha256").hexdigest() if key else hashlib.sha256(text).hexdigest()
+
+
+def seal_is_right(violation: Violation, key: bytes) -> bool:
+    """Whether its seal is the one over all that it states and shows."""
+    return hmac.compare_digest(violation.seal.encode(), seal_of(violation, key).encode())
+
+
+def _by_value(part: Any) -> Any:
+    """Plain JSON as a database gives it back: numbers by their value, so that -0.0 is 0.0, and
+    10000000000000000 is 1e+16.
+    """
+    if isinstance(part, dict):
+        return {name: _by_value(value) for name, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [_by_value(value) for value in part]
+    if isinstance(part, float) or (type(part) is int and abs(part) >= LEAST_EXPONENT):
+        return float(part) + 0.0  # -0.0 + 0.0 is 0.0
+    return part
 
 
 class EvidenceFrame(NamedTuple):

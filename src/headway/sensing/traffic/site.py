@@ -19,6 +19,7 @@ LEAST_AREA_PX = 0.01  # of a triangle of a zone's points: on one line they hold 
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
 Side = Annotated[float, Field(allow_inf_nan=False, gt=1)]
 Pixel = tuple[Finite, Finite]
+PRINTABLE = r"^[^\x00-\x1f]*$"  # names stand in the evidence, and no database takes a NUL
 
 
 class _SitePart(BaseModel):
@@ -51,7 +52,7 @@ class Line(_SitePart):
         when all are), crossed in its `in` direction.
     """
 
-    name: Annotated[str, Field(min_length=1, max_length=64)]
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=PRINTABLE)]
     px: tuple[Pixel, Pixel]
     stop: bool = False
     group: (
@@ -76,7 +77,7 @@ class Zone(_SitePart):
     lane: SUMO's name of the lane, where the camera is to steer a street.
     """
 
-    name: Annotated[str, Field(min_length=1, max_length=64)]
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=PRINTABLE)]
     kind: Literal["lane", "box", "crossing", "forbidden"] = "lane"
     px: Annotated[tuple[Pixel, ...], Field(min_length=3, max_length=64)]
     heading: tuple[Pixel, Pixel] | None = None
