@@ -101,7 +101,7 @@ DEFAULTS = {
     "log": {"level": "info", "json_lines": False, "folder": ""},
     "notify": {"public_url": "", "webhooks": (), "mail": None},
     "api": {"per_minute": 100, "origins": (), "cache_s": 10.0},
-    "database": {"pool_size": 20, "max_overflow": 30, "pool_wait_s": 10.0},
+    "database": {"pool_size": 20, "max_overflow": 30, "pool_wait_s": 10.0, "answer_within_s": 30.0},
     "upkeep": {
         "at": "03:00", "backup_every_h": 24.0, "keep": 7, "folder": "", "key": "",
         "retention_days": 0.0,
@@ -259,6 +259,7 @@ BOUNDS = [
     ("database.pool_size", 1, 1000, 0, 1001),
     ("database.max_overflow", 0, 1000, -1, 1001),
     ("database.pool_wait_s", 1e-9, 300.0, 0.0, 300.1),
+    ("database.answer_within_s", 1.0, 3600.0, 0.9, 3600.1),
     ("upkeep.backup_every_h", 0.0, 8784.0, -0.001, 8784.1),
     ("upkeep.keep", 1, 10_000, 0, 10_001),
     ("upkeep.retention_days", 0.0, 100_000.0, -0.001, 100_000.1),

@@ -8,7 +8,9 @@ from typing import Annotated
 import httpx
 import pytest
 from fastapi import FastAPI, HTTPException, Query
+from psycopg import errors as postgres
 from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from headway.analytics import MissingError
 from headway.api.problems import Fault, Problem, ProblemError, install, responses
@@ -43,6 +45,9 @@ def client():
         "missing": MissingError("no simulation 'x'"),
         "worker": WorkerError("street is away"),
         "database": OperationalError("SELECT 1", {}, Exception("secret")),
+        "late": OperationalError("SELECT 1", {}, postgres.QueryCanceled("secret")),
+        "locked": OperationalError("SELECT 1", {}, postgres.LockNotAvailable("secret")),
+        "busy": NoConnectionError("secret"),
         "data": DataError("SELECT 1", {}, Exception("secret")),
         "other": ZeroDivisionError("secret"),
     }
@@ -67,6 +72,31 @@ def client():
         ("http", 405, "Method Not Allowed", "so not", [], {"allow": "GET"}),
         ("missing", 404, "Not Found", "no simulation 'x'", [], {}),
         ("worker", 503, "Service Unavailable", "street is away", [], {"retry-after": "5"}),
+        (
+            "late",
+            503,
+            "Service Unavailable",
+            "the answer takes longer than the database may (database.answer_within_s); ask for "
+            "less of it: a window of time, one junction or one simulation",
+            [],
+            {"retry-after": "5"},
+        ),
+        (
+            "locked",
+            503,
+            "Service Unavailable",
+            "somebody has locked what was asked for; try again later",
+            [],
+            {"retry-after": "5"},
+        ),
+        (
+            "busy",
+            503,
+            "Service Unavailable",
+            "all connections to the database are in use (database.pool_size); try again later",
+            [],
+            {"retry-after": "5"},
+        ),
         (
             "database",
             503,

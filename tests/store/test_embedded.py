@@ -8,6 +8,8 @@ import hashlib
 import os
 import shutil
 import stat
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -304,3 +306,89 @@ def test_a_folder_that_others_may_enter_is_not_opened_further(entered, monkeypat
         entered / "a" / "data"
     )  # as the wheel does when it starts a server
     assert mode(entered / "a") == 0o711
+
+
+class Recovering(Wheel):
+    """A server that takes longer to recover than the wheel waits: its start fails by the time-out,
+    then it is there as one that starts, then ready.
+    """
+
+    PostgresServer = embedded.package().PostgresServer
+    made = None
+
+    def __init__(self, place):
+        super().__init__(place)
+        self.global_process_id_list = self
+        self.pids, self.looks = [], 0
+
+    @classmethod
+    def get_server(cls, place):
+        if cls.made is None:
+            cls.made = cls(place)
+            raise subprocess.TimeoutExpired("pg_ctl", 10)
+        return cls.made
+
+    def ensure_postgres_running(self):
+        self.looks += 1
+        assert self.looks >= 3
+
+    def get_and_add(self, pid):
+        self.pids.append(pid)
+
+
+def test_a_recovery_that_takes_long_is_waited_for(entered, monkeypatch):
+    monkeypatch.setattr(embedded, "package", lambda: Recovering)
+    monkeypatch.setattr(embedded, "RECOVERY_LOOK_S", 0.001)
+    address, server = embedded.start(entered / "data")
+    assert address.endswith("/data/postgres")
+    assert (server.looks, server.pids, server.users) == (3, [os.getpid()], 1)
+
+
+def test_a_recovery_without_end_is_given_up(entered, monkeypatch):
+    monkeypatch.setattr(Recovering, "made", None)
+    monkeypatch.setattr(embedded, "package", lambda: Recovering)
+    monkeypatch.setattr(embedded, "RECOVERED_WITHIN_S", -1.0)
+    with pytest.raises(subprocess.TimeoutExpired):
+        embedded.start(entered / "data")
+
+
+@pytest.mark.parametrize(
+    ("lines", "age_s", "stays"),
+    [
+        ("{other}\n" + 7 * "x\n", 0.0, False),  # the pid is another program's by now
+        ("{nobody}\n" + 7 * "x\n", 60.0, True),  # PostgreSQL sees to it
+        ("{nobody}\nx\n", 60.0, False),  # torn by a loss of power
+        ("", 60.0, False),
+        ("", 0.0, True),  # one that starts
+    ],
+)
+def test_a_lock_that_a_loss_of_power_left_bars_no_start(tmp_path, lines, age_s, stays):
+    lock = tmp_path / "postmaster.pid"
+    lock.write_text(lines.format(other=os.getpid(), nobody=2**22 + 1))
+    os.utime(lock, (time.time() - age_s,) * 2)
+    embedded.remove_left_over(tmp_path)
+    assert lock.exists() == stays
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"), [("[{own}, 4194305]", "[{own}]"), ("", "[]"), ("[1", "[]"), ("3", "[]")]
+)
+def test_those_who_were_killed_do_not_count_as_users_of_the_server(tmp_path, kept, expected):
+    users = tmp_path / ".handle_pids.json"
+    users.write_text(kept.format(own=os.getpid()))
+    embedded.remove_left_over(tmp_path)
+    assert users.read_text() == expected.format(own=os.getpid())
+
+
+@pytest.mark.slow
+def test_a_server_starts_whatever_process_has_its_number_by_now(tmp_path, monkeypatch):
+    monkeypatch.delenv("HEADWAY_DATABASE_URL", raising=False)
+    first = open_database(tmp_path)
+    lock = tmp_path / "postgres" / "postmaster.pid"
+    written = lock.read_text()
+    first.close()
+    lock.write_text("\n".join([str(os.getpid()), *written.splitlines()[1:]]) + "\n")
+    again = open_database(tmp_path)
+    assert again.alive()
+    again.close()
+    assert not lock.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 
 from headway.settings import DatabaseSettings
-from headway.store import Database, DatabaseError, open_database
+from headway.store import Database, DatabaseError, connections, open_database
 from headway.store import database as database_room
 from headway.store.database import MIGRATIONS, VARIABLE, migrate
 
@@ -184,11 +185,13 @@ def test_a_connection_that_was_cut_is_noticed_before_it_is_used(database):
 
 def test_connections_last_half_an_hour_and_have_five_seconds_to_open(database, monkeypatch):
     arguments = []
+    real = connections.Connection.connect
 
-    @sa.event.listens_for(database.engine, "do_connect")
-    def noted(dialect, record, positional, named):
+    def noted(*words, **named):
         arguments.append(named["connect_timeout"])
+        return real(*words, **named)
 
+    monkeypatch.setattr(connections.Connection, "connect", noted)
     database.engine.dispose()
     monkeypatch.setattr(time, "time", lambda: 1000.0)
     first = backend(database)
@@ -197,7 +200,6 @@ def test_connections_last_half_an_hour_and_have_five_seconds_to_open(database, m
     monkeypatch.setattr(time, "time", lambda: 2800.5)
     assert backend(database) != first
     assert arguments == [5, 5]
-    sa.event.remove(database.engine, "do_connect", noted)
 
 
 def test_closing_releases_the_connections(database):
@@ -431,3 +433,61 @@ def test_an_embedded_server_is_shared_and_ends_with_its_last_user(tmp_path, monk
     assert (folder / "postgres" / "postmaster.pid").exists()
     first.close()
     assert not (folder / "postgres" / "postmaster.pid").exists()
+
+
+@pytest.mark.slow
+def test_a_server_that_stands_still_holds_up_nobody_for_ever(tmp_path, monkeypatch):
+    """Stopped (SIGSTOP), its kernel still holds the connection: no time-out of TCP or of the server
+    ends the question. Upkeep waits on.
+    """
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(database_room, "WRITE_LIMIT_S", 0.1)
+    monkeypatch.setattr(connections, "LATER_BY_S", 0.1)
+    found = open_database(tmp_path, pool=DatabaseSettings(answer_within_s=1.0))
+    with found.engine.connect() as held, found.unhurried.engine.connect() as patient:
+        pids = [
+            one.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() for one in (held, patient)
+        ]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            answers = []
+            asked = threading.Thread(
+                target=lambda: answers.append(patient.exec_driver_sql("SELECT 7").scalar_one())
+            )
+            asked.start()
+            with pytest.raises(sa.exc.OperationalError, match=r"not answered for 1\.1 s"):
+                held.exec_driver_sql("SELECT 1")
+            assert held.invalidated
+            assert asked.is_alive()
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        asked.join(60.0)
+    assert answers == [7]
+    assert found.rows("SELECT 1 AS one") == [{"one": 1}]
+    found.close()
+
+
+@pytest.mark.slow
+def test_a_connection_of_the_pool_that_stands_still_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(connections.Connection, "patience_s", 0.5)
+    monkeypatch.setattr(connections, "PING_WITHIN_S", 0.5)
+    found = open_database(tmp_path)
+    pid = backend(found)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert backend(found) != pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    found.close()
+
+
+def test_a_question_that_takes_too_long_is_given_up_and_upkeep_is_not(new_record, tmp_path):
+    found = open_database(tmp_path, new_record(), pool=DatabaseSettings(answer_within_s=1.0))
+    slow = "SELECT 1 AS one FROM pg_sleep(1.2)"
+    with pytest.raises(sa.exc.OperationalError, match="statement timeout"):
+        found.rows(slow)
+    assert found.unhurried.rows(slow) == [{"one": 1}]
+    found.close()

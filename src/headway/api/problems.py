@@ -9,8 +9,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from psycopg import errors as postgres
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
@@ -88,6 +90,18 @@ def _message(error: Mapping[str, Any]) -> str:
     return str(error["msg"])
 
 
+def _of_database(error: OperationalError) -> str:
+    """Why the database did not answer, for who asked: nothing of its address."""
+    if isinstance(error.orig, postgres.QueryCanceled):
+        return (
+            "the answer takes longer than the database may (database.answer_within_s); ask for "
+            "less of it: a window of time, one junction or one simulation"
+        )
+    if isinstance(error.orig, postgres.LockNotAvailable):
+        return "somebody has locked what was asked for; try again later"
+    return "the database cannot be reached now"
+
+
 def install(app: FastAPI) -> None:
     """Answer all errors of `app` as problems; an unexpected error is a 500 without its inner
     life.
@@ -126,9 +140,13 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(OperationalError)
     async def _database(request: Request, error: OperationalError) -> JSONResponse:
-        return problem(
-            request, 503, "the database cannot be reached now", headers={"Retry-After": "5"}
-        )
+        detail = _of_database(error)
+        return problem(request, 503, detail, headers={"Retry-After": "5"})
+
+    @app.exception_handler(NoConnectionError)
+    async def _no_connection(request: Request, error: NoConnectionError) -> JSONResponse:
+        detail = "all connections to the database are in use (database.pool_size); try again later"
+        return problem(request, 503, detail, headers={"Retry-After": "5"})
 
     @app.exception_handler(DataError)
     async def _data(request: Request, error: DataError) -> JSONResponse:

@@ -34,12 +34,14 @@ class ApiLimits(Section):
 
 class DatabaseSettings(Section):
     """The connections to PostgreSQL. pool_size: kept open; max_overflow: opened beside them under
-    load; pool_wait_s: how long a request waits for one.
+    load; pool_wait_s: how long a request waits for one; answer_within_s: how long a question to the
+    database may take before it is given up.
     """
 
     pool_size: int = Field(default=20, ge=1, le=1000)
     max_overflow: int = Field(default=30, ge=0, le=1000)
     pool_wait_s: float = Field(default=10.0, gt=0.0, le=300.0)
+    answer_within_s: float = Field(default=30.0, ge=1.0, le=3600.0)
 
 
 class UpkeepSettings(Section):

@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.pool import QueuePool
 
 from headway.settings import DatabaseSettings
-from headway.store import embedded
+from headway.store import connections, embedded
 
 VARIABLE = "HEADWAY_DATABASE_URL"
 MIGRATIONS = Path(__file__).parent / "migrations"
 # of questions: behind a table that somebody rewrites, all threads of the service would wait
 READ_LIMIT = "SET LOCAL lock_timeout = '10s'"
+WRITE_LIMIT_S = 30.0  # as the intake has it; nothing else that hurries takes longer
 # whatever a server or a database has for its users: times are read as ISO 8601, and a day is UTC's
 SESSION = "SET TIME ZONE 'UTC'; SET datestyle = ISO; SET intervalstyle = postgres"
 
@@ -65,10 +66,25 @@ class Database:
             yield found
 
     def rows(self, query: str, **values: Any) -> list[dict[str, Any]]:
-        """The rows of a query with named :values. It waits READ_LIMIT for a lock of others."""
+        """The rows of a query with named :values. It waits READ_LIMIT for a lock of others, and the
+        whole takes `answer_within_s` of the settings at most.
+        """
         with self.engine.connect() as held:
             held.exec_driver_sql(READ_LIMIT)
+            if not self.is_unhurried:
+                milliseconds = round(1e3 * self.pool_settings.answer_within_s)
+                held.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
             return [dict(row) for row in held.execute(sa.text(query), values).mappings()]
+
+    @property
+    def unhurried(self) -> Database:
+        """The same, for upkeep: what it asks may take as long as it takes."""
+        engine = self.engine.execution_options(**{connections.UNHURRIED: True})
+        return replace(self, engine=engine)
+
+    @property
+    def is_unhurried(self) -> bool:
+        return bool(self.engine.get_execution_options().get(connections.UNHURRIED))
 
     def execute(self, query: str, **values: Any) -> int:
         """Run one statement in a transaction of its own; rows touched."""
@@ -146,8 +162,13 @@ def open_database(
         pool_timeout=pool.pool_wait_s,
         pool_pre_ping=True,
         pool_recycle=1800,
-        connect_args={"connect_timeout": 5, "application_name": f"headway {os.getpid()}"},
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": f"headway {os.getpid()}",
+            **connections.TCP,
+        },
     )
+    connections.limit_waiting(engine, max(pool.answer_within_s, WRITE_LIMIT_S))
     sa.event.listen(engine, "connect", _set_up_session)
     found = Database(engine, wanted, server, pool)
     with contextlib.ExitStack() as on_error:
@@ -191,7 +212,7 @@ def migrate(database: Database) -> None:
     Raises DatabaseError for a schema of a newer Headway, SQLAlchemyError.
     """
     config = _config()
-    with database.engine.begin() as held:
+    with database.unhurried.engine.begin() as held:
         held.execute(sa.text("SELECT pg_advisory_xact_lock(4845)"))
         found = MigrationContext.configure(held).get_current_revision()
         if found is not None and found not in schemas():

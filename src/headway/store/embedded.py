@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import stat
+import subprocess
+import time
 import warnings
 from pathlib import Path
 from typing import Any
+
+from headway import telemetry
 
 STATE = "HEADWAY_STATE"
 STATE_FOLDER = "/var/lib/headway"
 LONGEST_PATH = 90  # bytes; with the name of the socket, Linux allows 107
 LONGEST_RUNTIME = 80  # bytes; the wheel adds a folder of ten and the name of the socket
+RECOVERED_WITHIN_S = 1800.0  # 16 GB of its log, at 10 MB/s from a slow disk
+RECOVERY_LOOK_S = 1.0
+LOCK_LINES = 8  # of a lock file, once PostgreSQL starts
+LOCK_WRITTEN_S = 10.0  # it is written in steps
 SHORT = Path("/tmp")  # where the runtime folder's own path is longer
 
 
@@ -54,9 +63,62 @@ def start(folder: Path) -> tuple[str, Any]:
         postgres_server.PostgresServer.runtime_path = runtime_folder(
             postgres_server.PostgresServer.runtime_path
         )
-    server = wheel.get_server(place)
+    remove_left_over(place)
+    server = _running(wheel, place)
     server.__enter__()
     return str(server.get_uri()), server
+
+
+def _running(wheel: Any, place: Path) -> Any:
+    """The server, which is waited for while it recovers from a crash: after 10 s the wheel gives
+    up, and PostgreSQL goes on. Raises as `start` does, the last reason after RECOVERED_WITHIN_S.
+    """
+    until, is_waiting = time.monotonic() + RECOVERED_WITHIN_S, False
+    while True:
+        try:
+            server = wheel.get_server(place)
+            if is_waiting:  # it is the one of before, as the wheel left it
+                server.ensure_postgres_running()
+                server.global_process_id_list.get_and_add(os.getpid())
+            return server
+        except (subprocess.TimeoutExpired, AssertionError):  # starting; known as starting
+            if time.monotonic() > until:
+                raise
+            if not is_waiting:
+                telemetry.log("store").warning("PostgreSQL recovers from a crash; waiting for it")
+            is_waiting = True
+            time.sleep(RECOVERY_LOOK_S)
+
+
+def remove_left_over(place: Path) -> None:
+    """What a process that was killed, or a loss of power, has left for the wheel to fall over.
+
+    The process of `postmaster.pid` may be any other by now (in a container it often is), which the
+    wheel would take for the server; of a file that was not written whole it knows nothing to do.
+    Of those who use the server, the ones that have gone would keep it running after the last.
+    """
+    lock, users = place / "postmaster.pid", place / ".handle_pids.json"
+    with contextlib.suppress(FileNotFoundError):
+        lines = lock.read_text().splitlines()
+        process = _process(lines[0].strip() if lines else "")
+        is_whole = len(lines) >= LOCK_LINES or time.time() - lock.stat().st_mtime < LOCK_WRITTEN_S
+        # where there is no such process, PostgreSQL looks itself who holds the data
+        if not process.startswith("postgres") and (process or not is_whole):
+            lock.unlink()
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            pids = [int(pid) for pid in json.loads(users.read_bytes())]
+        except (ValueError, TypeError):
+            pids = []
+        users.write_text(json.dumps([pid for pid in pids if _process(str(pid))]))
+
+
+def _process(pid: str) -> str:
+    """The name of the program that a process runs; empty where there is none."""
+    try:
+        return Path("/proc", str(int(pid)), "comm").read_text().strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def revive(server: Any) -> bool:

@@ -109,7 +109,7 @@ def retain(database: Database, days: float) -> Swept:
         **{table: OLD_ROWS.format(table=table, limit=limit) for table in TABLES_OF_RUNS},
     }
     rows = {
-        table: database.execute(statement, seconds=days * 86_400.0)
+        table: database.unhurried.execute(statement, seconds=days * 86_400.0)
         for table, statement in statements.items()
     }
     vacuum(database)
@@ -118,7 +118,7 @@ def retain(database: Database, days: float) -> Swept:
 
 def erase(database: Database, simulation_id: str) -> int:
     """Take away all records of one simulation; how many."""
-    return database.execute(
+    return database.unhurried.execute(
         "DELETE FROM simulation_record WHERE simulation_id = :id", id=simulation_id
     )
 
@@ -131,7 +131,7 @@ def erase_violations(
         "(CAST(:begin AS timestamptz) IS NULL OR at >= :begin) AND (CAST(:end AS timestamptz) IS "
         "NULL OR at < :end)"
     )
-    return database.execute(
+    return database.unhurried.execute(
         f"DELETE FROM violation WHERE device = :device AND {within}",
         device=device,
         begin=begin,
@@ -140,7 +140,8 @@ def erase_violations(
 
 
 def vacuum(database: Database) -> None:
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
+    engine = database.unhurried.engine
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
         held.exec_driver_sql("VACUUM ANALYZE")
 
 
@@ -194,7 +195,8 @@ def _snapshot(database: Database) -> Iterator[tuple[str, dict[str, int]]]:
     """Id of a snapshot that pg_dump can use until the end of the block, and the rows of each table
     in it.
     """
-    with database.engine.connect().execution_options(isolation_level="REPEATABLE READ") as held:
+    engine = database.unhurried.engine
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as held:
         snapshot = str(held.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one())
         names = held.exec_driver_sql(TABLES).scalars().all()
         counts = {
@@ -306,7 +308,8 @@ def _drop_left_over(database: Database, before_s: float) -> None:
 
 def _beside(database: Database, statement: str) -> None:
     """A statement that may not run within a transaction."""
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
+    engine = database.unhurried.engine
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:
         held.exec_driver_sql(statement)
 
 
@@ -333,7 +336,7 @@ def contents(database: Database) -> Contents:
     """What a database holds now."""
     rows = row_counts(database)
     times = " UNION ALL ".join(f"SELECT max({column}) AS at FROM {t}" for t, column in TIMES)
-    newest = database.rows(f"SELECT max(at) AS at FROM ({times}) AS each")[0]["at"]
+    newest = database.unhurried.rows(f"SELECT max(at) AS at FROM ({times}) AS each")[0]["at"]
     count = sum(rows.values()) - rows["alembic_version"]
     return Contents(rows=count, runs=rows["run"], audited=rows["audit"], newest=newest)
 
