@@ -126,3 +126,13 @@ class Event:
     kind: str
     junction: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def described(value: object, most: int = 80) -> str:
+    """Text for a value that nobody has checked, at most `most` characters: its `repr`, or its type
+    where that raises (Python refuses integers of more than 4300 digits).
+    """
+    try:
+        return repr(value)[:most]
+    except Exception:  # also that is the value's own
+        return f"{type(value).__name__} that cannot be shown"[:most]

@@ -26,6 +26,8 @@ STARTUP_S = 2.0  # lost at the start of green
 HEADWAY_S = 2.0  # of vehicles that leave a queue: 1800 an hour and lane
 SAME_PLACE_M = 1.0  # distances that differ by less are of one vehicle, or of one stop line
 INSIDE_M = 20.0  # a vehicle that waits inside the junction is at most so far beyond its stop line
+# Places on the way of one vehicle that are looked at: no more can be reached within two minutes.
+MOST_PLACES = 32
 MOST_BEFORE = 50  # vehicles before it that are looked at: more than stand in sight
 
 
@@ -83,11 +85,13 @@ class Arrivals:
         ]
 
     def stops(self, vehicle: EmergencyVehicle) -> list[Stop]:
-        """The junctions on its way, nearest first; what cannot be is left out."""
+        """The junctions on its way, nearest first; what cannot be is left out, and what comes after
+        MOST_PLACES.
+        """
         found: dict[int, Stop] = {}
         known = [
             (float(distance_m), int(group))
-            for group, distance_m in vehicle.ahead
+            for group, distance_m in vehicle.ahead[:MOST_PLACES]
             if 0 <= group < len(self._junction) and isfinite(distance_m)
         ]
         for distance_m, group in sorted(known, key=lambda one: one[0]):

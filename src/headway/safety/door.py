@@ -4,13 +4,15 @@ which checks nothing, reads it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from headway.roads import Network
+from headway.safety.arrivals import MOST_PLACES
 from headway.safety.clock import NUMBERS, seconds
-from headway.values import EmergencyVehicle, Observation, Vehicles
+from headway.values import EmergencyVehicle, Observation, Vehicles, described
 
 LARGEST = 2**63  # of an int that is read as a float
 WHOLE, REAL, TRUTH = "iu", "fiu", "b"  # kinds of NumPy types
@@ -47,7 +49,7 @@ class ObservationCheck:
         if not isinstance(observation, Observation):
             return f"{type(observation).__name__} is no Observation"
         if seconds(observation.at_s) is None:
-            return f"at_s: {observation.at_s!r:.40} is no time; give seconds"
+            return f"at_s: {described(observation.at_s, 40)} is no time; give seconds"
         known: Any = observation.links_known
         if not isinstance(known, (bool, np.bool_)):
             return f"links_known: {_described(known)}; give True or False"
@@ -80,10 +82,17 @@ def _fault_of_claims(emergencies: Any) -> str:
             isinstance(vehicle.id, str)
             and _is_number(vehicle.speed_mps)
             and isinstance(vehicle.ahead, tuple)
-            and all(_is_place(place) for place in vehicle.ahead)
+            and all(_is_place(place) for place in vehicle.ahead[:MOST_PLACES])
         ):
-            return f"emergencies: {vehicle!r:.80} has no name, speed or way"
+            return f"emergencies: {_described_claim(vehicle)} has no name, speed or way"
     return ""
+
+
+def _described_claim(vehicle: Any) -> str:
+    """Its first places alone: a long way takes long to write."""
+    if isinstance(vehicle, EmergencyVehicle) and isinstance(vehicle.ahead, tuple):
+        vehicle = replace(vehicle, ahead=vehicle.ahead[:2])
+    return described(vehicle)
 
 
 def _is_place(place: Any) -> bool:

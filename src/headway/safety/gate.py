@@ -31,7 +31,15 @@ from headway.safety.override import Override
 from headway.safety.priority import LONGEST_SERVICE_S, Priority
 from headway.safety.reports import Reports
 from headway.safety.sources import ControlSource, Offers, SourceChoice
-from headway.values import ColourArray, Event, FloatArray, IntArray, Observation, Proposal
+from headway.values import (
+    ColourArray,
+    Event,
+    FloatArray,
+    IntArray,
+    Observation,
+    Proposal,
+    described,
+)
 
 MOST_32_BITS = 2**31 - 1
 
@@ -103,7 +111,7 @@ class SafetyGate:
     @tick_s.setter
     def tick_s(self, tick_s: float) -> None:
         if not tick_s > 0.0:  # nor for what is not a number
-            raise ValueError(f"a tick of {tick_s!r} s; give seconds, more than 0")
+            raise ValueError(f"a tick of {described(tick_s)} s; give seconds, more than 0")
         self._tick_s = min(tick_s, LONGEST_TICK_S)
 
     @property
@@ -217,9 +225,9 @@ class SafetyGate:
         clock.tick_s = self._tick_s or clock.tick_s
         if fault is not self._clock_fault:
             if fault is not None:
-                self._reports.add("clock", {"now": repr(now_s), "fault": fault.value})
+                self._reports.add("clock", {"now": described(now_s), "fault": fault.value})
             else:
-                self._reports.add("clock_back", {"now": repr(now_s)})
+                self._reports.add("clock_back", {"now": described(now_s)})
             self._clock_fault = fault
 
     def _is_usable_observation(self, observation: Observation) -> bool:
@@ -317,7 +325,8 @@ class SafetyGate:
         none, or its lamps still do not obey.
         """
         if type(junction) is not int or not 0 <= junction < len(self._network.junctions):
-            raise ValueError(f"no junction {junction!r}; there are {len(self._network.junctions)}")
+            count = len(self._network.junctions)
+            raise ValueError(f"no junction {described(junction)}; there are {count}")
         try:
             fault = self._monitor.reset(junction)
         except ValueError as error:
@@ -424,5 +433,6 @@ def _in_32_bits(values: IntArray) -> IntArray:
 def _own_colours(lamps: Any, groups: int, own: slice) -> list[Any] | str:
     """What was read of the groups `own`, for an event; a description of what is no such array."""
     if isinstance(lamps, np.ndarray) and lamps.shape == (groups,):
-        return [int(x) if lamps.dtype.kind in "iu" else str(x) for x in lamps[own]]
-    return f"{type(lamps).__name__} {getattr(lamps, 'shape', '')}".strip()
+        return [int(x) if lamps.dtype.kind in "iu" else described(x) for x in lamps[own]]
+    shape = described(lamps.shape) if isinstance(lamps, np.ndarray) else ""
+    return f"{type(lamps).__name__} {shape}".strip()

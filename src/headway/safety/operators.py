@@ -16,7 +16,7 @@ from headway.safety.kernel import EPS_S
 from headway.safety.memory import GateMemory
 from headway.safety.override import Order, Override
 from headway.safety.reports import Reports
-from headway.values import ColourArray
+from headway.values import ColourArray, described
 
 
 class Operators:
@@ -39,12 +39,13 @@ class Operators:
         """Put an order in force. Raises ValueError if the junction or stage does not exist."""
         junctions = self._memory.network.junctions
         if not 0 <= override.junction < len(junctions):
-            raise ValueError(f"no junction {override.junction}; there are {len(junctions)}")
+            found = described(override.junction)
+            raise ValueError(f"no junction {found}; there are {len(junctions)}")
         junction = junctions[override.junction]
         if override.stage >= len(junction.stages):
             raise ValueError(
                 f"junction {junction.id!r} has {len(junction.stages)} stages; there is no "
-                f"stage {override.stage}"
+                f"stage {described(override.stage)}"
             )
         self._put_in_force(override)
         data = {

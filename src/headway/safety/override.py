@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from enum import Enum
 
+from headway.values import described
+
 LATEST_S = sys.float_info.max  # an int may be larger, and is no time then
 
 
@@ -37,9 +39,12 @@ class Override:
     def __post_init__(self) -> None:
         for name in ("junction", "stage"):
             if type(value := getattr(self, name)) is not int:
-                raise ValueError(f"an override's {name} is a whole number; not {value!r:.40}")
+                raise ValueError(
+                    f"an override's {name} is a whole number; not {described(value, 40)}"
+                )
         if not isinstance(self.order, Order) or not isinstance(self.until_s, (int, float)):
-            raise ValueError(f"no override: {self.order!r:.40} until {self.until_s!r:.40}")
+            order, until_s = described(self.order, 40), described(self.until_s, 40)
+            raise ValueError(f"no override: {order} until {until_s}")
         if not abs(self.until_s) <= LATEST_S:  # nor for what is not a number
             raise ValueError("an override needs an end: give until_s as a finite time")
         if self.order is Order.STAGE and self.stage < 0:

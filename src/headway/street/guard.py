@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from headway.control import Controller
-from headway.values import Event, Observation, Proposal, Vehicles
+from headway.values import Event, Observation, Proposal, Vehicles, described
 
 CONTROLLER, FALLBACK, RELIEF = "controller", "fallback", "relief"
 ROLES = (CONTROLLER, FALLBACK, RELIEF)
@@ -27,6 +27,7 @@ NOBODY = 0  # in `mark`; else the place of the role in ROLES, from 1
 STEP_WITHIN_S = 1.0  # wall time: a tick of real time
 DOWN_S = 60.0  # simulated: long enough that a slow controller costs little, short enough to return
 LATEST_S = 10**12  # of any clock; a whole number in Python has no end
+LONGEST_FAULT = 500  # characters of an error in an event: it is the controller's own
 NUMBERS = "iuf"  # kinds of numpy types that a confidence or a factor may have
 
 
@@ -136,7 +137,7 @@ class Guard:
         except BaseException as error:  # also sys.exit: a controller does not end a street
             raised_at = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(raised_at.filename).name}:{raised_at.lineno}"
-            self.report(controller, observation.at_s, _described(error), place)
+            self.report(controller, observation.at_s, described(error, LONGEST_FAULT), place)
             return None
         finally:
             self.mark[0] = NOBODY
@@ -154,13 +155,6 @@ class Guard:
 
     def _event(self, at_s: float, what: str, data: Mapping[str, Any]) -> None:
         self._record(Event(at_s, f"engine.{self.role}_{what}", "", data))
-
-
-def _described(error: BaseException) -> str:
-    try:
-        return repr(error)
-    except Exception:  # also that is the controller's own
-        return type(error).__name__
 
 
 def own_copy(observation: Observation) -> Observation:
@@ -223,7 +217,7 @@ def fault_of(proposal: object, groups: int, junctions: int) -> str:
         return _fault_of_column("confidence", proposal.confidence, junctions)
     for name, factor in why.items():
         if not _is_column(factor, of_junctions, NUMBERS):
-            return _fault_of_column(f"why[{name!r}]", factor, junctions)
+            return _fault_of_column(f"why[{described(name)}]", factor, junctions)
     return ""
 
 
