@@ -43,8 +43,9 @@ class Override:
                     f"an override's {name} is a whole number; not {described(value, 40)}"
                 )
         if not isinstance(self.order, Order) or not isinstance(self.until_s, (int, float)):
-            order, until_s = described(self.order, 40), described(self.until_s, 40)
-            raise ValueError(f"no override: {order} until {until_s}")
+            raise ValueError(
+                f"no override: {described(self.order, 40)} until {described(self.until_s, 40)}"
+            )
         if not abs(self.until_s) <= LATEST_S:  # nor for what is not a number
             raise ValueError("an override needs an end: give until_s as a finite time")
         if self.order is Order.STAGE and self.stage < 0:
