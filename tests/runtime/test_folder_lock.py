@@ -77,3 +77,17 @@ def test_an_older_lock_file_or_a_broken_one_is_no_holder(tmp_path, holding):
         locked(tmp_path, "headway run"),
     ):
         pass
+
+
+def test_a_folder_is_held_though_somebody_deletes_the_file_of_the_lock(tmp_path, holding):
+    (tmp_path / "headway.lock").unlink()
+    for _ in range(2):
+        with (
+            pytest.raises(FolderLockedError, match="in use by another process"),
+            locked(tmp_path, "headway run"),
+        ):
+            pass
+    os.kill(holding.pid, signal.SIGKILL)
+    holding.wait()
+    with locked(tmp_path, "headway run"):
+        pass

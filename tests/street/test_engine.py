@@ -166,6 +166,29 @@ def test_whoever_was_asked_when_a_process_hung_is_not_asked_again(tmp_path, code
     assert hung(tmp_path) == (*left, "relief")
 
 
+def test_whoever_was_asked_at_two_kills_in_a_row_is_not_asked_again(tmp_path):
+    """The system kills the process of a controller that takes all memory."""
+    made.clear()
+    settings = Settings.model_validate({"recovery": {"folder": str(tmp_path)}})
+    engine = Engine(Task(settings), Supervisor)
+
+    def killed_while_asking(code, why="ended by signal SIGKILL"):
+        (tmp_path / "deciding").write_bytes(bytes([code]))
+        made[0].on_failure(why)
+        return hung(tmp_path)
+
+    assert killed_while_asking(1) == ()
+    play(engine, begins(), snapshot(1.0, 0.0), snapshot(61.0, 60.0))
+    assert killed_while_asking(1) == (), "a checkpoint was written since"
+    assert killed_while_asking(2) == ()
+    assert killed_while_asking(0) == ()
+    assert killed_while_asking(0) == (), "nobody was asked"
+    assert killed_while_asking(1) == ()
+    assert killed_while_asking(1, "ended by signal SIGTERM") == ()
+    assert killed_while_asking(1) == ()
+    assert killed_while_asking(1) == ("controller",)
+
+
 def test_each_checkpoint_made_since_the_start_resets_the_count_of_restarts(
     engine,
 ):

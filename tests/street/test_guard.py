@@ -356,3 +356,36 @@ def test_a_right_proposal_has_no_fault():
     whole = proposal(1, wanted=np.ones(5, np.int64), confidence=np.ones(2, np.int8))
     assert fault_of(whole, groups=5, junctions=2) == ""
     assert fault_of(proposal(np.float32(1.0), why={"x": np.zeros(2)}), groups=5, junctions=2) == ""
+
+
+class Nameless:
+    """Without a name from the start, or as soon as it is asked."""
+
+    def start(self, observation):
+        return None
+
+    def step(self, observation, state):
+        raise RuntimeError("no more")
+
+
+class Renamed(Nameless):
+    @property
+    def name(self):
+        raise RuntimeError("nor a name")
+
+
+class Numbered(Nameless):
+    name = 7
+
+
+@pytest.mark.parametrize("kind", [Nameless, Renamed, Numbered])
+def test_a_controller_without_a_name_is_called_after_its_class_and_ends_no_tick(plant, kind):
+    street, events = street_of(plant, kind(), kind(), relief=kind())
+    for _ in range(40):
+        street.tick()
+    assert street.gate.source is ControlSource.FIXED_TIME
+    failed = [e.data for e in events if e.kind in ("engine.controller_failed",)]
+    assert [data["controller"] for data in failed] == [kind.__name__]
+    assert street.state()["controllers"] == dict.fromkeys(
+        (CONTROLLER, FALLBACK, RELIEF), kind.__name__
+    )

@@ -12,6 +12,8 @@ import pytest
 from tests.street.builders import MadePlant, Says, street_of, two_junctions, vehicles
 
 from headway.roads import Colour
+from headway.street.external.merge import Reported, SourceRows
+from headway.street.external.rows import ObservationRow
 from headway.street.silence import Change, SilenceDetector
 
 R, G = int(Colour.RED), int(Colour.GREEN)
@@ -66,9 +68,8 @@ def test_a_lane_that_was_silent_for_long_before_is_given_three_times_as_long():
     assert at_s == pytest.approx(1100.0 + 3.0 * faded_s, abs=1.0)
 
 
-def test_nothing_is_said_of_a_lane_that_few_ever_used_or_whose_vehicles_report_themselves():
+def test_nothing_is_said_of_a_lane_that_few_ever_used():
     assert Seconds().pass_by(180, every=10).pass_by(5000).changes == [], "18 vehicles"
-    assert Seconds().pass_by(600, every=10).pass_by(2000, links_known=True).changes == []
 
 
 def test_time_in_which_a_junction_is_not_measured_is_no_silence():
@@ -76,6 +77,31 @@ def test_time_in_which_a_junction_is_not_measured_is_no_silence():
     gone = Seconds().pass_by(600, every=10).pass_by(2000, completeness=half)
     assert gone.changes == []
     assert [at_s for at_s, _ in gone.pass_by(400).changes] == [2900.0]
+
+
+@pytest.mark.parametrize("leap_s", [3600.0, -40.0])
+def test_time_in_which_nothing_was_observed_and_a_clock_that_is_set_are_no_silence(leap_s):
+    busy = Seconds().pass_by(600, every=10)
+    busy.at_s += leap_s
+    assert busy.pass_by(300).changes == []
+    ((_, change),) = busy.pass_by(1).changes
+    assert (change.flow_per_h, change.silent_s) == (pytest.approx(360.0, rel=0.05), 300.0)
+
+
+def test_a_flow_that_no_lane_can_have_is_presumed_as_the_largest_that_it_can():
+    """A source may count a thousand vehicles in each of its rows."""
+    flood = Seconds()
+    for _ in range(60):
+        flood.pass_by(1)
+        flood.seen.arrived[0] = 500_000
+        flood.detector.update(flood.seen)
+    ((_, change),) = flood.pass_by(300).changes
+    assert change.flow_per_h == 1800.0
+    arrived = 0
+    for _ in range(20):
+        flood.pass_by(1)
+        arrived += flood.detector.filled(flood.seen).arrived[0]
+    assert arrived == 10
 
 
 def test_the_usual_flow_is_presumed_to_queue_before_red_as_far_as_there_is_room():
@@ -178,3 +204,34 @@ def test_controllers_and_gate_are_given_what_is_presumed_and_the_state_what_was_
     for _ in range(20):
         street.tick()
     assert [e.kind for e in events if e.kind.startswith("traffic.silent")][-1].endswith("_ended")
+
+
+class Reporting(MadePlant):
+    """Its vehicles report themselves: one before link 0 every 10 s of the first quarter hour, and
+    one that waits before link 3.
+    """
+
+    def observe(self):
+        if self.time_s % 10 == 0 and self.time_s < 900.0:
+            self.vehicles, self.arrived[0] = vehicles((0, 30.0, 10.0, 0.0), self.waits), 1
+        else:
+            self.vehicles = vehicles(self.waits)
+        return super().observe()
+
+    waits = (3, 40.0, 0.0, 10.0)
+
+
+def test_a_lane_is_empty_where_vehicles_report_themselves_whoever_else_reports_others():
+    """A camera at B, which sees the vehicle that waits there at another place."""
+    network = two_junctions()
+    street, events = street_of(Reporting(network, 0.0))
+    guessed = []
+    for second in range(2100):
+        queue = second // 10 % 2  # one that never changes would be that of a stuck detector
+        row = ObservationRow(junction="B", approach="in3", at_s=float(second), queue=queue)
+        street.external.take(Reported("cam", (SourceRows("cam", (row,)),)), float(second))
+        street.tick()
+        guessed.append(not street.observation.links_known)
+    assert sum(guessed[:900]) > 300, "the links of the camera's vehicles are guessed"
+    assert sum(guessed[900:]) > 300
+    assert [e for e in events if e.kind.startswith("traffic.silent")] == []

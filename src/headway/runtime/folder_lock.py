@@ -45,9 +45,13 @@ def locked(folder: Path, command: str, address: str = "") -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+") as stream:
+    with (
+        os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+") as stream,
+        _opened(folder) as itself,
+    ):
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_folder(itself)
         except BlockingIOError as error:
             who = _holder(path) or "another process"
             raise FolderLockedError(
@@ -59,6 +63,27 @@ def locked(folder: Path, command: str, address: str = "") -> Iterator[None]:
             yield
         finally:
             _write(stream.fileno(), "")
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+def _lock_folder(number: int) -> None:
+    """The folder itself as well: its file may be deleted under whoever holds it. Not all network
+    disks lock folders; there the file alone is locked. Raises BlockingIOError.
+    """
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass
 
 
 def _write(file: int, text: str) -> None:

@@ -31,6 +31,7 @@ from headway.street.guard import (
     ROLES,
     STEP_WITHIN_S,
     Guard,
+    name_of,
 )
 from headway.street.messages import JunctionState
 from headway.street.plausibility import drop_implausible
@@ -222,6 +223,8 @@ class Street:
         merged = self.external.merged(observed)
         self.observation = drop_implausible(merged, self.network)
         self._find_congestion(self.observation)
+        if observed.links_known:  # also where sources from outside add vehicles whose links are not
+            return self.observation
         self._find_silence(self.observation)
         return self.silence.filled(self.observation)
 
@@ -247,7 +250,7 @@ class Street:
             if not change.began:
                 data["lasted_s"] = change.lasted_s
             elif self.relieves and self.relief is not None:
-                data["decides"] = self.relief.name
+                data["decides"] = name_of(self.relief)
             junction = self.network.junctions[change.junction].id
             self._record(Event(observation.at_s, kind, junction, data))
 
@@ -296,7 +299,7 @@ class Street:
             return proposal, None
 
         fallback = self._ask_fallback(observation)
-        self._record_low_confidence(low, FIXED_TIME if fallback is None else self.fallback.name)
+        self._record_low_confidence(low, FIXED_TIME if fallback is None else name_of(self.fallback))
         if low.any():
             low_group = low[self.network.group_junction]
             instead = self._instead(fallback, observation)
@@ -316,7 +319,7 @@ class Street:
         """Congested junctions are left to `relief`. The planner needs none, and a fixed programme
         is to stay what it is.
         """
-        return self.relief is not None and self.controller.name not in NEVER_RELIEVED
+        return self.relief is not None and name_of(self.controller) not in NEVER_RELIEVED
 
     def _relieved(self, proposal: Proposal, observation: Observation) -> Proposal:
         """The proposal, in which congested junctions show what `relief` wants; as it is where that
@@ -570,9 +573,9 @@ class Street:
     def _names(self) -> dict[str, str]:
         """Who has each role; empty for nobody."""
         return {
-            CONTROLLER: self.controller.name,
-            FALLBACK: self.fallback.name,
-            RELIEF: "" if self.relief is None else self.relief.name,
+            CONTROLLER: name_of(self.controller),
+            FALLBACK: name_of(self.fallback),
+            RELIEF: "" if self.relief is None else name_of(self.relief),
         }
 
     def state_classes(self) -> tuple[type, ...]:

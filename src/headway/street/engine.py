@@ -32,11 +32,9 @@ from headway.street.messages import (
 from headway.street.step_mark import asked_last, hung, set_hung
 from headway.values import Event
 
-FROM_OUTSIDE = (
-    "SIGKILL",
-    "SIGTERM",
-    STOPPED,
-)  # ends of a process that nothing within it has caused
+KILLED = "SIGKILL"  # by somebody, or by the system, which had no memory left
+FROM_OUTSIDE = (KILLED, "SIGTERM", STOPPED)  # nothing within the process has ended it
+KILLS_BLAMED = 2  # in a row, without a checkpoint in between, while the same one was asked
 START_EVENTS = ("engine.started", "engine.restored")
 StreetOrder = AtJunction | Override | Release | Reset | Optimise | Reporting | Switch | Reported
 
@@ -75,6 +73,7 @@ class Engine:
         recovery = task.settings.recovery
         self._last_checkpoint_s: float | None = None
         self._folder = Path(recovery.folder)
+        self._killed: list[str] = []  # who was asked each time, since the last checkpoint
         self._time_s: float | None = None  # of the newest snapshot
         set_hung(self._folder, ())  # whoever hung has another chance
         self._supervisor = supervise(
@@ -98,10 +97,13 @@ class Engine:
 
     def _note_failure(self, why: str) -> None:
         """A process that ended while it asked somebody, by itself, was ended by this step: whoever
-        it was is not asked again.
+        it was is not asked again. So is one that was killed again and again in the same step, as
+        happens to a controller that takes all memory.
         """
         role = asked_last(self._folder)
-        if role and not why.endswith(FROM_OUTSIDE):
+        self._killed = [*self._killed, role] if why.endswith(KILLED) else []
+        is_blamed = self._killed[-KILLS_BLAMED:] == [role] * KILLS_BLAMED
+        if role and (is_blamed or not why.endswith(FROM_OUTSIDE)):
             with contextlib.suppress(OSError):  # the next process will hang once more
                 set_hung(self._folder, {role, *hung(self._folder)})
 
@@ -117,7 +119,10 @@ class Engine:
         if last_s is not None and message.checkpoint_s <= last_s:
             return False
         self._last_checkpoint_s = message.checkpoint_s
-        return last_s is not None
+        if last_s is None:
+            return False
+        self._killed.clear()
+        return True
 
     def messages(self) -> Iterator[Any]:
         """Snapshot, SignalChanges, Event and Restarted as they come; RunEnded at the end. Raises

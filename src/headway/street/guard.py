@@ -26,6 +26,7 @@ ROLES = (CONTROLLER, FALLBACK, RELIEF)
 NOBODY = 0  # in `mark`; else the place of the role in ROLES, from 1
 STEP_WITHIN_S = 1.0  # wall time: a tick of real time
 DOWN_S = 60.0  # simulated: long enough that a slow controller costs little, short enough to return
+LONGEST_NAME = 100  # characters
 LATEST_S = 10**12  # of any clock; a whole number in Python has no end
 LONGEST_FAULT = 500  # characters of an error in an event: it is the controller's own
 NUMBERS = "iuf"  # kinds of numpy types that a confidence or a factor may have
@@ -101,7 +102,7 @@ class Guard:
         """Its proposal was used: recorded once after a fault."""
         if self._fault:
             self._fault = ""
-            self._event(at_s, "recovered", {self.role: controller.name})
+            self._event(at_s, "recovered", {self.role: name_of(controller)})
 
     def report(self, controller: Controller, at_s: float, fault: str, place: str = "") -> None:
         """Record why its proposal is not used: once for each fault, however long it lasts. place:
@@ -109,14 +110,14 @@ class Guard:
         """
         if fault != self._fault:
             self._fault = fault
-            data = {self.role: controller.name, "error": fault}
+            data = {self.role: name_of(controller), "error": fault}
             self._event(at_s, "failed", data | ({"at": place} if place else {}))
 
     def put_down(self, controller: Controller, at_s: float, why: str) -> None:
         """Do not ask it again until it is replaced, or `stand_up`."""
         self.down_until_s = math.inf
         self._fault = why
-        self._event(at_s, "hung", {self.role: controller.name, "why": why})
+        self._event(at_s, "hung", {self.role: name_of(controller), "why": why})
 
     def stand_up(self) -> None:
         """Ask again, as for another controller."""
@@ -146,7 +147,7 @@ class Guard:
         self.down_until_s = at_s + DOWN_S
         self._fault = f"took {took_s:.3f} s"
         data = {
-            self.role: controller.name,
+            self.role: name_of(controller),
             "took_s": round(took_s, 3),
             "limit_s": self.within_s,
             "again_s": self.down_until_s,
@@ -155,6 +156,15 @@ class Guard:
 
     def _event(self, at_s: float, what: str, data: Mapping[str, Any]) -> None:
         self._record(Event(at_s, f"engine.{self.role}_{what}", "", data))
+
+
+def name_of(controller: Controller) -> str:
+    """As events and reports call it; its class where it gives no name."""
+    try:
+        name: object = controller.name
+    except Exception:  # whatever stands there is the controller's own
+        name = None
+    return (name if type(name) is str else type(controller).__name__)[:LONGEST_NAME]
 
 
 def own_copy(observation: Observation) -> Observation:

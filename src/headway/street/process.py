@@ -37,7 +37,7 @@ from headway.street import checkpoint
 from headway.street.alerts import alert_rules, rules_on
 from headway.street.closed_loop import TIME_TOLERANCE_S, Street, open_street
 from headway.street.external.merge import Reported
-from headway.street.guard import CONTROLLER, FALLBACK, RELIEF
+from headway.street.guard import CONTROLLER, FALLBACK, RELIEF, name_of
 from headway.street.messages import (
     AtJunction,
     JunctionState,
@@ -311,7 +311,7 @@ class StreetProcess:
                 self.run.record("engine.settings_refused", {"fault": str(error)})
                 return
             self._applied.store(self.settings)
-            by = self.run.street.controller.name
+            by = name_of(self.run.street.controller)
             self.run.record("engine.settings", {"changed": list(changed), "controller": by})
             self._use_new_loop()
 
@@ -355,8 +355,8 @@ class StreetProcess:
             street.set_controller(self._controller(new.control.controller))
             self._drop_orders("controller")  # the file spoke last, for the next process too
             self._move_run()
-        elif _figures_changed(street.controller.name, before, new):
-            street.set_controller(self._controller(street.controller.name))
+        elif _figures_changed(name_of(street.controller), before, new):
+            street.set_controller(self._controller(name_of(street.controller)))
 
     def _move_run(self) -> None:
         """The settings' controller is part of the run's key: the run goes on under the new one."""

@@ -30,6 +30,7 @@ from headway.street.closed_loop import (
 from headway.street.event_lines import SAFETY, EventLines
 from headway.street.event_log import EventLog
 from headway.street.external.rows import AgeLimits
+from headway.street.guard import name_of
 from headway.street.limits import timing_of, without_unknown_junctions
 from headway.street.messages import JunctionState, Reporting, Snapshot, Task
 from headway.street.state_file import StateError
@@ -216,7 +217,7 @@ class StreetRun:
             trouble=self.recorder.trouble,
             junctions=junctions,
             mode=loop.optimizer.mode.name,
-            controller=street.controller.name,
+            controller=name_of(street.controller),
             shown=street.plant.shown.tobytes(),
             scene=street.plant.scene() if self.reporting.scene else None,
             profile=loop.profiler.figures(),

@@ -26,8 +26,9 @@ LEAST_SILENT_S = 300.0
 LEAST_COUNTED = 20.0  # vehicles before the silence of a lane says anything
 MEMORY_S = 1800.0  # the flow is that of the last half hour
 MIN_COMPLETENESS = 0.5  # a junction of which less is measured is not silent but unknown
-DISCHARGE_PER_S = 1.0 / HEADWAY_S  # of a queue at green
+DISCHARGE_PER_S = 1.0 / HEADWAY_S  # of a queue at green: no lane has a larger flow
 MOST_PRESUMED = 10  # vehicles in a lane
+LONGEST_TICK_S = 10.0  # twice the longest; of more between two observations nothing is known
 NO_JUNCTION = -1
 
 # Of one lane. junction: to whose signals it leads, or NO_JUNCTION. seen_s: when somebody was there
@@ -90,13 +91,14 @@ class SilenceDetector:
                 self.lanes[link.from_lane].junction = junction
 
     def update(self, observation: Observation) -> list[Change]:
-        """What changed with this observation. Where vehicles report themselves (`links_known`), an
-        empty lane is empty.
+        """What changed with this observation, of a street whose vehicles do not report themselves:
+        where they do, an empty lane is empty.
         """
-        if observation.links_known:
-            return []
-        elapsed_s = max(observation.at_s - self.at_s, 0.0)
+        elapsed_s = observation.at_s - self.at_s
         self.at_s = observation.at_s
+        if not 0.0 <= elapsed_s <= LONGEST_TICK_S:  # nobody measured, or the clock was set
+            self._shift_clock(elapsed_s)
+            elapsed_s = 0.0
         is_any_new = listen(
             self.at_s,
             elapsed_s,
@@ -110,6 +112,11 @@ class SilenceDetector:
         if not is_any_new:
             return []
         return [self._change(lane) for lane in np.flatnonzero(self.lanes["is_new"]).tolist()]
+
+    def _shift_clock(self, by_s: float) -> None:
+        """That much time is not of this detector: everything is as it was before."""
+        self.lanes["seen_s"] += by_s
+        self.lanes["served_s"] += by_s
 
     def _change(self, lane: int) -> Change:
         own = self.lanes[lane]
@@ -180,7 +187,7 @@ class SilenceDetector:
         own = self.lanes[self.lanes["junction"] != NO_JUNCTION]
         flow = np.where(
             own["is_silent"], own["flow"], own["counted"] / np.maximum(own["span_s"], 1.0)
-        )
+        ).clip(max=DISCHARGE_PER_S)
         total = np.bincount(own["junction"], flow, len(self._network.junctions))
         lost = np.bincount(own["junction"], flow * own["is_silent"], len(self._network.junctions))
         return 1.0 - lost / np.maximum(total, 1e-9)
@@ -252,7 +259,7 @@ def note_silence(lane, now_s):  # type: ignore[no-untyped-def]
     """Nobody is there."""
     if lane.is_silent or lane.counted < LEAST_COUNTED:
         return
-    lane.flow = lane.counted / max(lane.span_s, 1.0)
+    lane.flow = min(lane.counted / max(lane.span_s, 1.0), DISCHARGE_PER_S)
     silent_s = now_s - lane.seen_s
     is_missed = lane.flow * silent_s >= SILENT_VEHICLES
     if is_missed and silent_s >= max(SILENT_GAPS * lane.gap_s, LEAST_SILENT_S):
