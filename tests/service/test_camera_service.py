@@ -343,6 +343,29 @@ def test_another_site_is_in_force_from_now_on_and_kept(make, tmp_path, running):
     }
 
 
+def test_on_a_full_disk_nothing_is_changed(make, tmp_path, monkeypatch):
+    service = make()
+    service.add("north", {"source": "clip.mp4", "site": SITE}, start=False)
+    before, asked = kept(tmp_path), list(service.manager.asked)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(room.json, "dump", full)
+    for change in (
+        lambda: service.set_site("north", {"size": [320, 240]}),
+        lambda: service.set_options("north", {"attempts": 7}),
+        lambda: service.add("south", {"source": "clip.mp4"}),
+    ):
+        with pytest.raises(OSError, match="No space left"):
+            change()
+    assert (service.site("north"), service.options("north")["attempts"]) == (SITE, 0)
+    assert service.manager.streams["north"].settings.source.attempts == 0
+    assert list(service.manager.streams) == ["north"]
+    assert [call for call in service.manager.asked if call not in asked] == [("remove", "south")]
+    assert kept(tmp_path) == before
+
+
 def test_cameras_begin_again_with_the_service_but_for_those_that_cannot(
     make, tmp_path, monkeypatch
 ):

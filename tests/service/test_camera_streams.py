@@ -365,20 +365,35 @@ def test_a_live_view_that_cannot_be_drawn_ends_nothing(world):
 def test_another_site_begins_anew_where_it_ran(world):
     of, new = world.manager(), site()
     a, b = world.camera("a"), of.add(StreamSettings("b", SourceSettings("x.mp4"), blur=False))
+    before = a.source
     of.set_site("a", new)
     of.set_site("b", new)
-    assert (a.settings, a.running, a.source.calls) == (
+    assert (a.settings, a.running, before.calls, a.source.calls) == (
         StreamSettings("a", SourceSettings("rtsp://a"), site=new),
         True,
-        ["start", "stop", "start"],
+        ["start", "stop"],
+        ["start"],
     )
     assert (b.settings, b.running, b.source.calls) == (
         StreamSettings("b", SourceSettings("x.mp4"), site=new, blur=False),
         False,
-        ["stop"],
+        [],
     )
     with pytest.raises(KeyError):
         of.set_site("c", new)
+
+
+def test_another_site_does_not_wait_for_a_source_that_does_not_end(world):
+    """As one that hangs in a read: it says that it runs already."""
+
+    def start_again():
+        raise SensingError("it runs already")
+
+    of, new = world.manager(), site()
+    camera = world.camera("a")
+    camera.source.start = start_again
+    of.set_site("a", new)
+    assert (camera.settings.site, camera.running, camera.fault) == (new, True, "")
 
 
 def test_a_stream_that_is_removed_is_stopped(world):

@@ -650,6 +650,32 @@ def test_each_camera_has_its_own_time_between_mails():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kinds", "mailed"),
+    [
+        (("dead", "recovered", "dead"), ["dead", "recovered", "dead"]),
+        (("dead", "recovered", "dead", "recovered"), ["dead", "recovered"]),
+        (
+            ("dead", "recovered", "dead", "recovered", "dead"),
+            ["dead", "recovered", "dead"],
+        ),
+        (("dead", "dead"), ["dead"]),
+    ],
+)
+def test_the_last_mail_about_a_camera_says_how_it_is_now(kinds, mailed):
+    with Office() as office:
+        notifier = Notifier(mail=office.mail(at_least_s=2.0))
+        for number, kind in enumerate(kinds):
+            notifier.notify(f"camera.{kind}", str(number), {"camera": "a"}, True, "a ")
+        until(lambda: notifier.sent == len(mailed))
+        until(lambda: notifier.waiting == 0)
+        notifier.close()
+        assert [letter["Subject"] for _, _, letter, _, _ in office.letters] == [
+            f"Headway: camera.{kind} at a" for kind in mailed
+        ]
+
+
+@pytest.mark.slow
 def test_only_critical_events_go_by_mail_and_each_kind_only_now_and_then(hook):
     with Office() as office:
         notifier = Notifier((Webhook(hook.url, "s"),), office.mail(at_least_s=1000.0))

@@ -251,8 +251,9 @@ class StreamManager:
         return self._makers.source(source)
 
     def configure(self, settings: StreamSettings) -> None:
-        """Other settings of a camera; one that runs starts anew with them. Raises KeyError, or
-        SensingError for a model that cannot be loaded; then nothing has changed.
+        """Other settings of a camera; one that runs starts anew with them, from a fresh source: the
+        one before may not have ended. Raises KeyError, or SensingError for a model that cannot be
+        loaded; then nothing has changed.
         """
         stream = self.streams[settings.id]
         self._detector(settings.detector)
@@ -291,12 +292,7 @@ class StreamManager:
 
     def set_site(self, name: str, site: Site) -> None:
         """Another site; a camera that runs starts anew with it. Raises KeyError."""
-        stream = self.streams[name]
-        was_running = stream.running
-        self.stop(name)
-        stream.settings = replace(stream.settings, site=site)
-        if was_running:
-            self.start(name)
+        self.configure(replace(self.streams[name].settings, site=site))
 
     def remove(self, name: str) -> None:
         """Stop a camera and forget it. Raises KeyError."""

@@ -90,16 +90,14 @@ class CameraStore:
         return list(self._configs.items())
 
     def put(self, name: str, config: CameraConfig) -> None:
-        """Keep a configuration. Raises OSError."""
+        """Keep a configuration. Raises OSError; then the one before is in force."""
         with self._lock:
-            self._configs[name] = config
-            self._write()
+            self._write({**self._configs, name: config})
 
     def remove(self, name: str) -> None:
         """Forget a configuration; an unknown name is ignored. Raises OSError."""
         with self._lock:
-            self._configs.pop(name, None)
-            self._write()
+            self._write({n: c for n, c in self._configs.items() if n != name})
 
     def _read(self) -> dict[str, CameraConfig]:
         """Raises ValueError, OSError."""
@@ -108,13 +106,14 @@ class CameraStore:
             raise ValueError("it is no object of objects")
         return found
 
-    def _write(self) -> None:
-        """Completely or not at all."""
+    def _write(self, configs: dict[str, CameraConfig]) -> None:
+        """Completely or not at all; in force once it is written."""
         draft = self._path.with_suffix(".draft")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(self._configs, stream)
+            json.dump(configs, stream)
         draft.replace(self._path)
+        self._configs = configs
 
 
 class CameraService:
@@ -180,8 +179,12 @@ class CameraService:
                 "signals of a street that runs now."
             )
         stream = self.manager.add(settings)
+        try:
+            self._store.put(name, {**config, "started": start})
+        except OSError:
+            self.manager.remove(name)
+            raise
         self.refused.pop(name, None)
-        self._store.put(name, {**config, "started": start})
         if start:
             self._start(name)
         return stream
@@ -211,12 +214,13 @@ class CameraService:
 
     def set_site(self, name: str, site: dict[str, Any]) -> None:
         """Another site from now on; the camera starts anew with it. Raises SensingError or
-        KeyError; then nothing has changed.
+        KeyError, or OSError where it cannot be kept; then nothing has changed.
         """
-        self.manager.set_site(name, Site.from_tree(site, f"stream {name}, site"))
+        made = Site.from_tree(site, f"stream {name}, site")
+        self._store.put(name, {**self._store[name], "site": site})
+        self.manager.set_site(name, made)
         if self.manager.streams[name].running:
             self._start(name)
-        self._store.put(name, {**self._store[name], "site": site})
 
     def options(self, name: str) -> dict[str, Any]:
         """The OPTIONS in force. Raises KeyError for an unknown camera."""
@@ -224,13 +228,19 @@ class CameraService:
 
     def set_options(self, name: str, given: Mapping[str, Any]) -> None:
         """Other OPTIONS from now on; None is the settings' value. A camera that runs starts anew.
-        Raises KeyError.
+        Raises KeyError, SensingError, or OSError where they cannot be kept; then nothing has
+        changed.
         """
-        config = {**self._store[name], **given}
-        self.manager.configure(self._stream_settings(name, config))
+        before, config = self._store[name], {**self._store[name], **given}
+        settings = self._stream_settings(name, config)
+        self._store.put(name, config)
+        try:
+            self.manager.configure(settings)
+        except SensingError:  # its model is gone
+            self._store.put(name, before)
+            raise
         if self.manager.streams[name].running:
             self._start(name)
-        self._store.put(name, config)
 
     def close(self) -> None:
         """Stop all cameras; what they observed is recorded."""

@@ -19,7 +19,7 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +41,8 @@ RETRIED_REFUSALS = (408, 425, 429)  # HTTP 4xx that may pass: time-out, too earl
 THREAD_ENDS_WITHIN_S = 12.0
 CLOSE_POLL_S = 0.05
 ANSWER_BYTES = 1024  # read of a webhook's answer
+# what begins and ends something: the last e-mail about it must not say the opposite of what is
+STATES = ("camera.dead", "camera.recovered", "alert.opened", "alert.closed")
 CANDIDATE = "This is a candidate for review by a person; nobody has confirmed it."
 MAILED = (  # what an e-mail says in words, before all of it as JSON
     "severity", "state", "confidence", "device", "camera", "reason", "since", "at",
@@ -211,6 +213,14 @@ class Sender:
             if count := self._drops.add():
                 self._dead.log.error("dropped: too many wait", to=self.to.name, count=count)
 
+    def withdraw(self, delivery: Delivery) -> bool:
+        """Whether it was still waiting; then it is not sent."""
+        with self._wake:
+            is_waiting = delivery in self._waiting
+            if is_waiting:
+                self._waiting.remove(delivery)
+            return is_waiting
+
     def stop(self) -> None:
         """Begin nothing more; see `end`."""
         with self._wake:
@@ -271,6 +281,25 @@ class Sender:
         self._dead.add(self.to.name, delivery.note, why)
 
 
+@dataclass(frozen=True, slots=True)
+class _Deferred:
+    """A state whose e-mail waits for its time. told: the state of the e-mail before. mailed_s: when
+    one of its own kind was sent last.
+    """
+
+    delivery: Delivery
+    told: str | None
+    mailed_s: float
+
+
+def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
+    """As the newest; the oldest, which stands first, is forgotten beyond MAILS_REMEMBERED."""
+    known.pop(key, None)
+    known[key] = value
+    if len(known) > MAILS_REMEMBERED:
+        del known[next(iter(known))]
+
+
 class Notifier:
     """Sends to each recipient from a thread of its own.
 
@@ -293,7 +322,9 @@ class Notifier:
         self._mail = mail
         self._mailer = Sender(mail, letters, most) if mail is not None else None
         self._mailed_at: dict[tuple[str, str], float] = {}  # by kind of event and what it is about
-        self._guard = threading.Lock()  # of `_mailed_at`
+        self._told: dict[str, str | None] = {}  # the last state, by what it is about
+        self._deferred: dict[str, _Deferred] = {}  # by what it is about
+        self._guard = threading.Lock()  # of these three
 
     def notify(
         self,
@@ -304,26 +335,43 @@ class Notifier:
         about: str = "",
     ) -> None:
         """Send one event to all webhooks; a `critical` one by e-mail too, each kind at most
-        once in `Mail.at_least_s` for each thing that it is `about`.
+        once in `Mail.at_least_s` for each thing that it is `about`. Of STATES the newest is sent
+        when that time is over, where the last e-mail says the opposite.
         """
         now = time.monotonic()
         note = {"kind": kind, "id": number, "at": time.time(), "data": plain(body)}
         delivery = Delivery(due=now, tried=0, note=note)
         for sender in self._hooks:
             sender.put(delivery)
-        if critical and self._mailer is not None and self._is_mail_due((kind, about), now):
-            self._mailer.put(delivery)
+        if critical and self._mailer is not None and self._mail is not None:
+            with self._guard:
+                self._put_mail(self._mailer, self._mail.at_least_s, delivery, about)
 
-    def _is_mail_due(self, what: tuple[str, str], now: float) -> bool:
-        assert self._mail is not None
-        with self._guard:
-            if now - self._mailed_at.get(what, -math.inf) < self._mail.at_least_s:
-                return False
-            self._mailed_at.pop(what, None)
-            self._mailed_at[what] = now
-            if len(self._mailed_at) > MAILS_REMEMBERED:  # the oldest stands first
-                del self._mailed_at[next(iter(self._mailed_at))]
-            return True
+    def _put_mail(self, mailer: Sender, at_least_s: float, delivery: Delivery, about: str) -> None:
+        """Now, later or not at all."""
+        kind, now = str(delivery.note["kind"]), delivery.due
+        is_state = kind in STATES
+        if is_state:
+            self._withdraw(mailer, about)
+        mailed_s, told = self._mailed_at.get((kind, about), -math.inf), self._told.get(about)
+        due = max(now, mailed_s + at_least_s)
+        if due > now and (not is_state or told == kind):
+            return
+        later = replace(delivery, due=due)
+        _remember(self._mailed_at, (kind, about), due)
+        if is_state:
+            _remember(self._told, about, kind)
+        if due > now:
+            _remember(self._deferred, about, _Deferred(later, told, mailed_s))
+        mailer.put(later)
+
+    def _withdraw(self, mailer: Sender, about: str) -> None:
+        """The state that still waits for its time, since there is a newer one."""
+        deferred = self._deferred.pop(about, None)
+        if deferred is None or not mailer.withdraw(deferred.delivery):
+            return
+        self._mailed_at[str(deferred.delivery.note["kind"]), about] = deferred.mailed_s
+        _remember(self._told, about, deferred.told)
 
     @property
     def senders(self) -> list[Sender]:
