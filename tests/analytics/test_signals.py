@@ -293,11 +293,12 @@ def test_measures_of_a_run_in_a_window(street):
     shares = [
         Split("J", 0, 3, 20.0, 20.0, 20.0, 60 / 140),
         Split("K", 3, 3, 20.0, 20.0, 20.0, 60 / 140),
+        Split("P", 0, 0, None, None, None, 130 / 140),  # a green that has not ended
     ]
     assert signals.splits(database, run) == shares
     assert signals.splits(database, run, "J") == shares[:1]
     assert signals.splits(database, run, "J", 43.0, 100.0) == [
-        Split("J", 0, 1, 20.0, 20.0, 20.0, 20 / 40)
+        Split("J", 0, 1, 20.0, 20.0, 20.0, 20 / 57)
     ]
     assert (
         signals.splits(database, run, "none")
@@ -319,6 +320,26 @@ def test_greens_of_two_levels_are_one_green_and_their_lengths_are_ranked(street)
     ]
     assert signals.splits(database, make({KEY: "0G 7R"})) == [Split("J", 0, 1, 7.0, 7.0, 7.0, 1.0)]
     assert signals.splits(database, make({KEY: "0R 7R"})) == []
+
+
+@pytest.mark.parametrize(
+    ("begin_s", "end_s", "expected"),
+    [  # greens 20 to 40, 60 to 80, 100 to 120; the record goes from 0 to 140
+        (65.0, 110.0, Split("J", 0, 0, None, None, None, pytest.approx(25 / 45))),
+        (30.0, 35.0, Split("J", 0, 0, None, None, None, 1.0)),
+        (30.0, 110.0, Split("J", 0, 1, 20.0, 20.0, 20.0, pytest.approx(40 / 80))),
+        (100.0, 1e12, Split("J", 0, 1, 20.0, 20.0, 20.0, pytest.approx(20 / 40))),
+        (0.0, 130.0, Split("J", 0, 3, 20.0, 20.0, 20.0, pytest.approx(60 / 130))),
+        (41.0, 59.0, None),
+        (200.0, 300.0, None),
+    ],
+)
+def test_the_share_of_green_of_a_window_counts_greens_that_its_edges_cut(
+    street, begin_s, end_s, expected
+):
+    database, make = street
+    run = make({KEY: SIGNAL})
+    assert signals.splits(database, run, "J", begin_s, end_s) == ([expected] if expected else [])
 
 
 def test_the_coordination_diagram_counts_from_the_red_before(street):

@@ -95,7 +95,8 @@ def test_a_street_is_recorded_in_the_database_with_its_signals(street):
             splits = headway.call("GET", f"/api/v1/runs/{run}/splits")
             log = headway.call("GET", f"/api/v1/runs/{run}/high-resolution")
         assert splits
-        assert all(s["mean_green_s"] >= 3.0 and 0.0 < s["green_share"] <= 1.0 for s in splits)
+        assert all(s["mean_green_s"] >= 3.0 for s in splits if s["n"])
+        assert all(0.0 < s["green_share"] <= 1.0 for s in splits)
         assert (
             {1, 8, 10, 81, 82}
             <= {row["event"] for row in log}

@@ -106,6 +106,8 @@ def test_a_batch_is_reported_row_by_row(client):
         ("signals", []),
         ("intersection_id", "x" * 200),
         ("simulation_id", "a\n"),
+        ("simulation_id", "."),
+        ("simulation_id", ".."),
     ],
 )
 def test_both_validators_of_a_record_refuse_the_same(client, place, value):

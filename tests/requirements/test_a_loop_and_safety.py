@@ -137,9 +137,11 @@ def test_a1_no_drift_and_jitter_and_overruns_are_reported(serve, figures):
 @pytest.mark.row("A2")
 def test_a2_junctions_updated_at_once(figures):
     """`GET /api/v1/engine/streets/NAME` of several streets: each one's thread puts its newest state
-    in place whole. Here ten streets report 1,000 states of ten junctions each, in place of SUMO.
+    in place whole. Here ten streets report 1,000 states of ten junctions each, in place of SUMO,
+    all at once, while four readers look a thousand times a second.
     """
-    service = StreetService(make_engine=Reports)
+    at_once = threading.Barrier(11)
+    service = StreetService(make_engine=lambda task: Reports(task, at_once))
     task = Task(Settings.model_validate({"street": {"scenario": "cologne8"}}))
     stop, torn, reads = threading.Event(), [], []
 
@@ -150,12 +152,14 @@ def test_a2_junctions_updated_at_once(figures):
                     reads.append(seen.time_s)
                     times = {state.at_s for state in seen.junctions} | {seen.time_s}
                     torn.extend([times] if len(times) > 1 else [])
+            time.sleep(0.001)
 
     readers = [threading.Thread(target=read) for _ in range(4)]
     for reader in readers:
         reader.start()
-    begun = time.perf_counter()
     streets = [service.start(f"street {k}", task) for k in range(10)]
+    at_once.wait(60.0)
+    begun = time.perf_counter()
     for street in streets:
         street.thread.join()
     took_s = time.perf_counter() - begun
@@ -169,12 +173,13 @@ def test_a2_junctions_updated_at_once(figures):
 
 
 class Reports:
-    """An engine that reports 1,000 states of ten junctions."""
+    """An engine that reports 1,000 states of ten junctions, once the others are there too."""
 
-    def __init__(self, task):
-        self.task = task
+    def __init__(self, task, at_once):
+        self.task, self.at_once = task, at_once
 
     def messages(self):
+        self.at_once.wait(60.0)
         for k in range(1000):
             junctions = tuple(
                 JunctionState(f"J{j}", float(k), k, 0, 0.0, (), 1.0) for j in range(10)

@@ -33,18 +33,72 @@ QUEUE_RED_S = 5.0
 STUCK_S = 900.0  # a detector occupied for so long is taken to be stuck
 
 
+# what each group showed as the window began counts from there, and its last colour until the end
+SPLITS = """
+    WITH
+        r AS (
+            SELECT junction, signal_group, at_s, colour >= 3 AS lit
+            FROM signal_state
+            WHERE run_id = :run
+                AND (CAST(:junction AS text) IS NULL OR junction = :junction)
+        ),
+        t AS (
+            SELECT
+                greatest(min(at_s), :begin) AS begin_s,
+                least(max(at_s), :end) AS end_s
+            FROM r
+        ),
+        c AS (
+            SELECT *, lag(lit) OVER (PARTITION BY junction, signal_group ORDER BY at_s) AS was
+            FROM r
+        ),
+        s AS (
+            SELECT
+                junction,
+                signal_group,
+                lit,
+                at_s,
+                lead(at_s) OVER (PARTITION BY junction, signal_group ORDER BY at_s) AS until_s
+            FROM c
+            WHERE lit IS DISTINCT FROM was
+        ),
+        g AS (
+            SELECT
+                junction,
+                signal_group,
+                begin_s,
+                end_s,
+                least(coalesce(until_s, end_s), end_s) - greatest(at_s, begin_s) AS shown_s,
+                CASE WHEN at_s >= begin_s AND until_s < :end THEN until_s - at_s END AS lasted_s
+            FROM s, t
+            WHERE lit AND at_s < end_s AND coalesce(until_s, end_s) > begin_s
+        )
+    SELECT
+        junction,
+        signal_group,
+        count(lasted_s) AS n,
+        avg(lasted_s) AS mean_green_s,
+        max(lasted_s) AS longest_green_s,
+        percentile_cont(0.85) WITHIN GROUP (ORDER BY lasted_s) AS p85_green_s,
+        sum(shown_s) / max(end_s - begin_s) AS green_share
+    FROM g
+    GROUP BY 1, 2
+    ORDER BY 1, 2
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Of one signal group: its greens, their lengths (s), and the share of the time that it was
-    green.
+    """Of one signal group: n greens that began and ended in the window and their lengths (s; None
+    where n is 0), and the share of its time that it was green.
     """
 
     junction: str
     signal_group: int
     n: int
-    mean_green_s: float
-    p85_green_s: float
-    longest_green_s: float
+    mean_green_s: float | None
+    p85_green_s: float | None
+    longest_green_s: float | None
     green_share: float
 
 
@@ -55,49 +109,12 @@ def splits(
     begin_s: float = -inf,
     end_s: float = inf,
 ) -> list[Split]:
-    """Greens that began and ended in the window, of run number `run`."""
+    """Of run number `run`, of each signal group that was green. The lengths are of the greens that
+    began and ended in the window; `green_share` counts all that were shown in it, as far as the
+    record (of this junction, if one is asked for) goes.
+    """
     rows = database.rows(
-        """
-        WITH
-            c AS (
-                SELECT
-                    junction,
-                    signal_group,
-                    at_s,
-                    colour >= 3 AS lit,
-                    lag(colour >= 3) OVER w AS was,
-                    max(at_s) OVER () - min(at_s) OVER () AS whole_s
-                FROM signal_state
-                WHERE run_id = :run
-                    AND (CAST(:junction AS text) IS NULL OR junction = :junction)
-                    AND at_s >= :begin
-                    AND at_s < :end
-                WINDOW w AS (PARTITION BY junction, signal_group ORDER BY at_s)
-            ),
-            s AS (
-                SELECT
-                    junction,
-                    signal_group,
-                    lit,
-                    whole_s,
-                    lead(at_s) OVER (PARTITION BY junction, signal_group ORDER BY at_s) - at_s AS
-                        lasted_s
-                FROM c
-                WHERE lit IS DISTINCT FROM was
-            )
-        SELECT
-            junction,
-            signal_group,
-            count(*) AS n,
-            avg(lasted_s) AS mean_green_s,
-            max(lasted_s) AS longest_green_s,
-            percentile_cont(0.85) WITHIN GROUP (ORDER BY lasted_s) AS p85_green_s,
-            sum(lasted_s) / nullif(max(whole_s), 0) AS green_share
-        FROM s
-        WHERE lit AND lasted_s IS NOT NULL
-        GROUP BY 1, 2
-        ORDER BY 1, 2
-        """,
+        SPLITS,
         run=run,
         junction=junction,
         begin=begin_s,

@@ -45,9 +45,13 @@ NAMES_LOGGED = 5  # simulations of one batch, those with most records
 
 
 def _not_own(name: str) -> str:
-    """Raises ValueError for a name under which this server's own streets answer."""
+    """Raises ValueError for a name under which this server's own streets answer, or that no address
+    can hold (clients take `.` and `..` out of a path).
+    """
     if name.startswith(OWN):
         raise ValueError(f"names that begin with {' or '.join(OWN)} are this server's own streets")
+    if name in (".", ".."):
+        raise ValueError("a name needs another character than dots: no address can hold it")
     return name
 
 
@@ -188,7 +192,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
         msgspec.Meta(
             min_length=1,
             max_length=128,
-            pattern=rf"^(?!{'|'.join(OWN)})[A-Za-z0-9_.:\-]+\Z",
+            pattern=rf"^(?!{'|'.join(OWN)}|\.{{1,2}}\Z)[A-Za-z0-9_.:\-]+\Z",
         ),
     ]
     timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
