@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf, nan
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from headway.roads import BENCHMARK, STREET, work_out
 from headway.safety import ControlSource, Order, Override, SafetyGate
 from headway.safety.clock import STANDS_TICKS, ClockFault, GateClock
+from headway.safety.reports import FaultChanges
 from tests.safety.builders import NETWORK, STAGES, look, propose
 from tests.safety.rules import broken_rules
 
@@ -236,3 +238,31 @@ def test_an_order_lasts_as_long_as_it_was_given_whatever_the_clock_does_meanwhil
         gate.admit(propose(NETWORK, now_s, STAGES[0]), now_s)
         in_force.append(0 in gate.overrides)
     assert in_force == [False] * 10 + [True] * 60 + [False] * 130
+
+
+# what is told of it
+
+
+def test_a_fault_that_changes_at_every_tick_is_told_once_in_ten_seconds():
+    """The clock is right and wrong in turn; so is the observation, with another field each time."""
+    gate, events = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0), []
+    gate.tick_s = 1.0
+    for tick in range(61):
+        now_s = nan if tick % 2 else float(tick)
+        seen = look(NETWORK, gate, float(tick))
+        wrong = ({}, {"at_s": None}, {"count": None})[tick % 3]
+        events += gate.admit(None, now_s, replace(seen, **wrong)).interventions
+    for kind, left_out in (("clock", [0, 8, 8, 8, 8, 8]), ("clock_back", [0] * 6)):
+        own = [e for e in events if e.kind == f"safety.{kind}"]
+        assert [e.data.get("left_out", 0) for e in own] == left_out, "one in 10 s"
+    observation = [e for e in events if e.kind == "safety.observation"]
+    assert len(observation) == 2 * 5, "each of two fields at every third tick: one in 12 s"
+
+
+def test_a_fault_that_stays_is_told_after_ten_seconds_though_it_was_left_out():
+    changes = FaultChanges()
+    faults = ["", "a", "", "a", *["a"] * 10]
+    found = {k: changes.update(fault, float(k)) for k, fault in enumerate(faults)}
+    assert {k: more for k, more in found.items() if more is not None} == {1: {}, 2: {}, 11: {}}
+    assert changes.update("", 20.0) == {}
+    assert changes.update("b", 20.5) == {}, "another fault is told at once"

@@ -616,3 +616,57 @@ def test_who_has_been_away_for_a_minute_is_forgotten(away, begins):
     drive(two, away, lambda _: [], SECOND)
     drive(two, 5, lambda _: [one("stalled", 40.0, 4)], SECOND)
     assert len(begun(two)) == begins
+
+
+# where nobody can be served
+
+
+def test_at_a_junction_that_flashes_no_service_begins_and_the_event_says_why():
+    two = Two().play(FIRST, 12)
+    two.gate.order(Override(1, Order.FLASH, 1062.0, "ann"), two.now)
+    drive(two, 50, lambda _: [one("fire", 50.0, 5)])
+    assert begun(two) == []
+    assert two.reported("emergency_unserved") == [
+        (12.0, "emergency_unserved", "K", {"vehicle": "fire", "reason": "flash"})
+    ]
+    drive(two, 20, lambda _: [one("fire", 50.0, 5)])
+    assert begun(two) == [(62.0, "K", "fire")], "as soon as the order is over"
+
+
+def test_a_service_ends_where_an_order_to_flash_takes_its_junction():
+    two = drive(Two().play(FIRST, 12), 10, lambda _: [one("fire", 50.0, 5)])
+    two.gate.order(Override(1, Order.FLASH, 1200.0, "ann"), two.now)
+    drive(two, 178, lambda _: [one("fire", 50.0, 5)])
+    (end,) = two.reported("emergency_ended")
+    assert end == (22.0, "emergency_ended", "K", {"vehicle": "fire", "reason": "flash"})
+    drive(two, 30, lambda _: [one("fire", 50.0, 5)])
+    assert begun(two)[-1][0] == 200.0
+    assert two.reported("emergency_barred") == [], "the time of the flash does not count"
+    assert two.shown[-1][4:] == [R, G]
+
+
+def test_at_a_junction_that_is_latched_red_nobody_is_said_to_be_served():
+    two = Two().play(FIRST, 12)
+    lying = np.array([*FIRST[:4], R, G], np.int8)
+    for second in range(20):
+        claims = (one(f"amb {second}", 50.0, 5), one("fire", 50.0, 1))
+        lying[:4] = two.gate.shown[:4]
+        two.play(FIRST, 1, shown=lying.copy(), emergencies=claims)
+    latched = two.reported("lamps")[0][0]
+    assert [(e[1], e[2]) for e in begun(two)] == [("K", "amb 0"), ("J", "fire")]
+    ((at_s, _, _, data),) = two.reported("emergency_ended")
+    assert (at_s, data["reason"], data["began_as"]) == (latched, "lamps", "amb 0")
+    told = [e[0] for e in two.reported("emergency_unserved")]
+    assert told == [latched, latched + 10.0], "other names at each tick, one event in 10 s"
+    assert two.shown[-1][:2] == [R, G], "the other junction serves on"
+
+
+def test_one_that_is_renamed_ends_with_the_name_that_it_began_as():
+    two = drive(Two().play(SECOND, 12), 5, lambda s: [one(f"seen {s}", 40.0, 4)], SECOND)
+    drive(two, 1, lambda _: [], SECOND)
+    assert begun(two) == [(12.0, "K", "seen 0")]
+    (end,) = two.reported("emergency_ended")
+    assert end[3] == {"vehicle": "seen 4", "began_as": "seen 0"}
+    drive(two, 3, coming("b", 25.0, 5), SECOND)
+    drive(two, 1, lambda _: [], SECOND)
+    assert two.reported("emergency_ended")[-1][3] == {"vehicle": "b"}

@@ -60,6 +60,12 @@ class ObservationCheck:
         return _fault_of_vehicles(observation.vehicles) or _fault_of_claims(observation.emergencies)
 
 
+def field_of(fault: str) -> str:
+    """The field that a `fault` is about; empty where there is none."""
+    field, colon, _ = fault.partition(":")
+    return field if colon or not fault else "observation"
+
+
 def _fault_of_vehicles(vehicles: Any) -> str:
     if not isinstance(vehicles, Vehicles):
         return f"vehicles: {type(vehicles).__name__} is no Vehicles"

@@ -19,9 +19,9 @@ from headway.roads import Colour, Network, Timing
 from headway.safety import cycle, kernel
 from headway.safety.arrays import NO_STAGE
 from headway.safety.clearing import Clearing
-from headway.safety.clock import LONGEST_TICK_S, USUAL_TICK_S, ClockFault, GateClock
+from headway.safety.clock import LONGEST_TICK_S, USUAL_TICK_S, GateClock
 from headway.safety.command import Command, sealed
-from headway.safety.door import ObservationCheck
+from headway.safety.door import ObservationCheck, field_of
 from headway.safety.holding import Holding
 from headway.safety.kernel import EPS_S
 from headway.safety.memory import GateMemory
@@ -29,7 +29,7 @@ from headway.safety.monitor import NOTHING, ConflictMonitor, Fault, Verdict
 from headway.safety.operators import Operators
 from headway.safety.override import Override
 from headway.safety.priority import LONGEST_SERVICE_S, Priority
-from headway.safety.reports import Reports
+from headway.safety.reports import FaultChanges, Reports
 from headway.safety.sources import ControlSource, Offers, SourceChoice
 from headway.values import (
     ColourArray,
@@ -74,8 +74,7 @@ class SafetyGate:
         self._monitor = ConflictMonitor(network, limits, now_s)
         self._lamps: Any = None  # what was read back in this tick
         self._observation_check = ObservationCheck(network)
-        self._observation_fault = ""  # the field of the last one that cannot be used
-        self._clock_fault: ClockFault | None = None  # at the last tick
+        self._observation_faults, self._clock_faults = FaultChanges(), FaultChanges()
         self._tick_s: float | None = None  # until it is set
 
     @property
@@ -207,7 +206,7 @@ class SafetyGate:
         """Decide now, between two ticks, which junctions serve the emergency vehicles of
         `observation`: the next command has their colours, and `take_events` what began.
         """
-        if self.source != ControlSource.ALL_RED and self._is_usable_observation(observation):
+        if self._is_usable_observation(observation):
             self._serve(observation)
 
     def take_events(self) -> tuple[Event, ...]:
@@ -223,21 +222,17 @@ class SafetyGate:
         clock = self._memory.clock
         fault = clock.advance(now_s, first_s=self._tick_s or inf)
         clock.tick_s = self._tick_s or clock.tick_s
-        if fault is not self._clock_fault:
-            if fault is not None:
-                self._reports.add("clock", {"now": described(now_s), "fault": fault.value})
-            else:
-                self._reports.add("clock_back", {"now": described(now_s)})
-            self._clock_fault = fault
+        more = self._clock_faults.update("" if fault is None else fault.value, clock.now_s)
+        if more is not None:
+            data = {"now": described(now_s)} | ({} if fault is None else {"fault": fault.value})
+            self._reports.add("clock_back" if fault is None else "clock", data | more)
 
     def _is_usable_observation(self, observation: Observation) -> bool:
-        """It is whole, and of now; an event names the first field that is not, once."""
+        """It is whole, and of now; an event names the first field that is not."""
         fault = self._observation_check.fault(observation)
-        field = fault.partition(":")[0]
-        if field != self._observation_fault:
-            self._observation_fault = field
-            if fault:
-                self._reports.add("observation", {"fault": fault})
+        more = self._observation_faults.update(field_of(fault), self._memory.now_s)
+        if fault and more is not None:
+            self._reports.add("observation", {"fault": fault} | more)
         return not fault and self._choice.is_fresh(observation.at_s, self._memory.clock.outside_s)
 
     # emergency vehicles
@@ -246,15 +241,12 @@ class SafetyGate:
         """Want what serves the emergency vehicles, and returns the junctions to normal after."""
         if observation is None or not (observation.emergencies or self._priority.busy):
             return
-        if self.source == ControlSource.ALL_RED:
-            return  # the signals do not obey: a green for one may not be red for the others
         served, returning = self._serve(observation)
         orders = self._memory.state.orders
         for junction, colours in served.items():
-            if not self._operators.is_flashing(junction):
-                wanted[self._memory.groups_of(junction)] = colours
-                orders.exempt[junction] = not self._has_starved(junction)
-                orders.off_cycle[junction] |= orders.exempt[junction]
+            wanted[self._memory.groups_of(junction)] = colours
+            orders.exempt[junction] = not self._has_starved(junction)
+            orders.off_cycle[junction] |= orders.exempt[junction]
         for junction, colours in returning.items():
             if junction not in self.overrides:
                 wanted[self._memory.groups_of(junction)] = colours
@@ -265,10 +257,17 @@ class SafetyGate:
         """What `Priority.serve` wants; its events go out with the next command."""
         signals, calls, _ = self._memory.state
         served, returning, events = self._priority.serve(
-            observation, signals, calls, self._memory.now_s
+            observation, signals, calls, self._memory.now_s, self._closed()
         )
         self._reports.add_own(events)
         return served, returning
+
+    def _closed(self) -> dict[int, str]:
+        """The junctions that cannot serve anybody, and why."""
+        if self.source == ControlSource.ALL_RED:  # a green for one may not be red for the others
+            return dict.fromkeys(range(len(self._network.junctions)), "all red")
+        flashing = {j: "flash" for j in self.overrides if self._operators.is_flashing(j)}
+        return flashing | {j: fault.value for j, fault in self.faults.items()}
 
     def _has_starved(self, junction: int) -> bool:
         """Some group that can be served has waited so long that not even emergency vehicles stand

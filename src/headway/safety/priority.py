@@ -9,7 +9,7 @@ that has waited longest is served first, if it has waited long.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import inf
@@ -41,6 +41,8 @@ MOST_CLAIMS = 8  # vehicles looked at for one junction, the nearest: a flood of 
 # knows the queues, gives back better (decision 19).
 EXIT_FROM_S = 45.0
 LONGEST_EXIT_S = 30.0
+UNSERVED_QUIET_S = 10.0  # between two events of one junction that serves nobody
+NOWHERE: Mapping[int, str] = {}
 
 
 @dataclass
@@ -115,6 +117,10 @@ class Priority:
         self._link_group = np.array([link.group for link in network.links], np.int32)
         self._memory = Memory()
         self._events: list[Event] = []
+        self._closed: Mapping[int, str] = {}
+        # by junction: the vehicle that was last told to be unserved, and when
+        self._unserved: dict[int, tuple[str, float]] = {}
+        self._began_as: dict[int, str] = {}  # by junction: its name when its service was told
 
     @property
     def busy(self) -> bool:
@@ -128,13 +134,22 @@ class Priority:
     def resume(self, state: Any) -> None:
         """Go on from a `state`."""
         self._memory = deepcopy(state)
+        self._began_as = {j: service.vehicle for j, service in self._memory.services.items()}
 
     def serve(
-        self, observation: Observation, signals: Signals, calls: Calls, now_s: float
+        self,
+        observation: Observation,
+        signals: Signals,
+        calls: Calls,
+        now_s: float,
+        closed: Mapping[int, str] = NOWHERE,
     ) -> tuple[dict[int, ColourArray], dict[int, ColourArray], list[Event]]:
         """(colours wanted by junction for emergency vehicles, colours wanted by junction that
         return to normal, what began or ended).
+
+        closed: why, by junction that flashes or stays red: nobody is served there.
         """
+        self._closed = closed
         traffic = Traffic(now_s, observation, signals, calls)
         claims = self._claims(observation.emergencies, traffic)
         self._bar_stalled(claims, traffic)
@@ -261,10 +276,21 @@ class Priority:
         for claim in claims.values():
             if not self._is_due(claim) or self._is_barred(claim, now_s):
                 continue
+            if claim.junction in self._closed:
+                self._tell_unserved(claim, now_s)
+                continue
             held = first.get(claim.junction)
             if held is None or self._rank(claim) < self._rank(held):
                 first[claim.junction] = claim
         return first
+
+    def _tell_unserved(self, claim: Claim, now_s: float) -> None:
+        """Once for a vehicle, and at most one in UNSERVED_QUIET_S at one junction."""
+        vehicle, told_s = self._unserved.get(claim.junction, ("", -inf))
+        if claim.vehicle != vehicle and now_s - told_s >= UNSERVED_QUIET_S:
+            self._unserved[claim.junction] = (claim.vehicle, now_s)
+            data = {"vehicle": claim.vehicle, "reason": self._closed[claim.junction]}
+            self._report("emergency_unserved", data, claim.junction, now_s)
 
     def _is_due(self, claim: Claim) -> bool:
         """It arrives so soon that its way must be cleared now; one that is served stays so."""
@@ -315,7 +341,7 @@ class Priority:
                 if claim.distance_m <= PROGRESS_M:
                     bar = Bar(now_s + REST_S, inf)  # it stands at its line, and cannot come nearer
                 self._memory.bars[junction, service.vehicle] = bar
-                data = {"vehicle": service.vehicle, "reason": reason}
+                data = self._named(junction, service) | {"reason": reason}
                 self._report("emergency_barred", data, junction, now_s)
 
     def _end_services(self, first: dict[int, Claim], traffic: Traffic) -> None:
@@ -326,8 +352,11 @@ class Priority:
                 service.ended_s = traffic.now_s
                 self._memory.past[junction, service.vehicle] = service
                 self._memory.seen_s.setdefault((junction, service.vehicle), traffic.now_s)
-                data = {"vehicle": service.vehicle}
+                data = self._named(junction, service)
+                if junction in self._closed:
+                    data["reason"] = self._closed[junction]
                 self._report("emergency_ended", data, junction, traffic.now_s)
+                self._began_as.pop(junction, None)
                 group = self._longest_waiting(junction, traffic)
                 if group != NO_GROUP:
                     self._memory.exits[junction] = Exit(group, traffic.now_s + LONGEST_EXIT_S)
@@ -337,6 +366,7 @@ class Priority:
             self._memory.exits.pop(junction, None)
             if junction not in self._memory.services:
                 self._memory.services[junction] = self._service(claim, now_s)
+                self._began_as[junction] = claim.vehicle
                 data = {
                     "vehicle": claim.vehicle,
                     "group": claim.groups[0],
@@ -361,6 +391,12 @@ class Priority:
         service.began_s += now_s - service.ended_s
         service.moved_s += now_s - service.ended_s
         return service
+
+    def _named(self, junction: int, service: Service) -> dict[str, Any]:
+        """Its name, and the one that it began as where its source calls it otherwise now."""
+        began_as = self._began_as.get(junction, service.vehicle)
+        renamed = {} if began_as == service.vehicle else {"began_as": began_as}
+        return {"vehicle": service.vehicle} | renamed
 
     def _report(self, kind: str, data: dict[str, Any], junction: int, now_s: float) -> None:
         name = self._network.junctions[junction].id
@@ -435,7 +471,7 @@ class Priority:
         """
         wanted = {}
         for junction, left in list(self._memory.exits.items()):
-            if self._is_over(left, traffic):
+            if junction in self._closed or self._is_over(left, traffic):
                 del self._memory.exits[junction]
                 continue
             stage = self._best(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,33 @@ from headway.safety import kernel
 from headway.safety.kernel import Rule
 from headway.safety.memory import GateMemory
 from headway.values import Event
+
+QUIET_S = 10.0  # between two events of one fault, which may come and go at every tick
+
+
+class FaultChanges:
+    """What is to be told of something that is well (""), or has one of several faults: each change
+    once, each fault at most once in QUIET_S. What is still so after that is told then.
+    """
+
+    def __init__(self) -> None:
+        self._present = self._told = ""
+        self._told_s: dict[str, float] = {}  # by fault
+        self._changes = 0  # since the last one told
+
+    def update(self, fault: str, now_s: float) -> dict[str, int] | None:
+        """What to add to the event of `fault`, if one is due: how many changes were left out, if
+        any.
+        """
+        if fault != self._present:
+            self._present = fault
+            self._changes += 1
+        if fault == self._told or 0.0 <= now_s - self._told_s.get(fault, -inf) < QUIET_S:
+            return None
+        left_out, self._changes = self._changes - 1, 0
+        self._told = fault
+        self._told_s[fault] = now_s
+        return {"left_out": left_out} if left_out > 0 else {}
 
 
 class Reports:

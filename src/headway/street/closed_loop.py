@@ -21,6 +21,8 @@ from headway.control.fixed import programme_colours
 from headway.plants.sumo import SumoPlant, SumoSettings, UnobservedPlant
 from headway.roads import GO, Network, Timing
 from headway.safety import ControlSource, ObservationCheck, SafetyGate
+from headway.safety.door import field_of
+from headway.safety.reports import FaultChanges
 from headway.settings import Settings
 from headway.street.congestion import CongestionDetector
 from headway.street.external.merge import External
@@ -180,7 +182,7 @@ class Street:
         self._arrived = np.zeros(len(network.links), np.int64)  # of each link, since this start
         self._ticks_in_cycle = 0
         self._observation_check = ObservationCheck(network)
-        self._observation_fault = ""  # the field of the last one that cannot be used
+        self._observation_faults = FaultChanges()
 
     def tick(self, period_s: float = 1.0) -> None:
         """Observe, decide, gate, apply, advance: once."""
@@ -230,14 +232,14 @@ class Street:
 
     def _record_observation_fault(self, fault: str, now_s: float) -> None:
         """Once for each field, however long it lasts; and when it is over."""
-        field = fault.partition(":")[0]
-        if field == self._observation_fault:
+        more = self._observation_faults.update(field_of(fault), now_s)
+        if more is None:
             return
         if fault:
-            self._record(Event(now_s, "engine.observation_refused", "", {"fault": fault}))
+            data = {"fault": fault} | more
+            self._record(Event(now_s, "engine.observation_refused", "", data))
         else:
-            self._record(Event(now_s, "engine.observation_back", "", {}))
-        self._observation_fault = field
+            self._record(Event(now_s, "engine.observation_back", "", more))
 
     def _find_congestion(self, observation: Observation) -> None:
         """An event for each approach on which congestion begins or ends."""
