@@ -588,6 +588,40 @@ def test_a_letter_says_what_happened():
     assert json.loads("{" + told) == data
 
 
+def test_a_letter_of_an_alert_says_where_what_and_how_bad():
+    with Office() as office:
+        notifier = Notifier(mail=office.mail())
+        data = {"street": "system", "rule": "DiskFull", "path": "disk.free", "level": "critical"}
+        notifier.notify("alert.opened", "1", data, critical=True)
+        until(lambda: notifier.sent == 1)
+        notifier.close()
+    ((_, _, letter, _, _),) = office.letters
+    assert letter["Subject"] == "Headway: alert.opened at system: DiskFull (critical)"
+    text = letter.get_payload(decode=True).decode().replace("\r\n", "\n")
+    assert "\nstreet: system\nrule: DiskFull\npath: disk.free\nlevel: critical\n" in text
+
+
+def test_a_recipient_whom_the_mail_server_refuses_is_a_dead_letter_and_the_others_get_theirs(
+    tmp_path,
+):
+    with Office() as office:
+
+        async def only_a(_server, _session, envelope, address, _options):
+            if not address.startswith("a@"):
+                return "550 who is that"
+            envelope.rcpt_tos.append(address)
+            return "250 OK"
+
+        office.post.handler.handle_RCPT = only_a
+        notifier = Notifier(mail=office.mail(), dead=tmp_path / "dead.jsonl")
+        notifier.notify("camera.dead", "1", {"camera": "d7"}, critical=True)
+        until(lambda: notifier.sent == 1)
+        notifier.close()
+    assert [to for _, to, _, _, _ in office.letters] == [["a@example.org"]]
+    (letter,) = letters(tmp_path / "dead.jsonl")
+    assert (letter["to"], letter["why"]) == ("b@example.org", "refused: 550")
+
+
 def test_a_name_with_a_line_break_makes_no_header():
     with Office() as office:
         notifier = Notifier(mail=office.mail())

@@ -45,7 +45,8 @@ ANSWER_BYTES = 1024  # read of a webhook's answer
 STATES = ("camera.dead", "camera.recovered", "alert.opened", "alert.closed")
 CANDIDATE = "This is a candidate for review by a person; nobody has confirmed it."
 MAILED = (  # what an e-mail says in words, before all of it as JSON
-    "severity", "state", "confidence", "device", "camera", "reason", "since", "at",
+    "severity", "state", "confidence", "device", "camera", "street", "rule", "path", "level",
+    "reason", "since", "at",
     "metric", "value", "operator", "threshold", "image_url",
 )  # fmt: skip
 
@@ -264,8 +265,9 @@ class Sender:
         try:
             if isinstance(to, Webhook):
                 _post(to, delivery.note)
-            else:
-                _send_mail(to, delivery.note)
+            elif refused := _send_mail(to, delivery.note):  # the others have it
+                why = "; ".join(sorted({f"refused: {code}" for code, _ in refused.values()}))
+                self._dead.add(", ".join(refused), delivery.note, why)
             self.sent += 1
         except Exception as error:  # of whatever kind: it must not end the thread
             if self._under_way is None:  # `end` has given it up
@@ -489,15 +491,17 @@ def keeps_secrets(url: str) -> bool:
     return False
 
 
-def _send_mail(mail: Mail, note: Mapping[str, Any]) -> None:
-    """Raises OSError or ValueError."""
+def _send_mail(mail: Mail, note: Mapping[str, Any]) -> dict[str, tuple[int, bytes]]:
+    """Returns the recipients whom the server refused, with its code and words. Raises OSError,
+    where it refused all of them too, or ValueError.
+    """
     message, context = _message(mail, note), ssl.create_default_context()
     with _connect(mail, context) as server:
         if mail.security == "starttls":
             server.starttls(context=context)
         if mail.user:
             server.login(mail.user, mail.password)
-        server.send_message(message)
+        return server.send_message(message)
 
 
 def _connect(mail: Mail, context: ssl.SSLContext) -> smtplib.SMTP:
@@ -520,9 +524,11 @@ def _message(mail: Mail, note: Mapping[str, Any]) -> EmailMessage:
 
 
 def _title(kind: str, data: Mapping[str, Any]) -> str:
-    """Of a candidate, that it is one; of anything with a place and a severity, these."""
-    where = data.get("device") or data.get("camera")
+    """Of a candidate, that it is one; of anything with a place, rule and severity, these."""
+    where = data.get("device") or data.get("camera") or data.get("street")
+    severity = data.get("severity") or data.get("level")
     parts = ["candidate " if "state" in data else "", kind, f" at {where}" if where else ""]
-    parts.append(f" ({data['severity']})" if "severity" in data else "")
+    parts.append(f": {data['rule']}" if data.get("rule") else "")
+    parts.append(f" ({severity})" if severity else "")
     # a line break in a name would be a header of its own
     return " ".join("".join(parts).split())
