@@ -112,7 +112,7 @@ def test_a_graphical_street_is_started_and_each_has_its_own_name(monkeypatch):
     assert again[2] == {"label": f"headway-{number + 1}"}
 
 
-@pytest.mark.parametrize("remote", ["somewhere", "host:", "host:x1"])
+@pytest.mark.parametrize("remote", ["somewhere", "host:", "host:x1", "host:0", "host:65536"])
 def test_a_place_that_is_none_is_refused(remote, monkeypatch):
     monkeypatch.setitem(sys.modules, "traci", Sumo())
     with pytest.raises(PlantError) as error:
@@ -123,16 +123,31 @@ def test_a_place_that_is_none_is_refused(remote, monkeypatch):
 @pytest.mark.parametrize(
     "fault", [SaidError("no route"), FatalSaidError("no route"), ConnectionRefusedError("no route")]
 )
-@pytest.mark.parametrize("remote", ["", "localhost:1", "gui"])
-def test_a_sumo_that_does_not_start_is_a_clear_error(fault, remote, sumo, monkeypatch):
+@pytest.mark.parametrize(
+    ("remote", "says"),
+    [
+        (
+            "",
+            "town.sumocfg: SUMO does not start: no route. Check that the routes fit the network.",
+        ),
+        (
+            "gui",
+            "town.sumocfg: SUMO does not start: no route. Check that sumo-gui is there, and that "
+            "the routes fit the network.",
+        ),
+        (
+            "localhost:1",
+            "sumo.remote: no SUMO answers at localhost:1 (no route). Start one there with "
+            "--remote-port 1, anew for each start of the street.",
+        ),
+    ],
+)
+def test_a_sumo_that_does_not_start_is_a_clear_error(fault, remote, says, sumo, monkeypatch):
     monkeypatch.setitem(sys.modules, "traci", sumo)
     sumo.fails = fault
     with pytest.raises(PlantError) as error:
         plant_of(remote=remote)
-    assert (
-        str(error.value)
-        == "town.sumocfg: SUMO does not start: no route. Check that the routes fit the network."
-    )
+    assert str(error.value) == says
 
 
 def test_a_fault_of_the_start_that_nobody_foresaw_is_not_hidden(sumo):

@@ -36,6 +36,7 @@ RED = int(Colour.RED)
 
 GZIP_LEVEL = 6  # of saved states, as SUMO's own: a fifteenth of the text, in a third of its time
 STEP_TOLERANCE_S = 1e-6  # of periods that are sums of steps
+LAST_PORT = 65535  # of TCP
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +124,25 @@ def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
             )
             return library.getConnection(label), errors
         host, _, port = settings.remote.rpartition(":")
-        if not port.isdigit():
+        if not (port.isdecimal() and 0 < int(port) <= LAST_PORT):
             raise PlantError(f"remote {settings.remote!r}: give gui, or host:port.")
         return library.connect(int(port), host=host or "localhost", numRetries=10), errors
     except (*errors, OSError) as error:
-        raise PlantError(
-            f"{settings.sumocfg}: SUMO does not start: {said.explain(error)}. Check that the "
-            "routes fit the network."
-        ) from error
+        raise PlantError(_why_no_sumo(settings, said.explain(error))) from error
+
+
+def _why_no_sumo(settings: SumoSettings, why: str) -> str:
+    if ":" in settings.remote:
+        port = settings.remote.rpartition(":")[2]
+        return (
+            f"sumo.remote: no SUMO answers at {settings.remote} ({why}). Start one there with "
+            f"--remote-port {port}, anew for each start of the street."
+        )
+    program = f"{settings.binary} is there, and that " if settings.remote else ""
+    return (
+        f"{settings.sumocfg}: SUMO does not start: {why}. Check that {program}the routes fit the "
+        "network."
+    )
 
 
 CLASSES = {
