@@ -226,18 +226,19 @@ def test_a_clock_that_leaps_before_the_first_tick_does_not_clear_the_junction(le
 @pytest.mark.parametrize(
     ("every_s", "leap_s"), [(20, -20.0), (20, -1000.0), (45, 3600.0), (1000, 0.0)]
 )
-def test_an_order_lasts_as_long_as_it_was_given_whatever_the_clock_does_meanwhile(every_s, leap_s):
-    """It was ordered for 60 s; the clock leaps, and runs on from there."""
+@pytest.mark.parametrize("ordered", [10, 50], ids=lambda k: f"ordered at {k}")
+def test_an_order_lasts_as_long_as_it_was_given_whatever_the_clock_does(every_s, leap_s, ordered):
+    """It was ordered for 60 s; the clock leaps, before it or after it, and runs on from there."""
     gate = SafetyGate(NETWORK, work_out(NETWORK, BENCHMARK), 0.0)
     gate.tick_s = 1.0
     in_force = []
     for k in range(200):
         now_s = k + leap_s * (k // every_s)
-        if k == 10:
+        if k == ordered:
             gate.order(Override(0, Order.FLASH, now_s + 60.0, "ann"), now_s)
         gate.admit(propose(NETWORK, now_s, STAGES[0]), now_s)
         in_force.append(0 in gate.overrides)
-    assert in_force == [False] * 10 + [True] * 60 + [False] * 130
+    assert in_force == [False] * ordered + [True] * 60 + [False] * (140 - ordered)
 
 
 # what is told of it

@@ -11,7 +11,8 @@ import pytest
 
 from headway.roads import BENCHMARK, STREET, Kind, work_out
 from headway.safety import ControlSource, Fault, Order, Override, SafetyGate, arrays, kernel
-from headway.safety.tables import conflict_table, junction_table
+from headway.safety.monitor import ConflictMonitor
+from headway.safety.tables import conflict_table, junction_table, tables_of
 from headway.values import EmergencyVehicle
 from tests.safety.builders import FR, FY, NETWORK, STAGES, G, P, R, Street, Y, look, propose
 
@@ -397,6 +398,23 @@ def test_a_tick_with_wrong_lamps_is_forgotten_five_seconds_after_the_intergreen(
     for _ in range(3):
         street.play(STAGES[0], 1, shown=wrong).play(STAGES[0], 3 + 4)
     assert street.gate.faults == {0: Fault.LAMPS}
+
+
+@pytest.mark.parametrize(("pause", "faults"), [(11, {0: Fault.LAMPS}), (12, {})])
+def test_a_tick_with_wrong_lamps_is_forgotten_by_the_longest_intergreen_of_its_junction(
+    pause, faults
+):
+    """Group 2 has 6 s of yellow and 1 s of clearance: 5 s beyond them."""
+    limits = tables_of(NETWORK, work_out(NETWORK, BENCHMARK)).limits._replace(
+        yellow_s=np.array([3.0, 3.0, 6.0, 0.0]), clearance_s=np.array([0.0, 2.0, 1.0, 0.0])
+    )
+    monitor = ConflictMonitor(NETWORK, limits, 0.0)
+    commanded = np.full(4, R, np.int8)
+    for k in range(3 * (pause + 1)):
+        is_wrong = k % (pause + 1) == 0
+        monitor.look(np.array([G, R, R, R], np.int8) if is_wrong else commanded, commanded)
+        monitor.settle(float(k))
+    assert monitor.faults == faults
 
 
 @pytest.mark.parametrize("profile", [BENCHMARK, STREET], ids=lambda p: p.name)

@@ -379,14 +379,14 @@ def test_cameras_begin_again_with_the_service_but_for_those_that_cannot(
         "a": {"source": "clip.mp4"}, "b": {"source": "gone.mp4", "started": True},
         "c": {"source": "clip.mp4", "started": False},
         "d": {"no": "source"}, "e": {"source": 5}, "f": {"source": "clip.mp4", "site": {"size": 1}},
-        "g": {"source": "clip.mp4", "started": True},
+        "g": {"source": "clip.mp4", "started": True}, "h": {"source": "gone.mp4", "started": False},
     }  # fmt: skip
     (tmp_path / "cameras.json").write_text(json.dumps(wishes))
     service = make()
     assert list(service.manager.streams) == ["a", "c", "g"]
     assert service.manager.asked == [("start", "a"), ("start", "g")]
     assert [(component, text, more["stream"]) for component, (text,), more in faults] == [
-        ("sensing", "a camera was not restarted", n) for n in "bdef"
+        ("sensing", "a camera was not restarted", n) for n in "bdefh"
     ]
     assert [more["error"] for *_, more in faults][1] == "'source'"
     assert kept(tmp_path) == {
@@ -395,7 +395,7 @@ def test_cameras_begin_again_with_the_service_but_for_those_that_cannot(
     }, "they may be mended by hand"
     service.manager.streams.clear()
     missing = {view.name: view for view in service.views()}
-    assert set(missing) == set("bdef"), "who watches over cameras learns of them"
+    assert set(missing) == set("bdef"), "who watches over cameras learns of them; h was stopped"
     assert (missing["d"].expected, missing["d"].state, missing["d"].stopped_fault) == (
         True,
         "failed",
@@ -403,7 +403,7 @@ def test_cameras_begin_again_with_the_service_but_for_those_that_cannot(
     )
     service.remove("d")
     service.add("b", {"source": "clip.mp4"})
-    assert set(service.refused) == {"e", "f"}
+    assert set(service.refused) == {"e", "f", "h"}
     assert "d" not in kept(tmp_path)
 
 

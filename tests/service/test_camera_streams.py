@@ -313,6 +313,34 @@ def test_what_waits_for_images_is_published_when_the_source_is_lost(world, state
     assert [observed.violations for observed in world.published] == [[], [LAST]]
 
 
+def test_what_waits_for_images_gets_those_that_a_lost_source_has_left(world):
+    world.manager(lambda stream, observed: world.published.append(observed))
+    stream = world.camera("a")
+    stream.source.frames = [frame(3)]
+    world.go()
+    stream.source.frames, stream.source.health = [frame(4)], SourceHealth("ended")
+    for _ in range(2):
+        answer(world.detectors["motion"])
+        world.go()
+    found = [(observed.frame.number, observed.violations) for observed in world.published]
+    assert found == [(3, []), (4, []), (4, [LAST])]
+
+
+def test_a_camera_that_is_given_up_and_started_again_at_once_goes_on(world):
+    of, before = world.manager(), set(threading.enumerate())
+    stream = world.camera("a", site=site())
+    stream.source.frames = [frame(4, size=(8, 6))]
+    world.go()
+    with stream.source_lock:  # its source is still busy
+        answer(world.detectors["motion"])
+        world.go()
+        assert not stream.running
+        of.start("a")
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10.0)
+    assert (stream.source.calls, stream.running) == (["start", "start"], True)
+
+
 def test_what_waits_for_images_is_published_when_a_camera_is_given_up(world):
     world.manager(lambda stream, observed: world.published.append(observed))
     stream = world.camera("a", site=site())

@@ -155,6 +155,7 @@ def test_dead_letters_do_not_fill_the_disk(tmp_path, monkeypatch):
         dead.store("x.example", {"kind": "k", "id": number}, "refused")
     kept = letters(tmp_path / "dead.jsonl")
     assert 5 < len(kept) < 20
+    assert (tmp_path / "dead.jsonl").stat().st_size <= 1_000
     assert [x["note"]["id"] for x in kept] == list(range(len(kept)))
 
 

@@ -156,17 +156,17 @@ def test_runs_older_than_the_retention_are_deleted_with_all_their_rows(database,
 def test_a_run_that_still_goes_on_stays_and_takes_rows_only_what_is_old_of_it_goes(
     database, intake
 ):
-    """Begun three days ago; at second 100 two days were over, at second 200 none."""
+    """Begun three days ago; seconds 50 and 100 are two days old and more, second 200 is of now."""
     run = intake.begin_run("goes on", "cologne1", "planner", 1, "headway")
     database.execute("UPDATE run SET begun_at = now() - interval '3 days' WHERE id = :r", r=run)
     now = datetime.now(UTC)
-    for at_s, age in ((100.0, 2), (200.0, 0)):
+    for at_s, age in ((50.0, 2.5), (100.0, 2), (200.0, 0)):
         at = (now - timedelta(days=age)).isoformat()
         row = (run, at_s, "J", 1, 1, 1.0, 1.0, at, 1.0, 1.0, 1, 1.0)
         intake.write("observation", [row])
         intake.write("emission", [(run, at_s, 1, 1.0, 1.0)])
     assert retain(database, 1).rows == {
-        "simulation_record": 0, "run": 0, "violation": 0, "emission": 1, "observation": 1,
+        "simulation_record": 0, "run": 0, "violation": 0, "emission": 2, "observation": 2,
     }  # fmt: skip
     for table in ("observation", "emission"):
         kept = database.rows(f"SELECT at_s FROM {table} WHERE run_id = :run", run=run)

@@ -5,6 +5,7 @@ controller, fallback, the junctions' own programmes, red to all.
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,7 +25,7 @@ from tests.street.builders import (
 )
 
 from headway.safety import ControlSource
-from headway.street.guard import CONTROLLER, FALLBACK, RELIEF, fault_of
+from headway.street.guard import CONTROLLER, FALLBACK, RELIEF, fault_of, own_copy
 from headway.values import Proposal
 
 # at 100 s the programme of both junctions (20 s a stage, from 0) shows the second stage
@@ -162,6 +163,20 @@ def test_what_a_controller_writes_into_its_observation_reaches_nobody_else(plant
     assert [e.kind for e in events if e.kind != "engine.cycle"] == []
     assert [j.vehicles for j in street.junction_states()] == [1, 1]
     assert street.observation.vehicles.link.tolist() == [0, 4]
+
+
+def test_a_controller_is_given_arrays_of_its_own_with_the_same_values(plant):
+    plant.vehicles = vehicles((0, 30.0, 0.0, 5.0), (4, 20.0, 0.0, 3.0))
+    observed = plant.observe()
+    given = own_copy(observed)
+    for one, other in ((observed, given), (observed.vehicles, given.vehicles)):
+        for field in fields(one):
+            before, after = getattr(one, field.name), getattr(other, field.name)
+            if isinstance(before, np.ndarray):
+                assert not np.shares_memory(before, after), field.name
+                assert (before.dtype, before.tolist()) == (after.dtype, after.tolist())
+            elif field.name != "vehicles":
+                assert before == after, field.name
 
 
 @pytest.mark.parametrize("fault", FAULTS)

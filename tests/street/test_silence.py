@@ -68,6 +68,13 @@ def test_a_lane_that_was_silent_for_long_before_is_given_three_times_as_long():
     assert at_s == pytest.approx(1100.0 + 3.0 * faded_s, abs=1.0)
 
 
+def test_the_flow_is_that_of_the_last_half_hour():
+    """Two hours at 360 an hour, then one at 90, of which the memory of 1800 s has 1 - exp(-2)."""
+    slower = Seconds().pass_by(7200, every=10).pass_by(3600, every=40).pass_by(700)
+    ((_, change),) = slower.changes
+    assert change.flow_per_h == pytest.approx(90.0 + 270.0 * np.exp(-2.0), rel=0.03)
+
+
 def test_nothing_is_said_of_a_lane_that_few_ever_used():
     assert Seconds().pass_by(180, every=10).pass_by(5000).changes == [], "18 vehicles"
 
@@ -188,7 +195,7 @@ def test_controllers_and_gate_are_given_what_is_presumed_and_the_state_what_was_
     street.plant.dead = True
     while not [e for e in events if e.kind == "traffic.silent"]:
         street.tick()
-    begun = street.plant.time_s
+    begun, measured = street.plant.time_s, street.junction_states()[0].arrived
     assert begun == pytest.approx(1200.0, abs=10.0)
     greens = []
     for _ in range(600):
@@ -198,6 +205,12 @@ def test_controllers_and_gate_are_given_what_is_presumed_and_the_state_what_was_
     assert len(wants.observations[-1].vehicles) > 0
     assert len(street.observation.vehicles) == 0
     assert street.junction_states()[0].vehicles == 0
+    assert street.junction_states()[0].arrived == measured == 90, "one in ten of 900 s"
+    heir, _ = street_of(Guessing(two_junctions(), street.plant.time_s), heard := Says())
+    heir.plant.dead = True
+    heir.resume(street.state())
+    heir.tick()
+    assert len(heard.observations[-1].vehicles) > 0, "a restart does not empty the lane"
     (event,) = [e for e in events if e.kind == "traffic.silent"]
     assert (event.junction, event.data["lane"]) == ("A", "in0")
     street.plant.dead = False

@@ -574,6 +574,19 @@ def test_a_server_that_accepts_and_says_nothing_does_not_answer_in_time(world, m
     )
 
 
+def test_the_time_of_a_live_stream_does_not_go_back_where_it_is_connected_anew(world):
+    """A burst of late frames has times ahead of the clock (the offset falls by 5 ms a second): the
+    next connection begins at 1001.1 s, when the last frame had 1001.995 s.
+    """
+    world.videos = [
+        Video(decoded_frames(100.0, 101.0), [1001.0, 1001.0]),
+        Video(decoded_frames(5.0, 6.0), [1001.1, 1002.1]),
+    ]
+    frames, _ = play(world.source(SourceSettings(CAMERA, attempts=1)))
+    assert times(frames) == pytest.approx([1001.0, 1001.995, 1001.995, 1002.1])
+    assert {f.epoch for f in frames} == {0}
+
+
 def test_a_thread_that_had_to_wait_between_two_clocks_takes_none_for_set():
     steps = WallSteps()
     assert not steps.found(0.0, 1000.0, 0.001)
