@@ -11,6 +11,7 @@ import types
 
 import jwt
 import pytest
+import sqlalchemy as sa
 
 from headway.api.dependencies import need
 from headway.api.problems import ProblemError
@@ -371,3 +372,11 @@ def test_a_forged_entry_breaks_the_chain(audit, database):
         hash=sealed(before, **row | {"status": 500}),
     )
     assert audit.verify() == (3, "entry 3 was changed")
+
+
+def test_an_entry_does_not_wait_without_end_for_who_has_locked_the_audit(audit, database):
+    """The answer of an order waits for its entry."""
+    with database.engine.begin() as held:
+        held.exec_driver_sql("LOCK TABLE audit IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
+            audit.add(Principal("ann", Role.ADMIN), "POST /locked", 200, {})

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, HTTPException, Query
 from psycopg import errors as postgres
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from headway.analytics import MissingError
@@ -48,6 +48,8 @@ def client():
         "late": OperationalError("SELECT 1", {}, postgres.QueryCanceled("secret")),
         "locked": OperationalError("SELECT 1", {}, postgres.LockNotAvailable("secret")),
         "busy": NoConnectionError("secret"),
+        "read only": InternalError("SELECT 1", {}, postgres.ReadOnlySqlTransaction("secret")),
+        "torn": InternalError("SELECT 1", {}, postgres.IndexCorrupted("secret")),
         "data": DataError("SELECT 1", {}, Exception("secret")),
         "other": ZeroDivisionError("secret"),
     }
@@ -96,6 +98,22 @@ def client():
             "all connections to the database are in use (database.pool_size); try again later",
             [],
             {"retry-after": "5"},
+        ),
+        (
+            "read only",
+            503,
+            "Service Unavailable",
+            "the database takes no changes now: it is read-only",
+            [],
+            {"retry-after": "5"},
+        ),
+        (
+            "torn",
+            500,
+            "Internal Server Error",
+            "something failed that should not; the log has it under this request's id",
+            [],
+            {},
         ),
         (
             "database",

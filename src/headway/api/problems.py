@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from psycopg import errors as postgres
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -146,6 +146,13 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(NoConnectionError)
     async def _no_connection(request: Request, error: NoConnectionError) -> JSONResponse:
         detail = "all connections to the database are in use (database.pool_size); try again later"
+        return problem(request, 503, detail, headers={"Retry-After": "5"})
+
+    @app.exception_handler(InternalError)
+    async def _read_only(request: Request, error: InternalError) -> JSONResponse:
+        if not isinstance(error.orig, postgres.ReadOnlySqlTransaction):
+            raise error
+        detail = "the database takes no changes now: it is read-only"
         return problem(request, 503, detail, headers={"Retry-After": "5"})
 
     @app.exception_handler(DataError)

@@ -24,6 +24,8 @@ from headway.api.problems import ProblemError
 from headway.store import Database
 
 AUDIT_LOCK = 4846  # any number that no other lock of the database has: entries come one by one
+# one entry waits for the one before, and the answer of an order for its entry
+AUDIT_LIMITS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '5s'"
 ALGORITHM = "HS256"
 ISSUER = "headway"
 SHORTEST_SECRET = 16  # characters, in any environment; production asks for more
@@ -200,6 +202,7 @@ class Audit:
 
     def add(self, who: Principal, what: str, status: int, data: dict[str, Any]) -> None:
         with self._lock, self._database.engine.begin() as held:
+            held.exec_driver_sql(AUDIT_LIMITS)
             held.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": AUDIT_LOCK})
             last = held.execute(
                 sa.text("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
