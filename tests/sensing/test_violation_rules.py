@@ -874,3 +874,49 @@ def test_sites_and_violations_are_values():
     with pytest.raises(AttributeError):
         one.rule = "speeding"
     assert Site((16, 16)) == Site((16, 16)) != Site((16, 17))
+
+
+def shown(watch, place, times):
+    car = road_user(mean_mps=8.0, mean_se_mps=0.1, speed_mps=8.0)
+    for t in times:
+        observed_at(car, t, place(t))
+        watch.show(t, car)
+    watch.close()
+    return watch.rules
+
+
+@pytest.mark.parametrize(("calibration", "jump_s"), [(10, 0.1), (None, 0.1), (10, 0.04)])
+def test_a_vehicle_that_waits_is_not_accused_under_the_name_of_one_that_clears(calibration, jump_s):
+    """It stands 1 m before the line; its track goes on with a vehicle 6.5 m ahead, which went over
+    the line before the red.
+    """
+    made = ten_px_a_metre() if calibration else None
+    watch = Watch(site(made, lines=[STOP]), [(0.0, 0, GREEN), (9.0, 0, RED)])
+    times = [*np.arange(10.0, 12.0, jump_s), *np.arange(12.0, 15.0, jump_s)]
+    assert (
+        shown(watch, lambda t: (130.0 if t < 12.0 else 195.0 + 40.0 * (t - 12.0), 110.0), times)
+        == []
+    )
+
+
+@pytest.mark.parametrize(("red_s", "rules"), [(10.61, []), (10.05, ["red_light"])])
+def test_a_vehicle_that_was_hidden_at_the_line_crossed_as_early_as_can_be(red_s, rules):
+    """Seen 1.6 m before the line at 10.6 s at 4 m/s, and again from 13 s on."""
+    watch = Watch(site(ten_px_a_metre(), lines=[STOP]), [(0.0, 0, GREEN), (red_s, 0, RED)])
+    times = [*np.arange(10.0, 10.65, 0.1), *np.arange(13.0, 18.0, 0.1)]
+    rest = lambda t: 100.0 + 40.0 * (t - 10.0) if t < 11.0 else 195.0 + 40.0 * (t - 13.0)  # noqa: E731
+    assert shown(watch, lambda t: (rest(t), 110.0), times) == rules
+
+
+@pytest.mark.parametrize(("way", "rules"), [(("a", "b"), []), (("b", "a"), ["illegal_turn"])])
+def test_of_two_lines_in_one_step_the_order_counts(way, rules):
+    """It drives over b, then a, between two frames."""
+    lines = [
+        {"name": "a", "px": [[180, 80], [180, 140]]},
+        {"name": "b", "px": [[160, 80], [160, 140]]},
+    ]
+    turn = {"from_line": way[0], "to_line": way[1]}
+    watch = Watch(site(ten_px_a_metre(), lines=lines, forbidden_turns=[turn]))
+    assert (
+        shown(watch, lambda t: (100.0 if t < 12 else 200.0, 110.0), np.arange(10, 14, 0.5)) == rules
+    )

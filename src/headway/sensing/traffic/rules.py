@@ -22,6 +22,8 @@ from headway.values import FloatArray
 # Until the rules have stood trial on real roads, what they find is a candidate for a person's
 # review. No rule claims more than this, however sure its figures are.
 HIGHEST_CONFIDENCE = 0.9
+JUMP_STEPS = 10  # before the last one, with which it is compared
+JUMP_RATIO = 3.0  # no vehicle that moves is so much quicker a frame later
 SMALLEST_STEP_PX = 1e-9  # a box that has not moved is at its later place
 
 
@@ -112,6 +114,7 @@ class RedLightThresholds:
     stopped_s: float = 1.5  # s stopped beyond the line: it waits there
     undecided_s: float = 6.0  # s after the crossing in which it is decided, or dropped
     box_height_m: float = 3.0  # m assumed for the height of a box, without a calibration
+    hidden_s: float = 0.5  # s between two frames; in longer ones the front may have gone at once
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,10 @@ class RedLight:
         if crossing is None or crossing.direction != Direction.IN:
             return NO_VIOLATION
         line = self._line(crossing.line)
-        front_s = _front_over_line_s(line, situation.track, crossing.at_s)
+        hidden_s = self.thresholds.hidden_s
+        front_s = _front_over_line_s(line, situation.track, crossing.at_s, hidden_s)
+        if _is_jump(situation.track):
+            return NO_VIOLATION
         if front_s is None or not self._on_red(line, front_s, crossing.at_s):
             return NO_VIOLATION
         red_for_s = self._red_for_s(line, front_s) or 0.0
@@ -213,10 +219,23 @@ class RedLight:
         return moved_px / max(track.height_px, 1.0) * self.thresholds.box_height_m
 
 
-def _front_over_line_s(line: Line, track: Track, crossed_s: float) -> float | None:
+def _is_jump(track: Track) -> bool:
+    """Whether its last step is none that a vehicle makes: out of its own box, and several times as
+    quick as any step before. Then two vehicles have changed their names.
+    """
+    (left, top, right, bottom), (x1, y1, x2, y2) = track.boxes[-2], track.boxes[-1]
+    if left < x2 and x1 < right and top < y2 and y1 < bottom:
+        return False
+    recent = list(track.ground_px)[-(JUMP_STEPS + 2) :]
+    lasted_s = np.diff(list(track.times)[-(JUMP_STEPS + 2) :])
+    px_s = np.hypot(*np.diff(recent, axis=0).T) / lasted_s
+    return len(px_s) > 1 and bool(px_s[-1] > JUMP_RATIO * px_s[:-1].max())
+
+
+def _front_over_line_s(line: Line, track: Track, crossed_s: float, hidden_s: float) -> float | None:
     """When the vehicle's front went over the line, at the latest at `crossed_s`: the first part of
-    its box, so that a tall or long vehicle is taken to be early. None where it was never observed
-    wholly before the line.
+    its box, so that a tall or long vehicle is taken to be early. Where it was not seen for longer
+    than `hidden_s`, as early as can be. None where it was never observed wholly before the line.
     """
     later: tuple[float, float] | None = None
     for at_s, box in zip(reversed(track.times), reversed(track.boxes), strict=True):
@@ -227,6 +246,8 @@ def _front_over_line_s(line: Line, track: Track, crossed_s: float) -> float | No
             if later is None:
                 return at_s
             later_s, later_px = later
+            if later_s - at_s > hidden_s:
+                return at_s
             share = -beyond_px / max(later_px - beyond_px, SMALLEST_STEP_PX)
             return min(at_s + share * (later_s - at_s), crossed_s)
         later = (at_s, beyond_px)
@@ -260,7 +281,8 @@ class IllegalTurn:
         crossing = situation.crossing
         if crossing is None or crossing.line != self.to_line:
             return NO_VIOLATION
-        if self.from_line not in situation.track.lines_crossed:
+        from_s = situation.track.lines_crossed.get(self.from_line, np.inf)
+        if from_s >= crossing.at_s:  # not crossed, or later within the same step
             return NO_VIOLATION
         figures = {"from": self.from_line, "to": self.to_line}
         return Assessment(RuleDecision.ILLEGAL_TURN, self.confidence, figures)
