@@ -371,6 +371,8 @@ def test_an_order_holds_although_the_audit_trail_cannot_be_written_and_that_is_r
         "what": "/api/v1/admin/clear-cache",
     }
     assert line in logged("api")
+    assert admin.post("/api/v1/admin/clear-cache").status_code == 200
+    assert metrics.registry.get_sample_value("headway_degraded", {"part": "audit"}) == 0
 
 
 def test_the_page_and_its_files_are_served(running):

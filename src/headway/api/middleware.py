@@ -259,6 +259,7 @@ class AuditMiddleware:
         action = f"{scope['method']} {scope['path']}".replace("\x00", "")[:LONGEST_ACTION]
         try:
             self._audit.add(principal, action, status, {})
+            metrics.degraded.labels("audit").set(0)
         except Exception as error:  # the order stands; that it is not on record is logged
             telemetry.log("api").error(
                 "audit not written", error=str(error), who=principal.name, what=scope["path"]
