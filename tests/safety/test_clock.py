@@ -68,6 +68,12 @@ def test_a_clock_that_loses_half_of_its_ticks_is_followed():
             [101.0, 101.0, 101.0, 101.0, 102.0, 103.0, 104.0],
             {4: ClockFault.STANDS},
         ),
+        # it has stood for three ticks; the next time it is waited for again
+        (
+            [101.0] * 4 + [102.0] * 4 + [103.0],
+            [101.0] * 4 + [102.0] * 4 + [103.0],
+            {},
+        ),
         # it leaps by ten seconds at each tick
         (
             [110.0, 120.0, 130.0],

@@ -1,0 +1,189 @@
+"""The two courses that are compared for the maximum cycle, worked out by hand at the crossroads:
+groups 0, 1 and 3 cross each other, 2 crosses nobody; stages 0+2+3, 1+2, 3+2.
+
+Yellow 3.3 s, which lasts 4 ticks of one second; clearance 1 s; minimum green 5 s; cycles 60 s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from headway.roads import BENCHMARK, work_out
+from headway.safety import cycle
+from headway.safety.arrays import NO_GROUP
+from headway.safety.kernel import CALL_MEMORY_S
+from headway.safety.memory import GateMemory
+from tests.safety.builders import NETWORK, STAGES, G, R, Y
+
+NOW_S = 100.0
+LONG_AGO_S = 10.0
+
+
+@pytest.fixture
+def memory():
+    """0 and 2 are green since 90 s; 1 and 3 are called, red and cleared long ago."""
+    made = GateMemory(NETWORK, work_out(NETWORK, replace(BENCHMARK, max_cycle_s=60.0)), 0.0)
+    limits, signals = made.tables.limits, made.state.signals
+    limits.yellow_s[:] = 3.3
+    limits.clearance_s[:] = 1.0
+    limits.min_green_s[:] = 5.0
+    limits.min_cycle_s[:] = 0.0
+    limits.max_cycle_s[:] = 60.0
+    signals.colour[:] = [G, R, G, R]
+    signals.since_s[:] = [90.0, LONG_AGO_S, 90.0, LONG_AGO_S]
+    signals.green_start_s[:] = [90.0, LONG_AGO_S, 90.0, LONG_AGO_S]
+    signals.green_end_s[:] = LONG_AGO_S
+    made.state.calls.last_s[:] = [0.0, NOW_S, 0.0, NOW_S]
+    made.cycles.since_s[:] = [90.0, 42.0, 90.0, 45.0]  # those of 1 and 3 end at 102 and 105 s
+    return made
+
+
+def begun(memory, period_s=1.0):
+    cycle.begin_course(NOW_S, period_s, 0, memory.state, memory.tables, memory.course)
+    return memory.course
+
+
+def lateness_s(memory, at_s=NOW_S, period_s=1.0):
+    tables, signals = memory.tables, memory.state.signals
+    return cycle.lateness_s(at_s, period_s, 0, signals, tables, memory.cycles, memory.course)
+
+
+def first(memory):
+    tables, course = memory.tables, memory.course
+    return cycle.next_in_turn(0, tables.junctions, tables.limits, memory.cycles, course)
+
+
+def let(memory, wanted, period_s=1.0):
+    wanted = np.array(wanted, np.int8)
+    signals, tables = memory.state.signals, memory.tables
+    cycle.let_controller(NOW_S, period_s, 0, wanted, signals, tables, memory.course)
+    return memory.course
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "period_s", "whole_s"),
+    [(3.3, 1.0, 4.0), (3.0, 1.0, 3.0), (3.3, 0.5, 3.5), (3.3, 5.0, 5.0), (0.0, 1.0, 0.0)],
+)
+def test_a_duration_lasts_whole_ticks(duration_s, period_s, whole_s):
+    assert cycle.whole_ticks(duration_s, period_s) == whole_s
+
+
+def test_a_course_begins_with_what_is_shown_and_called(memory):
+    signals = memory.state.signals
+    signals.colour[3], signals.since_s[3], signals.green_end_s[3] = Y, 99.0, 99.0
+    memory.state.calls.last_s[0] = NOW_S - CALL_MEMORY_S
+    memory.state.calls.last_s[2] = NOW_S - CALL_MEMORY_S - 0.5
+    course = begun(memory)
+    assert course.left.tolist() == [True, True, False, True], "a call is remembered"
+    assert course.lit.tolist() == [True, False, True, False]
+    assert course.end_s[[0, 2]].tolist() == [95.0, 95.0]
+    assert course.clear_s[1] == pytest.approx(LONG_AGO_S + 3.3 + 1.0)
+    assert course.clear_s[3] == 99.0 + 4.0 + 1.0, "its yellow lasts whole ticks"
+
+
+def test_a_group_that_no_stage_serves_is_not_waited_for(memory):
+    memory.tables.junctions.serving_stage[1] = -1
+    assert begun(memory).left.tolist() == [False, False, False, True]
+
+
+def test_next_is_the_group_whose_cycle_ends_first_of_those_left_and_not_green(memory):
+    course = begun(memory)
+    assert first(memory) == 1
+    memory.cycles.since_s[3] = 41.0
+    assert first(memory) == 3
+    course.lit[3] = True
+    assert first(memory) == 1
+    memory.tables.limits.max_cycle_s[1] = 90.0
+    course.lit[3] = False
+    memory.cycles.since_s[3] = 71.0  # 131 s; that of 1 ends at 132 s
+    assert first(memory) == 3
+    course.left[:] = False
+    assert first(memory) == NO_GROUP
+
+
+def test_the_controller_ends_what_has_had_its_minimum_green_and_starts_what_is_cleared(memory):
+    begun(memory)
+    course = let(memory, STAGES[1])  # 1 and 2
+    assert course.lit.tolist() == [False, False, True, False], "1 waits for 0 to be cleared"
+    assert course.clear_s[0] == 100.0 + 4.0 + 1.0
+
+    memory.state.signals.since_s[0] = 96.0  # its minimum green ends in the next second
+    begun(memory)
+    assert let(memory, STAGES[1]).lit.tolist() == [True, False, True, False]
+
+    memory.state.signals.colour[0] = R
+    begun(memory)
+    course = let(memory, STAGES[1])
+    assert course.lit.tolist() == [False, True, True, False]
+    assert course.end_s[1] == 105.0
+    assert course.left.tolist() == [False, False, False, True], "1 has been served"
+
+    memory.state.signals.green_end_s[0] = 96.0  # cleared at 100.3 s
+    begun(memory)
+    assert let(memory, STAGES[1]).lit.tolist() == [False, False, True, False]
+
+
+def test_the_controller_starts_no_cycle_that_would_be_too_short(memory):
+    memory.state.signals.colour[0] = R
+    for min_cycle_s, starts in ((91.0, False), (90.0, True)):
+        memory.tables.limits.min_cycle_s[1] = min_cycle_s
+        begun(memory)
+        assert bool(let(memory, STAGES[1]).lit[1]) is starts
+
+
+def test_lateness_in_turn_at_ticks_of_a_second(memory):
+    """0 ends at 100 and is cleared at 105: 1 starts 3 s late, and has had its minimum at 110; 3
+    starts at 115, 10 s late.
+    """
+    begun(memory)
+    assert lateness_s(memory) == 3.0 + 10.0
+
+
+def test_lateness_in_turn_at_ticks_of_two_seconds(memory):
+    """Starts at whole ticks: 1 at 106, 4 s late, until 112; cleared at 117, 3 at 118, 13 s late."""
+    begun(memory, 2.0)
+    assert lateness_s(memory, period_s=2.0) == 4.0 + 13.0
+
+
+def test_lateness_waits_for_minimum_greens_and_minimum_cycles(memory):
+    memory.state.signals.since_s[0] = 98.0  # green until 103: all starts are 3 s later
+    begun(memory)
+    assert lateness_s(memory) == 6.0 + 13.0
+    memory.tables.limits.min_cycle_s[1] = 110.0  # not before 120; then 3 at 130
+    begun(memory)
+    assert lateness_s(memory) == 18.0 + 25.0
+
+
+def test_who_is_in_time_makes_up_for_nobody(memory):
+    memory.cycles.since_s[1] = 80.0  # until 140: 3 goes first, and no one is late but it not either
+    memory.cycles.since_s[3] = 46.0
+    begun(memory)
+    assert lateness_s(memory) == 0.0
+    memory.cycles.since_s[3] = 44.0  # until 104; 1 at 115, 25 s before its end
+    begun(memory)
+    assert lateness_s(memory) == 1.0
+
+
+def test_a_tick_for_the_controller_is_given_only_where_it_makes_nobody_later(memory):
+    """At 100 s 1 would start at 105. It wants 0 to stay: all is one second later."""
+
+    def forced(wanted, since_s):
+        memory.cycles.since_s[[1, 3]] = since_s
+        memory.state.orders.forced[:] = NO_GROUP
+        wanted = np.array(wanted, np.int8)
+        cycle.serve_due(
+            NOW_S, 1.0, wanted, memory.state, memory.tables, memory.cycles, memory.course
+        )
+        return int(memory.state.orders.forced[0])
+
+    stays = [G, R, G, R]
+    assert forced(stays, [45.0, 90.0]) == 1, "its cycle ends at 105, when it can start"
+    assert forced(stays, [46.0, 90.0]) == NO_GROUP, "a second is left"
+    assert forced(STAGES[0], [46.0, 90.0]) == 1, "3 would start now, and be green until 105"
+    assert forced(STAGES[1], [45.0, 90.0]) == NO_GROUP, "that is what the controller wants"
+    assert forced(STAGES[2], [90.0, 45.0]) == NO_GROUP
+    assert forced(STAGES[1], [90.0, 45.0]) == NO_GROUP, "0 ends, and 3 can still go first"
+    assert forced(stays, [90.0, 45.0]) == 3
