@@ -139,6 +139,17 @@ def test_what_is_open_when_the_service_ends_is_closed(tmp_path):
     assert scene.notifier.numbers == [f"{closed['id']}-opened", f"{closed['id']}-closed"]
 
 
+def test_a_camera_that_starts_has_no_rate_yet(tmp_path):
+    scene = Scene(tmp_path, CameraRule(name="few", metric="fps", operator="<", threshold=10.0))
+    scene.cameras.state |= {"state": "starting", "received": 0, "processed": 0, "rate_hz": 0.0}
+    scene.cameras.received = 0
+    scene.at(0.0)
+    scene.at(4.0)
+    assert scene.service.open_alerts() == []
+    scene.at(5.0)  # it takes too long
+    assert [a["value"] for a in scene.service.open_alerts()] == [0.0]
+
+
 def test_the_figures_of_a_camera_by_hand(tmp_path):
     """10 of 100 dropped is no more than a tenth; of 50 frames nothing is said."""
     rules = [

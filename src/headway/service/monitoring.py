@@ -24,6 +24,8 @@ from headway.telemetry.threads import keep_running
 CHECK_PERIOD_S = 1.0
 PUBLISH_PERIOD_S = 2.0  # of the figures on the live stream `monitoring`
 LEAST_RECEIVED = 50  # frames; a share of fewer says nothing
+FRAMES_OF_A_RATE = 2
+STARTS_WITHIN_S = 5.0  # that a camera may take for its first frames, as long as a stream is silent
 THREAD_ENDS_WITHIN_S = 5.0
 LISTED = (
     "id",
@@ -154,7 +156,7 @@ class MonitoringService:
             state["state"] in ("failed", "reconnecting") or bool(view.stopped_fault)
         )
         return {
-            "fps": state["rate_hz"] if running else 0.0 if is_due else None,
+            "fps": self._fps(view.name, state, now_s) if running or is_due else None,
             "latency_p50_ms": state["latency_p50_ms"],
             "latency_p95_ms": state["latency_p95_ms"],
             "dropped_share": state["dropped"] / received if received > LEAST_RECEIVED else None,
@@ -163,6 +165,13 @@ class MonitoringService:
             "failed": float(is_failed),
             "dead": float(view.name in self._health.outages()),
         }
+
+    def _fps(self, name: str, state: Mapping[str, Any], now_s: float) -> float | None:
+        """None for a camera that has only just begun: it has no rate yet."""
+        silent_s = self._health.silent_s(name, now_s) or 0.0
+        if state["received"] < FRAMES_OF_A_RATE and silent_s < STARTS_WITHIN_S:
+            return None
+        return float(state["rate_hz"]) if state["state"] == "running" else 0.0
 
     # --- who is told ---
 
