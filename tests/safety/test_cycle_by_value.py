@@ -167,6 +167,21 @@ def test_who_is_in_time_makes_up_for_nobody(memory):
     assert lateness_s(memory) == 1.0
 
 
+def test_who_is_not_called_is_not_late_and_who_shares_the_stage_is_not_waited_for(memory):
+    memory.state.signals.colour[2] = R  # it starts beside 1; its cycle ended at 70 s
+    memory.cycles.since_s[2] = 10.0
+    begun(memory)
+    assert lateness_s(memory) == 3.0 + 10.0
+
+    signals, calls = memory.state.signals, memory.state.calls
+    signals.colour[:] = [R, R, R, Y]  # 3 gives way to 0 in stage 0, and is cleared at 104
+    signals.green_end_s[3] = signals.since_s[3] = 99.0
+    calls.last_s[:] = [NOW_S, 0.0, 0.0, 0.0]
+    memory.cycles.since_s[0] = 40.0
+    begun(memory)
+    assert lateness_s(memory) == 0.0
+
+
 def test_a_tick_for_the_controller_is_given_only_where_it_makes_nobody_later(memory):
     """At 100 s 1 would start at 105. It wants 0 to stay: all is one second later."""
 
