@@ -60,7 +60,12 @@ class Video:
         keys=(),
     ):
         self.stream = SimpleNamespace(
-            average_rate=rate, guessed_rate=guessed, frames=frames, thread_type=""
+            average_rate=rate,
+            guessed_rate=guessed,
+            frames=frames,
+            thread_type="",
+            width=0,
+            height=0,
         )
         self.streams = Streams(video=[self.stream, SimpleNamespace()][:streams])
         self.decoded = decoded
@@ -416,6 +421,16 @@ def test_frames_of_as_many_pixels_as_are_allowed_are_taken(world, monkeypatch):
         "a.mp4: its frames are 3000001 x 1; at most 3 million pixels are taken: "
         "have smaller ones sent."
     )
+
+
+def test_a_stream_that_says_it_is_too_large_is_not_decoded(world, monkeypatch):
+    monkeypatch.setattr(sources, "MOST_PIXELS", 3_000_000)
+    video = Video([DecodedFrame(0.0)])
+    video.stream.width, video.stream.height = 3_000_001, 1
+    world.videos = [video]
+    source = world.source(SourceSettings("a.mp4"))
+    assert (play(source)[0], video.asked) == ([], 0)
+    assert source.health.fault.startswith("a.mp4: its frames are 3000001 x 1; at most 3 million")
 
 
 def test_packets_that_cannot_be_decoded_are_counted_and_skipped(world):

@@ -307,6 +307,7 @@ class FrameSource:
             if not container.streams.video:
                 raise SensingError("there is no video in it")
             stream = container.streams.video[0]
+            _require_bounded(stream.width or 0, stream.height or 0)  # before any is decoded
             # threads over frames add delay, and take time from the detector
             stream.thread_type = "SLICE"
             rate_hz = float(stream.average_rate or stream.guessed_rate or CONTAINER_RATE_HZ)
