@@ -26,7 +26,7 @@ def untitled(value):
 @pytest.mark.parametrize(
     ("path", "short", "number"),
     [
-        ("/api/v1/cameras", "/streams", 12), ("/api/v1/violations", "/analytics/violations", 8),
+        ("/api/v1/cameras", "/streams", 12), ("/api/v1/violations", "/analytics/violations", 9),
         ("/api/v1/monitoring", "/monitoring", 9),
         ("/api/v1/live/{topic}/events", "/stream/{topic}", 1),
     ],

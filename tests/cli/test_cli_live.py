@@ -47,7 +47,8 @@ def shown(monkeypatch):
     """Watches a street that tells these messages; the lines of the last picture.
     Handlers of signals are kept.
     """
-    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    # whatever this process was started with: in the background of a script SIGINT is ignored
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in STOP_SIGNALS}
     made = []
 
     class Engine:

@@ -627,13 +627,15 @@ def test_each_command_looks_in_the_folder_asked_for_and_closes_the_record(
         opened.append(str(folder))
         assert create == ("restore" in words), "a mistyped folder is not made"
         engine = types.SimpleNamespace(connect=fail, begin=fail, dispose=fail)
-        return types.SimpleNamespace(
+        database = types.SimpleNamespace(
             rows=fail,
             execute=fail,
             engine=engine,
             url="postgresql://x",
             close=lambda: closed.append(1),
         )
+        database.unhurried = database
+        return database
 
     monkeypatch.setattr(room, "open_database", opening)
     monkeypatch.setattr(room, "read_key", lambda path: str(path).encode())

@@ -111,6 +111,15 @@ def test_a_flow_that_no_lane_can_have_is_presumed_as_the_largest_that_it_can():
     assert arrived == 10
 
 
+def test_whoever_is_seen_ends_the_silence_however_little_is_measured():
+    little = np.array([0.2, 1.0])
+    silent = (
+        Seconds().pass_by(600, every=10).pass_by(300).pass_by(10, every=10, completeness=little)
+    )
+    assert [change.silent for _, change in silent.changes] == [True, False]
+    assert silent.presumed == [(), (), (), ()]
+
+
 def test_the_usual_flow_is_presumed_to_queue_before_red_as_far_as_there_is_room():
     silent = Seconds().pass_by(600, every=10).pass_by(300)
     lane, link, distance_m, waiting_s = silent.presumed

@@ -41,9 +41,10 @@ def run_to_end(task: Task, console: Console) -> None:
         lines.append(f"stopping ({signal.Signals(signum).name}), keeping the state")
         engine.stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-            signal.signal(number, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, stop)
     street = task.settings.street
     title = (
         f"{street.scenario}, {task.settings.control.controller}, {street.timing} timing, "

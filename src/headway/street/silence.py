@@ -225,10 +225,10 @@ def listen(now_s, elapsed_s, vehicle_lanes, arrived, shown, completeness, lanes,
         if own.junction == NO_JUNCTION:
             continue
         own.is_new = False
-        if not completeness[own.junction] >= MIN_COMPLETENESS:
-            own.seen_s += elapsed_s  # nothing is known of it in this time
-        elif own.is_seen:
+        if own.is_seen:
             hear(own, now_s)
+        elif not completeness[own.junction] >= MIN_COMPLETENESS:
+            own.seen_s += elapsed_s  # nothing is known of it in this time
         else:
             note_silence(own, now_s)
         is_any_new |= own.is_new
