@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from tests.safety.copies import many
 
 from headway.control.catalogue import controller as controller_by_name
 from headway.control.qtable import QTable
@@ -185,23 +185,6 @@ def recorded(name: str, network: Network, timing: Timing, ticks: int = 600) -> l
     finally:
         street.plant.close()
     return found
-
-
-def many(of: Network, times: int) -> Network:
-    """A network of `times` copies of the first junction of `of`."""
-    from dataclasses import replace
-
-    junction = of.junctions[0]
-    n = junction.end - junction.first
-    own = of.groups[junction.first : junction.end]
-    groups = tuple(
-        replace(g, tl_id=f"{g.tl_id}.{k}", junction=k) for k in range(times) for g in own
-    )
-    junctions = tuple(
-        replace(junction, id=f"{junction.id}.{k}", first=k * n, end=(k + 1) * n)
-        for k in range(times)
-    )
-    return replace(of, path=str(Path("copies")), groups=groups, junctions=junctions)
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -100,3 +100,11 @@ def test_no_package_has_more_than_15_percent_of_the_code():
         lines[file.relative_to(ROOT / "src/headway").parts[0]] += len(file.read_text().splitlines())
     package, most = lines.most_common(1)[0]
     assert most <= 0.15 * lines.total(), package
+
+
+def test_no_test_takes_its_helpers_from_another_test():
+    taken = re.compile(r"^from tests\.[\w.]*\btest_\w+ import", re.M)
+    files = [path for path in ROOT.glob("tests/**/*.py") if path.name != "test_sumo.py"]
+    assert len(files) > 100
+    assert [str(p.relative_to(ROOT)) for p in files if taken.search(p.read_text())] == []
+    assert taken.search("from tests.safety.test_gate import Two"), "the expression finds one"

@@ -10,6 +10,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import sumolib
+from tests.plants.networks_by_hand import read, two_ways
 from tests.roads.builders import (
     connection,
     crossroads,
@@ -23,14 +24,8 @@ from tests.roads.builders import (
 
 from headway.plants.sumo import read_network, read_shapes
 from headway.plants.sumo.scenarios import RESCO, scenario
-from headway.roads import Colour, Kind, Link, Network, RoadsError, compatible_stages
+from headway.roads import Colour, Kind, Link, RoadsError, compatible_stages
 from headway.roads.stages import is_compatible, maximal_stages
-
-
-def read(tmp_path, *pieces: str) -> Network:
-    path = tmp_path / "own.net.xml"
-    path.write_text(net(*pieces))
-    return read_network(path)
 
 
 def refused(path) -> str:
@@ -165,32 +160,6 @@ def test_maximal_stages_of_a_real_junction_cannot_be_extended():
 
 
 # Small networks by hand
-
-
-def two_ways(
-    *,
-    requests=(((1,), ()), ((0,), (0,))),
-    tl=("T", "T"),
-    index=(0, 1),
-    plan=None,
-    more: tuple[str, ...] = (),
-    **lanes: str,
-):
-    """Two roads a and b over a node C to a road z, each its own lamp."""
-    made = {
-        "a": lane("a_0", length=50, speed=10),
-        "b": lane("b_0", length=50, speed=10),
-        "z": lane("z_0", length=50, speed=10),
-    } | lanes
-    return (
-        internal(lane(":C_0_0", length=5, speed=10), lane(":C_1_0", length=5, speed=10)),
-        *(edge(name, x) for name, x in made.items()),
-        plan or programme("T", (30, "Gr"), (30, "rG")),
-        junction("C", ":C_0_0 :C_1_0", requests),
-        connection("a_0", "z_0", via=":C_0_0", tl=tl[0], linkIndex=index[0], dir="s"),
-        connection("b_0", "z_0", via=":C_1_0", tl=tl[1], linkIndex=index[1], dir="s"),
-        *more,
-    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import libsumo
 import pytest
-from tests.plants.test_sumo_networks import read, two_ways
+from tests.plants.networks_by_hand import read, two_ways
 from tests.roads.builders import connection, edge, internal, junction, lane, programme
 
 from headway.plants.sumo import SumoSettings, network_of, read_network

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from bench.speed import many
+from tests.safety.copies import many
 from tests.waiting import until
 
 from headway.client import Headway

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from tests.requirements.event_logs import events_of
 from tests.waiting import until
 from websockets.sync.client import connect
 
@@ -31,12 +32,6 @@ from headway.street.closed_loop import open_street
 from headway.street.messages import JunctionState, Snapshot, Task
 
 STREET_PATH = "/api/v1/engine/streets/headway"
-
-
-def events_of(folder, kind):
-    """The events of a kind in a street's event log, in order."""
-    lines = (folder / "events.jsonl").read_text().splitlines()
-    return [e for e in map(json.loads, lines) if e["kind"] == kind]
 
 
 def state_of(client):

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from tests.requirements.test_a_loop_and_safety import events_of
+from tests.requirements.event_logs import events_of
 from tests.runtime.clocks import Clock
 from tests.waiting import until
 

@@ -14,7 +14,7 @@ import httpx
 import psycopg
 import pytest
 from tests.ports import free_port
-from tests.requirements.test_e_ingestion import RECORD
+from tests.requirements.documented import RECORD
 from tests.waiting import until
 
 STREETS_REPORT_WITHIN_S = 240.0  # with all that is compiled at the first start

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from tests.runtime.clocks import Clock
-from tests.runtime.test_loop_by_value import Loop
+from tests.runtime.loops import Loop
 
 from headway.runtime import (
     AlertRule,

@@ -9,7 +9,7 @@ import pytest
 
 from headway.safety.audit import audit
 from headway.safety.audit_demand import Demand, audit_waits
-from tests.safety.test_audit_by_value import NETWORK, TIMING
+from tests.safety.audited import NETWORK, TIMING
 
 CYCLES = replace(
     TIMING,

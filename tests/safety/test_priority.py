@@ -15,7 +15,7 @@ from headway.safety.kernel import NO_STAGE
 from headway.values import EmergencyVehicle, Vehicles
 from tests.safety.builders import FR, FY, G, P, R
 from tests.safety.networks import crossroads, pair
-from tests.safety.test_gate_by_value import FIRST, PAIR, SECOND, Two
+from tests.safety.two import FIRST, PAIR, SECOND, Two
 
 # groups of the pair: 0 and 1 cross, 2 crosses nobody, 3 is a left turn against both; 4 and 5 cross
 LIMIT_MPS = 13.9

@@ -12,7 +12,7 @@ from headway.safety import ControlSource, Fault, Order, Override, SafetyGate, ar
 from headway.safety.kernel import Rule
 from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose, stage
 from tests.safety.networks import pair
-from tests.safety.test_rules_by_value import conflicts, junctions, orders, signals, step
+from tests.safety.one_second import conflicts, junctions, orders, signals, step
 
 TIMING = work_out(NETWORK, BENCHMARK)
 
