@@ -13,7 +13,8 @@ import numpy as np
 
 from headway.control.qlearning import TABLE
 from headway.control.qtable import QTable
-from headway.experiments.benchmark import Job, judge, run_all
+from headway.experiments.benchmark import Job, judge
+from headway.experiments.processes import run_all
 from headway.learning.training import TrainingSettings, train
 from headway.plants.sumo import SumoSettings, network_of
 from headway.plants.sumo.scenarios import RESCO, scenario

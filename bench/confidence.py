@@ -22,7 +22,8 @@ import numpy as np
 from headway.experiments.benchmark import judge
 from headway.plants.sumo import SumoSettings, network_of, scenario
 from headway.roads import PROFILES, Network, work_out
-from headway.street.closed_loop import Street, open_street
+from headway.street.closed_loop import Street
+from headway.street.opening import open_street
 from headway.values import Observation, Vehicles
 
 SCENARIOS = ("cologne1", "ingolstadt1", "cologne3")
@@ -172,7 +173,7 @@ def outcome(run: Run) -> Outcome:
         try:
             while street.plant.time_s < site.end_s:
                 street.tick()
-                confidence.append(street.junction_confidence)
+                confidence.append(street.trust.of_junction)
             pending = street.plant.pending()
         finally:
             street.plant.close()

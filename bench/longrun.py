@@ -28,7 +28,7 @@ MEMORY = """
 import sys, resource
 from pathlib import Path
 from headway.street.event_log import EventLog
-from headway.street.closed_loop import open_street
+from headway.street.opening import open_street
 from headway.plants.sumo import SumoSettings
 from headway.roads import BENCHMARK, work_out
 from headway.plants.sumo import read_network

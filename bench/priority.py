@@ -28,7 +28,8 @@ from headway.plants.sumo.signal_record import read_states
 from headway.roads import PROFILES, Network, Timing, work_out
 from headway.safety import SafetyGate
 from headway.safety.audit import audit
-from headway.street.closed_loop import Street, open_street
+from headway.street.closed_loop import Street
+from headway.street.opening import open_street
 from headway.street.state_file import decode, encode
 from headway.values import EmergencyVehicle, Event, Observation, Vehicles
 

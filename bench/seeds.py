@@ -13,7 +13,8 @@ import numpy as np
 import typer
 
 from headway.cli.app import parse_seeds
-from headway.experiments.benchmark import Job, Result, run_all
+from headway.experiments.benchmark import Job, Result
+from headway.experiments.processes import run_all
 from headway.roads import PROFILES
 
 

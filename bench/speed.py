@@ -19,7 +19,7 @@ from headway.plants.sumo import SumoSettings, network_of
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, Network, Timing, work_out
 from headway.safety import SafetyGate
-from headway.street.closed_loop import open_street
+from headway.street.opening import open_street
 from headway.values import Observation, Proposal
 
 WARM_TICKS = 60  # left out: caches and the branch predictor are cold, and the network is empty
@@ -39,7 +39,7 @@ LOOP = """
 import sys, time, numpy as np
 from pathlib import Path
 from headway.street.event_log import EventLog
-from headway.street.closed_loop import open_street
+from headway.street.opening import open_street
 from headway.plants.sumo import SumoSettings
 from headway.roads import BENCHMARK, work_out
 from headway.plants.sumo import network_of

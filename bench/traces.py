@@ -14,7 +14,7 @@ import numpy as np
 from headway.plants.sumo import RESCO, SumoSettings, network_of, scenario
 from headway.roads import PROFILES, work_out
 from headway.safety import Command, SafetyGate
-from headway.street.closed_loop import open_street
+from headway.street.opening import open_street
 from headway.values import Proposal
 
 CONTROLLERS = ("planner", "actuated", "webster")

@@ -335,7 +335,8 @@ def control(seeds: tuple[int, ...] = (1,)) -> None:
     """Delay on cologne1 where the planner sees through a rendered camera alone / with full
     knowledge, beside fixed time; to reach: 70 % of the cut.
     """
-    from headway.experiments.benchmark import Job, run_all
+    from headway.experiments.benchmark import Job
+    from headway.experiments.processes import run_all
 
     ways = (("fixed", "connected"), ("planner", "connected"), ("planner", "rendered"))
     jobs = [

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from headway.experiments.benchmark import Job, run_all
+from headway.experiments.benchmark import Job
+from headway.experiments.processes import run_all
 
 
 def main(name: str = "ingolstadt1", *controllers: str) -> None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import time
+from pathlib import Path
 
 import numba
 import pytest
 
-from headway.compiled_code import ROOT, STAMP, USED, drop_stale, is_compiled, while_compiling
+from headway.compiled_code import (
+    ROOT,
+    STAMP,
+    USED,
+    drop_stale,
+    find_room,
+    is_compiled,
+    while_compiling,
+)
 
 
 @pytest.fixture
@@ -41,6 +51,55 @@ def test_whether_a_street_has_to_be_compiled_first(tree, monkeypatch):
     assert not is_compiled(tree)
     monkeypatch.setenv("NUMBA_CACHE_DIR", "elsewhere")
     assert is_compiled(tree)
+
+
+@pytest.fixture
+def shut(monkeypatch):
+    """A list of folders below which nothing can be written, as on a read-only disk: root may write
+    into any folder that only forbids it.
+    """
+    folders, really = [], os.access
+
+    def access(path, mode):
+        return really(path, mode) and not any(Path(path).is_relative_to(f) for f in folders)
+
+    monkeypatch.setattr(os, "access", access)
+    return folders
+
+
+def test_compiled_code_has_a_private_place_where_neither_package_nor_home_can_be_written(
+    tree, shut, tmp_path_factory
+):
+    home, temporary = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("tmp")
+    of_home = {"XDG_CACHE_HOME": str(home / "not" / "yet")}
+
+    def place(variables):
+        found = dict(variables)
+        find_room(tree, found, str(temporary))
+        return found.get("NUMBA_CACHE_DIR")
+
+    assert place(of_home) is None, "beside the code"
+    shut.append(tree / "street")
+    assert place(of_home) is None, "numba takes the user's cache"
+    shut.append(home)
+    assert place(of_home | {"NUMBA_CACHE_DIR": "mine"}) == "mine"
+    folder = Path(place(of_home))
+    assert folder == temporary / f"headway-compiled-{os.getuid()}"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert place(of_home) == str(folder), "the same again: nothing is compiled twice"
+
+    # somebody else could have put code there
+    for spoil in (lambda: folder.chmod(0o777), lambda: become_link(folder, home)):
+        spoil()
+        other = Path(place(of_home))
+        assert other != folder
+        assert other.parent == temporary
+        assert stat.S_IMODE(other.stat().st_mode) == 0o700
+
+
+def become_link(folder, to):
+    folder.rmdir()
+    folder.symlink_to(to)
 
 
 def test_what_was_made_of_the_files_as_they_are_is_kept(tree):

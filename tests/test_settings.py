@@ -100,7 +100,9 @@ DEFAULTS = {
     },
     "log": {"level": "info", "json_lines": False, "folder": ""},
     "notify": {"public_url": "", "webhooks": (), "mail": None},
-    "api": {"per_minute": 100, "origins": (), "cache_s": 10.0},
+    "api": {
+        "per_minute": 100, "origins": (), "cache_s": 10.0, "oldest_days": 3653.0, "ahead_s": 300.0,
+    },
     "database": {"pool_size": 20, "max_overflow": 30, "pool_wait_s": 10.0, "answer_within_s": 30.0},
     "upkeep": {
         "at": "03:00", "backup_every_h": 24.0, "keep": 7, "folder": "", "key": "",
@@ -128,7 +130,8 @@ DEFAULTS = {
         "speed": True, "violations": True, "dead_after_s": 15.0, "still_after_s": 20.0,
         "alert_rules": tuple(
             {"name": name, "metric": metric, "operator": ">", "threshold": threshold,
-                "severity": severity, "for_s": 0.0, "camera": "", "notify": notify}
+                "severity": severity, "for_s": 0.0, "hysteresis": 0.0,
+                "clear_s": 0.0 if name == "dead" else 10.0, "camera": "", "notify": notify}
             for name, metric, threshold, severity, notify in (
                 ("slow", "latency_p95_ms", 500.0, "warning", True),
                 ("drops", "dropped_share", 0.1, "warning", True),
@@ -254,8 +257,12 @@ BOUNDS = [
     ("cameras.still_after_s", 5.0, 3600.0, 4.999, 3600.1),
     ("cameras.alert_rules.0.threshold", -1e300, 1e300, -math.inf, math.inf),
     ("cameras.alert_rules.0.for_s", 0.0, 86400.0, -0.001, 86400.1),
+    ("cameras.alert_rules.0.hysteresis", 0.0, 1e300, -0.001, math.inf),
+    ("cameras.alert_rules.0.clear_s", 0.0, 86400.0, -0.001, 86400.1),
     ("api.per_minute", 0, 1_000_000, -1, 1_000_001),
     ("api.cache_s", 0.0, 3600.0, -0.001, 3600.1),
+    ("api.oldest_days", 0.001, 36_525.0, 0.0, 36_525.1),
+    ("api.ahead_s", 0.0, 86_400.0, -0.001, 86_400.1),
     ("database.pool_size", 1, 1000, 0, 1001),
     ("database.max_overflow", 0, 1000, -1, 1001),
     ("database.pool_wait_s", 1e-9, 300.0, 0.0, 300.1),

@@ -52,6 +52,12 @@ def test_no_tracked_link_leaves_the_tree():
     ] == []
 
 
+def test_no_two_files_of_tests_have_one_name():
+    """pytest collects the first of them alone, and only where it collects both."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 def test_no_tracked_file_is_larger_than_a_megabyte():
     assert [
         n for mode, n in tracked() if mode != "120000" and (ROOT / n).stat().st_size > 1_000_000

@@ -12,16 +12,19 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast
+from urllib.parse import quote
 
 import httpx
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.http11 import Response
 from websockets.sync.client import connect
 
 Topic = Literal["realtime", "monitoring", "alerts"]
 Json = dict[str, Any]  # an object as the API gives it, by the names that docs/api.md lists
 Query = Mapping[str, Any]  # what becomes `?name=value`
 LONGEST_PAUSE_S = 8.0
+MAY_PASS = (408, 425, 429)  # HTTP 4xx: time-out, too early, too many
 BROKEN = (ConnectionClosed, InvalidHandshake, OSError, TimeoutError)
 
 
@@ -73,12 +76,17 @@ class _Request(NamedTuple):
     body: object = None
 
 
+def _quoted(name: str) -> str:
+    """A name as a part of a path: those of a network may hold any character."""
+    return quote(name, safe="")
+
+
 def _streets() -> _Request:
     return _Request("GET", "/api/v1/engine/state")
 
 
 def _report(street: str) -> _Request:
-    return _Request("GET", f"/api/v1/engine/streets/{street}/report")
+    return _Request("GET", f"/api/v1/engine/streets/{_quoted(street)}/report")
 
 
 def _override(
@@ -86,13 +94,13 @@ def _override(
 ) -> _Request:
     return _Request(
         "POST",
-        f"/api/v1/engine/streets/{street}/junctions/{junction}/override",
+        f"/api/v1/engine/streets/{_quoted(street)}/junctions/{_quoted(junction)}/override",
         body={"order": order, "stage": stage, "lasts_s": lasts_s},
     )
 
 
 def _controller(street: str, name: str) -> _Request:
-    path = f"/api/v1/engine/streets/{street}/controller"
+    path = f"/api/v1/engine/streets/{_quoted(street)}/controller"
     return _Request("POST", path, body={"controller": name})
 
 
@@ -117,7 +125,7 @@ def _analytics(name: str, query: Query) -> _Request:
 
 
 def _seal(violation: str) -> _Request:
-    return _Request("GET", f"/api/v1/violations/{violation}/seal")
+    return _Request("GET", f"/api/v1/violations/{_quoted(violation)}/seal")
 
 
 def _read(answer: httpx.Response) -> Any:
@@ -131,26 +139,49 @@ def _read(answer: httpx.Response) -> Any:
     return answer.json()
 
 
-def _address(url: str, topic: str, token: str, query: Query, last: str) -> str:
+def _address(url: str, topic: str, query: Query, last: str) -> str:
     words = httpx.QueryParams(
-        {
-            "token": token,
-            **{k: v for k, v in query.items() if v},
-            **({"last_id": last} if last else {}),
-        }
+        {**{k: v for k, v in query.items() if v}, **({"last_id": last} if last else {})}
     )
-    return f"{url.replace('http', 'ws', 1).rstrip('/')}/api/v1/live/{topic}?{words}"
+    address = f"{url.replace('http', 'ws', 1).rstrip('/')}/api/v1/live/{topic}"
+    return f"{address}?{words}" if words else address
 
 
-def _refused(error: Exception) -> bool:
-    """There is no use in trying again."""
+def _headers(credentials: str) -> dict[str, str]:
+    """credentials: a token, or an API key."""
+    if credentials.startswith("hw_"):
+        return {"X-API-Key": credentials}
+    return {"Authorization": f"Bearer {credentials}"}
+
+
+def _raise_if_refused(error: Exception) -> None:
+    """Raises HeadwayError where there is no use in trying again: without rights, and where the
+    service itself (by a problem document) finds fault with what is asked for.
+    """
     closed = getattr(error, "rcvd", None)
-    status = getattr(getattr(error, "response", None), "status_code", 0)
-    return status in (401, 403) or (closed is not None and closed.code in (4400, 4401))
+    if closed is not None and closed.code in (4400, 4401):
+        raise HeadwayError(401, closed.reason or "the stream is refused") from error
+    answer = getattr(error, "response", None)
+    if answer is None:
+        return
+    problem = _problem_in(answer)
+    passes = answer.status_code in MAY_PASS or not 400 <= answer.status_code < 500
+    if answer.status_code in (401, 403) or (problem and not passes):
+        faults = [(f["pointer"], f["message"]) for f in problem.get("faults", [])]
+        detail = problem.get("detail", "the stream is refused")
+        raise HeadwayError(answer.status_code, detail, faults) from error
+
+
+def _problem_in(answer: Response) -> Json:
+    """The problem document of an answer; empty where it has none, as a proxy's."""
+    if not answer.headers.get("content-type", "").startswith("application/problem+json"):
+        return {}
+    found: Json = json.loads(answer.body or b"{}")
+    return found
 
 
 class Headway:
-    """The sync client.
+    """The sync client. token: a bearer token, or an API key.
 
     with Headway("http://127.0.0.1:8000", token) as headway:
         headway.override("headway", "247379907", "hold", lasts_s=30)
@@ -160,9 +191,7 @@ class Headway:
 
     def __init__(self, url: str, token: str, timeout_s: float = 30.0) -> None:
         self._url, self._token = url, token
-        self._http = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s
-        )
+        self._http = httpx.Client(base_url=url, headers=_headers(token), timeout=timeout_s)
 
     def __enter__(self) -> Headway:
         return self
@@ -255,7 +284,9 @@ class Headway:
         while True:
             try:
                 with connect(
-                    _address(self._url, topic, self._token, query, last), max_size=None
+                    _address(self._url, topic, query, last),
+                    max_size=None,
+                    additional_headers=_headers(self._token),
                 ) as link:
                     pause = 0.2
                     if not begun:
@@ -267,8 +298,7 @@ class Headway:
                             last = message["id"]
                             yield message
             except BROKEN as error:
-                if _refused(error):
-                    raise HeadwayError(401, "the stream is refused") from error
+                _raise_if_refused(error)
             time.sleep(pause)
             pause = min(2.0 * pause, LONGEST_PAUSE_S)
 
@@ -278,9 +308,7 @@ class AsyncHeadway:
 
     def __init__(self, url: str, token: str, timeout_s: float = 30.0) -> None:
         self._url, self._token = url, token
-        self._http = httpx.AsyncClient(
-            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s
-        )
+        self._http = httpx.AsyncClient(base_url=url, headers=_headers(token), timeout=timeout_s)
 
     async def __aenter__(self) -> AsyncHeadway:
         return self
@@ -348,7 +376,9 @@ class AsyncHeadway:
         while True:
             try:
                 async with connect_async(
-                    _address(self._url, topic, self._token, query, last), max_size=None
+                    _address(self._url, topic, query, last),
+                    max_size=None,
+                    additional_headers=_headers(self._token),
                 ) as link:
                     pause = 0.2
                     async for text in link:
@@ -357,7 +387,6 @@ class AsyncHeadway:
                             last = message["id"]
                             yield message
             except BROKEN as error:
-                if _refused(error):
-                    raise HeadwayError(401, "the stream is refused") from error
+                _raise_if_refused(error)
             await asyncio.sleep(pause)
             pause = min(2.0 * pause, LONGEST_PAUSE_S)

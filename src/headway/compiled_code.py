@@ -1,4 +1,4 @@
-"""Compiled code that is out of date is compiled anew.
+"""Compiled code that is out of date is compiled anew; and has a place on disk.
 
 Numba keeps compiled functions on disk by the time and size of the file that they stand in. The
 files whose functions and constants they use do not count: after a change of one of those the old
@@ -11,11 +11,14 @@ import contextlib
 import hashlib
 import math
 import os
+import stat
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from pathlib import Path
 
 ROOT = Path(__file__).parent
+CACHE_DIR = "NUMBA_CACHE_DIR"  # numba's own variable
 KEEP = "HEADWAY_KEEP_COMPILED"  # a variable: set, what is on disk is taken as it is
 STAMP = "sources.sha256"  # of what the compiled functions of a package were made of
 STREETS = ("control", "safety")  # packages whose functions each street calls
@@ -48,10 +51,38 @@ def drop_stale(root: Path = ROOT) -> list[Path]:
     return dropped
 
 
+def find_room(
+    root: Path = ROOT, variables: MutableMapping[str, str] = os.environ, temporary: str = ""
+) -> None:
+    """Numba refuses to work where it can write neither beside the code nor into the user's cache
+    (a read-only container, a service without a home): then it keeps its files in a temporary folder
+    that nobody else can write, since whoever can write there can run code here.
+    """
+    caches = [root / package / "__pycache__" for package in USED]
+    own = variables.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 as numba
+    if CACHE_DIR in variables or all(map(_can_be_written, caches)) or _can_be_written(Path(own)):
+        return
+    temporary = temporary or tempfile.gettempdir()
+    folder = Path(temporary) / f"headway-compiled-{os.getuid()}"
+    with contextlib.suppress(OSError):  # numba says that it finds no place
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        if not is_ours or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            folder = Path(tempfile.mkdtemp(prefix="headway-compiled-", dir=temporary))
+        variables[CACHE_DIR] = str(folder)
+
+
+def _can_be_written(folder: Path) -> bool:
+    """It, or where it is missing the folder in which it would be made."""
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
 def is_compiled(root: Path = ROOT) -> bool:
     """Whether functions of a street were compiled before, here or in a folder of numba's own."""
     caches = [root / package / "__pycache__" for package in STREETS]
-    if "NUMBA_CACHE_DIR" in os.environ or not all(os.access(c.parent, os.W_OK) for c in caches):
+    if CACHE_DIR in os.environ or not all(os.access(c.parent, os.W_OK) for c in caches):
         return True  # nobody knows
     return all(next(cache.glob("*.nbi"), None) is not None for cache in caches)
 

@@ -126,10 +126,18 @@ def test_one_direction_one_type_one_window_a_part_of_the_list(database):
     # by direction: of the records that counted a bicycle, all vehicles
     assert of(vehicle_type="bike") == [("north", None, 1, 1)]
     assert of(Scope(begin=HOUR[1])) == [("north", None, 1, 1)]
-    assert of(Scope(limit=1, offset=1)) == [("north", None, 2, 12)]
+    assert of(Scope(limit=1, offset=1), bucket="none") == of(bucket="none")[1:2]
     assert of(Scope(simulation="nobody")) == of(vehicle_type="tram") == []
     with pytest.raises(MissingError, match="'street:headway' is a street of this server"):
         of(Scope(simulation="street:headway"))
+
+
+@pytest.mark.parametrize("bucket", ["hour", "day"])
+def test_of_hours_and_days_the_newest_in_order(database, bucket):
+    whole = breakdown(database, Scope(), "both", bucket)
+    assert len(whole) >= 3
+    assert breakdown(database, Scope(limit=2), "both", bucket) == whole[-2:]
+    assert breakdown(database, Scope(limit=1, offset=2), "both", bucket) == whole[-3:-2]
 
 
 def test_the_index_over_the_counts_answers_for_a_vehicle_type(database, tmp_path, new_record):

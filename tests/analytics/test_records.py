@@ -242,7 +242,26 @@ LISTS = {
 }
 
 
-@pytest.mark.parametrize("question", LISTS)
+@pytest.mark.parametrize("question", ["scatter", "series"])
+def test_what_is_of_moments_has_the_newest_first_and_each_part_in_order(record, question):
+    whole = LISTS[question](record, Scope())
+    assert whole == sorted(whole)
+    assert LISTS[question](record, Scope(limit=2)) == whole[-2:]
+    assert LISTS[question](record, Scope(limit=2, offset=1)) == whole[-3:-1]
+    assert LISTS[question](record, Scope(offset=1)) == whole[:-1]
+
+
+def test_a_series_says_where_it_goes_on(record):
+    whole = records.series(record, Scope())
+    n = len(whole.points)
+    assert whole.next_offset is None
+    assert records.series(record, Scope(limit=n)).next_offset is None
+    assert records.series(record, Scope(limit=n - 1)).next_offset == n - 1
+    assert records.series(record, Scope(limit=1, offset=1)).next_offset == 2
+    assert records.series(record, Scope(limit=1, offset=n - 1)).points == whole.points[:1]
+
+
+@pytest.mark.parametrize("question", ["waits", "speeds", "performance", "emergencies"])
 def test_a_list_can_be_had_in_parts(record, question):
     whole = LISTS[question](record, Scope())
     assert len(whole) >= 3

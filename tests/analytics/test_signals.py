@@ -572,7 +572,9 @@ def test_runs_are_told_newest_first_a_hundred_of_them(street):
     assert [r["id"] for r in signals.runs(database, 3)] == numbers[:-4:-1]
     row = found[0]
     assert (row.pop("begun_at").tzinfo is not None, row.pop("key")[:4]) == (True, "run ")
-    assert row == {"id": numbers[-1], "scenario": "cologne1", "controller": "planner", "seed": 7}
+    demand = {"scenario": "cologne1", "seed": 7, "scale": 1.0}
+    assert row == {"id": numbers[-1], "street": "", "controller": "planner"} | demand
+    assert [r["id"] for r in signals.runs(database, 3, 2)] == numbers[:-6:-1][2:]
 
 
 def test_events_are_told_in_order_by_what_their_kind_begins_with(street):

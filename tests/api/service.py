@@ -15,6 +15,7 @@ import httpx
 import uvicorn
 
 from headway.api import create_app
+from headway.api.connections import HttpConnection
 from headway.api.security import Role
 from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
@@ -72,7 +73,9 @@ def serving(folder: Path, service=None, url="", **settings) -> Iterator[Service]
     )
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
     port = listening.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws=Connection))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="error", http=HttpConnection, ws=Connection)
+    )
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     deadline = time.monotonic() + 60

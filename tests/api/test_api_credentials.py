@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import hmac
 import json
 import re
 import threading
 import time
 import types
+from urllib.parse import urlencode
 
 import jwt
 import pytest
 import sqlalchemy as sa
 
-from headway.api.dependencies import need
+from headway.api.audit import Audit
+from headway.api.identity import FOUND, Identity
+from headway.api.keys import Keys, RevokedTokens
 from headway.api.problems import ProblemError
+from headway.api.seal import Seal
 from headway.api.security import (
     ALGORITHM,
     ISSUER,
     NOBODY,
-    Audit,
     Keyring,
-    Keys,
     Principal,
     Role,
-    identify,
 )
 
 NOW = 1_700_000_000.75
+
+
+class NoDatabase:
+    def rows(self, query, **values):
+        return []
+
+
+NOTHING_REVOKED = RevokedTokens(NoDatabase())
 
 
 @pytest.fixture
@@ -162,6 +173,15 @@ def test_malformed_tokens_are_refused(keyring, token):
     assert refused(keyring.read, token).startswith("the token is not valid (")
 
 
+def scope_of(headers, query, kind="http", path="/x"):
+    return {
+        "type": kind,
+        "path": path,
+        "headers": [(k.encode(), v.encode("latin-1")) for k, v in headers.items()],
+        "query_string": urlencode(query or {}).encode(),
+    }
+
+
 @pytest.mark.parametrize(
     ("headers", "query", "found"),
     [
@@ -175,39 +195,109 @@ def test_malformed_tokens_are_refused(keyring, token):
         ({"x-api-key": ""}, None, None),
     ],
 )  # fmt: skip
-def test_the_principal_comes_from_a_token_else_a_key_else_the_query(headers, query, found):
-    reader = types.SimpleNamespace(read=lambda credentials: credentials)
+def test_the_caller_of_a_socket_comes_from_a_token_else_a_key_else_the_query(headers, query, found):
+    reader = types.SimpleNamespace(read=lambda shown: Principal(shown, Role.VIEWER))
+    scope = scope_of(headers, query, "websocket")
+    who = Identity(reader, reader, NOTHING_REVOKED)
     if found is None:
-        detail = refused(identify, reader, reader, headers, query)
+        assert asyncio.run(who.of(scope)) is None
+        detail = refused(lambda: asyncio.run(who.require(scope, Role.VIEWER)))
         assert detail == "credentials are needed: a bearer token, or an API key in X-API-Key"
     else:
-        assert identify(reader, reader, headers, query) == found
+        assert asyncio.run(who.require(scope, Role.VIEWER)).name == found
+
+
+@pytest.mark.parametrize(
+    ("path", "taken"),
+    [
+        ("/stream/alerts", True), ("/api/v1/live/alerts/events", True),
+        ("/api/v1/runs", False), ("/api/v1/runs/7/events", False), ("/stream/alerts/x", False),
+        ("/api/v1/live/a/b/events", False), ("/api/v1/live/alerts", False),
+        ("/streams/1/mjpeg", False),
+    ],
+)  # fmt: skip
+def test_a_token_in_the_query_opens_event_streams_and_no_other_address(path, taken):
+    """Addresses are kept in logs, histories and caches."""
+    reader = types.SimpleNamespace(read=lambda shown: Principal(shown, Role.ADMIN))
+    found = asyncio.run(
+        Identity(reader, reader, NOTHING_REVOKED).of(scope_of({}, {"token": "T"}, path=path))
+    )
+    assert found == (Principal("T", Role.ADMIN) if taken else None)
+
+
+def test_who_calls_is_looked_up_once():
+    asked = []
+
+    def read(shown):
+        asked.append(shown)
+        raise ProblemError(401, "no", headers={"WWW-Authenticate": "Bearer"})
+
+    reader = types.SimpleNamespace(read=read)
+    who, scope = Identity(reader, reader, NOTHING_REVOKED), scope_of({"x-api-key": "K"}, None)
+    for _ in range(3):
+        assert refused(lambda: asyncio.run(who.of(scope))) == "no"
+    assert asked == ["K"]
 
 
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("needed", Role)
 def test_a_role_includes_the_roles_below_it(keyring, role, needed):
-    services = types.SimpleNamespace(keyring=keyring, keys=None)
-    token = keyring.token("me", role)
-    request = types.SimpleNamespace(
-        app=types.SimpleNamespace(state=types.SimpleNamespace(services=services)),
-        headers={"authorization": f"Bearer {token}"},
-        query_params={},
-        state=types.SimpleNamespace(),
-    )
+    scope = scope_of({"authorization": f"Bearer {keyring.token('me', role)}"}, None)
+    who = Identity(keyring, None, NOTHING_REVOKED)
     if role.value >= needed.value:
-        assert need(needed)(request) == Principal("me", role)
+        assert asyncio.run(who.require(scope, needed)) == Principal("me", role)
     else:
         with pytest.raises(ProblemError) as fault:
-            need(needed)(request)
+            asyncio.run(who.require(scope, needed))
         assert fault.value.status == 403
         assert (
             fault.value.detail
             == f"this needs the role {needed.name.lower()}; yours is {role.name.lower()}"
         )
-    assert request.state.principal == Principal(
-        "me", role
-    )  # for the audit trail, also where it is refused
+    known = scope["state"][FOUND]  # for the audit trail, also where it is refused
+    assert known == Principal("me", role)
+
+
+def test_a_key_that_was_used_holds_while_the_database_is_away_and_no_other(database, monkeypatch):
+    keys = Keys(database)
+    used, unused = keys.make("loader", Role.SOURCE), keys.make("other", Role.SOURCE)
+    begun_s = time.monotonic()
+    now_s = [begun_s]
+    monkeypatch.setattr("headway.api.keys.time.monotonic", lambda: now_s[0])
+    assert keys.read(used).name == "loader"
+
+    asked = []
+
+    def away(query, **values):
+        asked.append(query)
+        raise sa.exc.OperationalError("x", {}, Exception("secret address"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "rows", away)
+        now_s[0] = begun_s + 11 * 3600.0
+        assert [keys.read(used).name for _ in range(9)] == ["loader"] * 9
+        assert len(asked) == 1  # the first has found out, the others do not wait
+        with pytest.raises(ProblemError) as fault:
+            keys.read(unused)
+        assert (fault.value.status, "secret" in fault.value.detail) == (503, False)
+        assert refused(keys.read, used + "x") == "the API key is not valid"
+        now_s[0] = begun_s + 12 * 3600.0 + 1.0
+        with pytest.raises(ProblemError) as fault:
+            keys.read(used)
+        assert fault.value.status == 503
+
+
+def test_a_key_that_another_process_revokes_ends_within_seconds(database, monkeypatch):
+    here, there = Keys(database), Keys(database)
+    key = here.make("loader", Role.SOURCE)
+    begun_s = time.monotonic()
+    now_s = [begun_s]
+    monkeypatch.setattr("headway.api.keys.time.monotonic", lambda: now_s[0])
+    assert here.read(key) == there.read(key) == Principal("loader", Role.SOURCE)
+    assert there.revoke(key.split("_")[1])
+    refused(there.read, key)
+    now_s[0] = begun_s + 5.0
+    refused(here.read, key)
 
 
 def test_a_key_is_shown_once_and_kept_as_a_hash(database):
@@ -262,21 +352,30 @@ def test_malformed_keys_are_refused(database, key):
 
 
 @pytest.fixture
-def audit(database, monkeypatch):
+def seal(tmp_path):
+    return Seal(tmp_path)
+
+
+@pytest.fixture
+def audit(database, seal, monkeypatch):
     """An empty trail; the test may change what no one else may."""
     database.execute("ALTER TABLE audit DISABLE TRIGGER audit_is_kept")
     database.execute("DELETE FROM audit")
     monkeypatch.setattr("time.time", lambda: NOW)
-    return Audit(database)
+    return Audit(database, seal)
 
 
-def sealed(before, **entry):
-    return hashlib.sha256(
-        (before + json.dumps(entry, sort_keys=True, separators=(",", ":"))).encode()
-    ).hexdigest()
+def text_of(before, entry):
+    return before + json.dumps(entry, sort_keys=True, separators=(",", ":"))
 
 
-def test_each_audit_entry_is_chained_to_the_one_before(audit, database):
+def sealed(folder, before, **entry):
+    """Worked out here: HMAC-SHA256 by the key of the file."""
+    (key,) = json.loads((folder / "audit.key").read_text()).values()
+    return hmac.new(bytes.fromhex(key), text_of(before, entry).encode(), "sha256").hexdigest()
+
+
+def test_each_audit_entry_is_chained_to_the_one_before(audit, database, tmp_path):
     audit.add(Principal("a", Role.ADMIN), "POST /x", 200, {"n": 1})
     audit.add(Principal("b", Role.VIEWER), "DELETE /y", 403, {})
     rows = database.rows(
@@ -301,15 +400,15 @@ def test_each_audit_entry_is_chained_to_the_one_before(audit, database):
         "status": 403,
         "data": {},
     }
-    first = sealed("", **one)
+    first = sealed(tmp_path, "", **one)
     assert rows == [
         one | {"before": "", "hash": first},
-        two | {"before": first, "hash": sealed(first, **two)},
+        two | {"before": first, "hash": sealed(tmp_path, first, **two)},
     ]
     assert audit.verify() == (2, "")
 
 
-def test_two_processes_write_one_audit_trail(audit, database):
+def test_two_processes_write_one_audit_trail(audit, database, seal):
     """Each has a trail of its own in memory; the database sees to it that they take turns."""
     faults = []
 
@@ -320,7 +419,7 @@ def test_two_processes_write_one_audit_trail(audit, database):
         except Exception as error:
             faults.append(error)
 
-    threads = [threading.Thread(target=write, args=(Audit(database),)) for _ in range(3)]
+    threads = [threading.Thread(target=write, args=(Audit(database, seal),)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -349,7 +448,15 @@ def test_an_empty_audit_trail_is_valid(audit):
         ("UPDATE audit SET hash = 'x' WHERE number = 2", (2, "entry 2 was changed")),
         ("DELETE FROM audit WHERE number = 1", (1, "entry 1 is missing")),
         ("DELETE FROM audit WHERE number = 2", (2, "entry 2 is missing")),
-        ("DELETE FROM audit WHERE number = 3", (2, "")),  # nobody can know of the last one
+        (
+            "DELETE FROM audit WHERE number = 3",
+            (2, "the end is missing: this server wrote entry 3, and the last one here is 2"),
+        ),
+        ("UPDATE audit SET key = '' WHERE number = 2", (2, "entry 2 is not bound by a key")),
+        (
+            "UPDATE audit SET key = 'x' WHERE number = 2",
+            (2, "entry 2 was bound by another key (x): give its DATA/audit.key, or its SECRET_KEY"),
+        ),
     ],
 )
 def test_any_change_of_the_audit_trail_is_found(audit, database, change, found):
@@ -359,7 +466,8 @@ def test_any_change_of_the_audit_trail_is_found(audit, database, change, found):
     assert audit.verify() == found
 
 
-def test_a_forged_entry_breaks_the_chain(audit, database):
+def test_a_forged_entry_breaks_the_chain(audit, database, tmp_path):
+    """Even of somebody who has the key, who would have to forge all that follow, and the head."""
     for k in range(3):
         audit.add(Principal("a", Role.ADMIN), f"POST /{k}", 200, {})
     (row,) = database.rows(
@@ -369,9 +477,84 @@ def test_a_forged_entry_breaks_the_chain(audit, database):
     before = row.pop("before")
     database.execute(
         "UPDATE audit SET status = 500, hash = :hash WHERE number = 2",
-        hash=sealed(before, **row | {"status": 500}),
+        hash=sealed(tmp_path, before, **row | {"status": 500}),
     )
     assert audit.verify() == (3, "entry 3 was changed")
+
+
+def test_a_trail_that_is_forged_from_the_begin_without_the_key_is_found(audit, database):
+    """Each hash fits the entry and the one before; whoever forged it had the database alone."""
+    for k in range(3):
+        audit.add(Principal("a", Role.ADMIN), f"POST /{k}", 200, {})
+    before = ""
+    for row in database.rows(
+        "SELECT number, extract(epoch FROM at)::text AS at, who, role, what, status, data "
+        "FROM audit ORDER BY number"
+    ):
+        bound = hashlib.sha256(text_of(before, row | {"who": "b"}).encode()).hexdigest()
+        database.execute(
+            "UPDATE audit SET who = 'b', key = '', before = :before, hash = :hash "
+            "WHERE number = :number",
+            before=before, hash=bound, number=row["number"],
+        )  # fmt: skip
+        before = bound
+    assert audit.verify() == (1, "entry 1 is not bound by a key")
+
+
+def test_entries_from_before_there_were_keys_stay_valid(audit, database, tmp_path):
+    old = {"number": 1, "at": "1700000000.750000", "who": "a", "role": "admin", "what": "POST /old",
+           "status": 200, "data": {}}  # fmt: skip
+    database.execute(
+        "INSERT INTO audit (number, at, who, role, what, status, data, before, hash) VALUES "
+        "(1, to_timestamp(1700000000.75), 'a', 'admin', 'POST /old', 200, '{}', '', :hash)",
+        hash=hashlib.sha256(text_of("", old).encode()).hexdigest(),
+    )
+    assert audit.verify() == (1, "")
+    audit.add(Principal("a", Role.ADMIN), "POST /new", 200, {})
+    assert audit.verify() == (2, "")
+    database.execute("UPDATE audit SET who = 'x' WHERE number = 1")
+    assert audit.verify() == (1, "entry 1 was changed")
+
+
+def test_the_key_and_the_head_are_this_user_s_own_and_stay(audit, database, tmp_path):
+    audit.add(Principal("a", Role.ADMIN), "POST /1", 200, {})
+    for name in ("audit.key", "audit.head"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+    again = Audit(database, Seal(tmp_path))
+    again.add(Principal("a", Role.ADMIN), "POST /2", 200, {})
+    assert again.verify() == (2, "")
+
+
+def test_servers_with_one_secret_share_a_trail(audit, database, tmp_path):
+    here = Audit(database, Seal(tmp_path / "a", "one secret for both of them"))
+    there = Audit(database, Seal(tmp_path / "b", "one secret for both of them"))
+    here.add(Principal("a", Role.ADMIN), "POST /1", 200, {})
+    there.add(Principal("b", Role.ADMIN), "POST /2", 200, {})
+    assert here.verify() == there.verify() == (2, "")
+    assert not (tmp_path / "a" / "audit.key").exists()
+    other = Audit(database, Seal(tmp_path / "c", "another secret, of another server"))
+    assert "was bound by another key" in other.verify()[1]
+
+
+@pytest.mark.parametrize("damaged", ["", "x", "{}", "[1]"])
+def test_a_damaged_key_of_the_seal_is_named(audit, tmp_path, damaged):
+    audit.add(Principal("a", Role.ADMIN), "POST /1", 200, {})
+    (tmp_path / "audit.key").write_text(damaged)
+    with pytest.raises(ValueError, match=r"audit\.key: is damaged .*from a copy"):
+        Seal(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", ["", "x", "{}", "[1]"])
+def test_a_damaged_head_is_named_and_entries_are_written_all_the_same(audit, tmp_path, damaged):
+    audit.add(Principal("a", Role.ADMIN), "POST /1", 200, {})
+    (tmp_path / "audit.head").write_text(damaged)
+    audit.add(Principal("a", Role.ADMIN), "POST /2", 200, {})
+    entries, wrong = audit.verify()
+    assert (entries, "audit.head: is damaged" in wrong, "Move it away" in wrong) == (0, True, True)
+    (tmp_path / "audit.head").unlink()
+    assert audit.verify() == (2, "")
+    audit.add(Principal("a", Role.ADMIN), "POST /3", 200, {})
+    assert audit.verify() == (3, "")
 
 
 def test_an_entry_does_not_wait_without_end_for_who_has_locked_the_audit(audit, database):

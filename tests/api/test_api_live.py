@@ -121,6 +121,9 @@ def test_unknown_clients_and_invalid_queries_are_rejected(service, caplog):
     for last in ("x", "-1", "1" * 20, "²"):
         assert closed(service, token=token, last_id=last) == (422, [number])
     assert closed(service, token=token, format="", last_id="") == (422, [form, number])
+    large = "at most 32 kinds; no name longer than 64 characters"
+    for words in ({"kinds": "a," * 33}, {"kinds": "a" * 65}, {"street": "a" * 65}):
+        assert closed(service, token=token, **words) == (422, large)
     assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == []
     assert clients(service, "alerts") == 0
     for good in (
@@ -165,6 +168,7 @@ def test_filters_change_while_connected_and_an_invalid_request_changes_nothing(
     monkeypatch.setattr(live, "FAULT_PAUSE_S", 0.01)
     hub = service.app.state.services.hub
     wrong = "street is a name, kinds a list of names"
+    large = "at most 32 kinds; no name longer than 64 characters"
 
     def tell_all():
         for n, (where, kind) in enumerate(
@@ -176,8 +180,9 @@ def test_filters_change_while_connected_and_an_invalid_request_changes_nothing(
     with socket(service, street="b", kinds="engine.") as one:
         for payload, detail in (
             ({"street": 7}, wrong), ({"kinds": "safety."}, wrong), ({"kinds": [1]}, wrong),
-            ({"kinds": None}, wrong),
-            ([], "'list' object has no attribute 'get'"),
+            ({"kinds": None}, wrong), ({"kinds": ["a"] * 33}, large),
+            ({"kinds": ["a" * 65]}, large),
+            ([], 'send {"street": a name, "kinds": a list of names}, or one of both'),
         ):  # fmt: skip
             one.send(json.dumps(payload))
             assert take(one) == [{"topic": "error", "detail": detail}]

@@ -14,12 +14,14 @@ import types
 import pytest
 
 from headway.api import middleware as room
+from headway.api.identity import FOUND, Identity
 from headway.api.middleware import (
     AuditMiddleware,
     RateLimitMiddleware,
     RequestMiddleware,
     SafeHeadersMiddleware,
 )
+from headway.api.problems import ProblemError
 from headway.api.security import NOBODY, Principal, Role
 from headway.telemetry import metrics
 from tests.ports import closed_port
@@ -67,9 +69,26 @@ def ask(around, path="/x", headers=(), client=("192.0.2.1", 5000), method="GET")
     return start["status"], {k.decode(): v.decode() for k, v in start["headers"]}, body["body"]
 
 
+class NothingRevoked:
+    def is_due(self):
+        return False
+
+
+class Reader:
+    """Knows every credential that does not begin with "bad": its holder is what stands before the
+    first full stop.
+    """
+
+    def read(self, shown):
+        if shown.startswith("bad"):
+            raise ProblemError(401, "not valid")
+        return Principal(shown.partition(".")[0], Role.VIEWER)
+
+
 def stacked(inner, per_minute=0, redis_url=""):
     """As the application puts them together."""
-    limited = RateLimitMiddleware(inner, per_minute, redis_url) if per_minute else inner
+    who = Identity(Reader(), Reader(), NothingRevoked())
+    limited = RateLimitMiddleware(inner, who, per_minute, redis_url) if per_minute else inner
     return RequestMiddleware(SafeHeadersMiddleware(limited))
 
 
@@ -123,13 +142,13 @@ def test_an_answer_carries_its_id_time_and_security_headers(monkeypatch):
     )
 
 
-def test_only_http_requests_are_handled():
+def test_what_is_neither_request_nor_socket_is_passed_on():
     taken = []
 
     async def inner(scope, receive, send):
         taken.append((scope, receive, send))
 
-    scope = {"type": "websocket", "path": "/ws"}
+    scope = {"type": "lifespan"}
     asyncio.run(stacked(inner, 1)(scope, "receive", "send"))
     assert taken == [(scope, "receive", "send")]
 
@@ -188,22 +207,58 @@ def test_an_exception_counts_as_500_and_is_raised_on(logged):
     assert logged("api")[0]["status"] == 500
 
 
-def test_one_token_is_one_client_however_it_is_written(limited):
+def test_one_caller_is_one_client_by_whichever_valid_credentials(limited):
     around = limited(1)
-    assert ask(around, headers=[("authorization", "Bearer a.b.sig")])[0] == 200
+    assert ask(around, headers=[("authorization", "Bearer anna.first")])[0] == 200
     again = [
-        [("authorization", "bEarer  a.b.sig ")],
-        [("authorization", "bearer a.b.siG!")],  # base64 decoders skip what is none
-        [("authorization", "Basic x"), ("authorization", "Bearer a.b.sig")],
-        [("authorization", "Bearer a.b.sig"), ("authorization", "Bearer other.token.x")],
-        [("authorization", "Bearer a.b.sig"), ("x-api-key", "hw_1_2")],
+        [("authorization", "bEarer  anna.first ")],
+        [("authorization", "Bearer anna.second")],
+        [("x-api-key", "anna.key")],
+        [("authorization", "Bearer anna.first"), ("authorization", "Bearer berta.x")],
+        [("authorization", "Bearer anna.first"), ("x-api-key", "berta.x")],
     ]
+    assert [ask(around, headers=headers)[0] for headers in again] == [429] * 5
+    assert ask(around, headers=[("authorization", "Bearer berta.first")])[0] == 200
     # of two headers of one name the routes take the first: Basic alone is no credential
-    statuses = [ask(around, headers=headers)[0] for headers in again]
-    assert statuses == [429, 429, 200, 429, 429]
-    assert ask(around, headers=[("authorization", "Bearer a.c.sig")])[0] == 200
-    assert ask(around, headers=[("x-api-key", "k")])[0] == 200
-    assert ask(around, headers=[("authorization", "Basic 7"), ("x-api-key", "k")])[0] == 429
+    basic = [("authorization", "Basic x"), ("authorization", "Bearer carla.x")]
+    assert [ask(around, headers=basic)[0] for _ in range(2)] == [200, 429]
+
+
+def test_who_shows_credentials_that_are_not_valid_is_an_address(limited):
+    """Or each made-up token would have a share of its own."""
+    around = limited(2)
+    for k, status in enumerate((200, 200, 429)):
+        assert ask(around, headers=[("authorization", f"Bearer bad{k}")])[0] == status
+    assert ask(around)[0] == 429, "of the same address"
+    assert ask(around, headers=[("authorization", "Bearer good")])[0] == 200
+
+
+def test_opening_sockets_counts_too(limited):
+    around = limited(2)
+    opened = []
+
+    async def inner(scope, receive, send):
+        opened.append(scope)
+
+    async def send(message):
+        sent.append(message)
+
+    around = stacked(inner, 2)
+    scope = {
+        "type": "websocket",
+        "path": "/ws",
+        "headers": [],
+        "query_string": b"token=anna.1",
+        "client": ("192.0.2.1", 5000),
+        "extensions": {"websocket.http.response": {}},
+    }
+    for _ in range(3):
+        sent = []
+        asyncio.run(around(dict(scope), None, send))
+    assert len(opened) == 2
+    assert sent[0]["type"] == "websocket.http.response.start"
+    assert sent[0]["status"] == 429
+    assert b"retry-after" in dict(sent[0]["headers"])
 
 
 def test_rate_limit_headers_state_the_remaining_requests_and_the_reset(limited):
@@ -220,6 +275,7 @@ def test_rate_limit_headers_state_the_remaining_requests_and_the_reset(limited):
     status, headers, body = ask(around, "/a", [("x-request-id", "me")])
     assert status == 429
     assert float(headers.pop("x-process-time")) >= 0.0
+    assert int(headers.pop("content-length")) == len(body)
     assert headers == {
         "x-request-id": "me", "x-ratelimit-limit": "3", "x-ratelimit-remaining": "0",
         "x-ratelimit-reset": "10", "retry-after": "10",
@@ -370,8 +426,12 @@ class Trail:
         self.sent = sent
         self.entries = []
 
-    def add(self, principal, action, status, data):
-        self.entries.append((principal, action, status, data, len(self.sent)))
+    async def record(self, entry):
+        self.entries.append((entry.who, entry.what, entry.status, len(self.sent)))
+
+
+async def empty():
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 def audited(inner, method="POST", path="/things", **more):
@@ -383,15 +443,15 @@ def audited(inner, method="POST", path="/things", **more):
         sent.append(message)
 
     scope = {"type": "http", "method": method, "path": path, "headers": []} | more
-    asyncio.run(AuditMiddleware(inner, trail)(scope, None, send))
+    asyncio.run(AuditMiddleware(inner, trail)(scope, empty, send))
     return trail.entries, sent
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_changing_requests_are_audited_before_the_answer(method):
     who = Principal("anna", Role.ENGINEER)
-    entries, sent = audited(app(403), method, state={"principal": who})
-    assert entries == [(who, f"{method} /things", 403, {}, 0)]
+    entries, sent = audited(app(403), method, state={FOUND: who})
+    assert entries == [(who, f"{method} /things", 403, 0)]
     assert [m["type"] for m in sent] == ["http.response.start", "http.response.body"]
 
 
@@ -424,5 +484,5 @@ def test_a_request_that_raises_is_audited_as_500_once():
 
         scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
         with pytest.raises(KeyError):
-            asyncio.run(AuditMiddleware(inner, trail)(scope, None, send))
+            asyncio.run(AuditMiddleware(inner, trail)(scope, empty, send))
         assert [e[2] for e in trail.entries] == [status]

@@ -181,9 +181,10 @@ def test_each_error_of_a_request_is_listed(client, query, detail, pointers):
     assert client.get("/asked?n=2").json() == 3
 
 
-def test_an_unknown_path_is_a_problem(client):
+def test_an_unknown_path_is_a_problem_that_says_where_to_look(client):
     assert client.get("/nowhere").json() == {
-        "type": "about:blank", "title": "Not Found", "status": 404, "detail": "Not Found",
+        "type": "about:blank", "title": "Not Found", "status": 404,
+        "detail": "there is nothing at this path. /openapi.json lists all routes",
         "instance": "/nowhere", "faults": [],
     }  # fmt: skip
 

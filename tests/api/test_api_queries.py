@@ -306,9 +306,14 @@ def test_a_simulation_over_time(get):
         "throughput": 1.0,
         "vehicles": 140,
     }
-    head = {"simulation_id": "A", "bucket_s": 60}
+    head = {"simulation_id": "A", "bucket_s": 60, "next_offset": None}
     assert get("analytics/time-series/A") == head | {"n": 4, "points": [first, second, third]}
     assert get("analytics/time-series/A", begin=f"{DAY}01:00Z", limit=1) == head | {
+        "n": 1,
+        "points": [third],
+        "next_offset": 1,
+    }
+    assert get("analytics/time-series/A", begin=f"{DAY}01:00Z", limit=1, offset=1) == head | {
         "n": 1,
         "points": [second],
     }
@@ -325,6 +330,7 @@ def test_a_simulation_over_time(get):
         "bucket_s": 120,
         "n": 4,
         "points": [both, third],
+        "next_offset": None,
     }
 
 
@@ -342,6 +348,7 @@ def test_waits_over_time_by_five_minutes(get):
         "bucket_s": 300,
         "n": 4,
         "points": [point],
+        "next_offset": None,
     }
     assert (
         get("charts/wait-time-trend", simulation_id="A", bucket_s=60, intersection_id="J2")[
@@ -429,14 +436,16 @@ def test_throughput_beside_wait_a_point_a_record(get):
         (0.75, 20.0),
         (1.0, 60.0),
     ]
-    assert [p["wait_s"] for p in get("charts/performance-scatter", offset=8)] == [25.0]
+    assert [p["wait_s"] for p in get("charts/performance-scatter", limit=1)] == [25.0]
+    assert [p["wait_s"] for p in get("charts/performance-scatter", offset=8)] == [10.0]
 
 
 def test_the_runs_of_the_engine_newest_first(get, run):
     found = get("runs")
+    demand = {"street": "", "scenario": "cologne1", "seed": 3, "scale": 1.0}
     assert [{k: v for k, v in r.items() if k != "begun_at"} for r in found] == [
-        {"id": run + 1, "key": "two", "scenario": "cologne1", "controller": "fixed", "seed": 3},
-        {"id": run, "key": "one", "scenario": "cologne1", "controller": "planner", "seed": 3},
+        {"id": run + 1, "key": "two", "controller": "fixed"} | demand,
+        {"id": run, "key": "one", "controller": "planner"} | demand,
     ]
     assert all(
         abs((datetime.now(UTC) - datetime.fromisoformat(r["begun_at"])).total_seconds()) < 600
@@ -597,6 +606,52 @@ def test_the_events_of_a_run_in_order(get, run):
     assert get(f"runs/{run}/events", kind="safety.") == [override, other]
     assert get(f"runs/{run}/events", limit=1, offset=1) == [override]
     assert get(f"runs/{run + 1}/events") == []
+
+
+LISTS = (  # path, and a query under which it has at least two rows
+    ("analytics/wait-times", {}),
+    ("analytics/speeds", {}),
+    ("analytics/breakdown", {"bucket": "hour"}),
+    ("analytics/breakdown", {"by": "both", "bucket": "hour_of_day"}),
+    ("dashboard/performance-comparison", {}),
+    ("charts/performance-scatter", {}),
+    ("runs", {}),
+    ("runs/{run}/events", {}),
+    ("runs/{run}/high-resolution", {}),
+)
+
+
+@pytest.mark.parametrize(("path", "query"), LISTS)
+def test_a_list_that_is_cut_says_where_it_goes_on(running, get, run, path, query):
+    """By the header Link alone all rows are found, each once; the last part names no next one."""
+    path = path.format(run=run)
+    whole = get(path, **query)
+    assert len(whole) >= 2
+    found, address = [], f"/api/v1/{path}"
+    with running.client("viewer") as client:
+        query = query | {"limit": 1, "token": running.token("viewer")}
+        for _ in whole:
+            answer = client.get(address, params=query)
+            found += answer.json()
+            link, query = answer.links.get("next"), None
+            address = link and link["url"]
+            assert "token" not in (address or "")
+    assert address is None
+    assert sorted(map(str, found)) == sorted(map(str, whole))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "splits", "arrivals", "terminations", "pedestrian-delay", "queues", "events",
+        "high-resolution", "coordination?junction=J&signal_group=0", "environmental-impact",
+    ],
+)  # fmt: skip
+def test_a_run_that_is_not_there_is_404_with_where_to_look(running, path):
+    with running.client("viewer") as client:
+        answer = client.get(f"/api/v1/runs/999999/{path}")
+    assert answer.status_code == 404
+    assert answer.json()["detail"].startswith("there is no run 999999 in the database")
 
 
 def test_signals_and_detectors_as_event_codes(running, get, run):

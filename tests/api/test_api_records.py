@@ -5,6 +5,7 @@ and the bounds of each field.
 from __future__ import annotations
 
 import json
+from uuid import UUID
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -65,6 +66,19 @@ def test_all_fields_of_a_record_are_stored_also_of_the_documented_example(client
         "fuel_saved_l": 1.2, "co2_saved_kg": 3.8, "overrides": 0, "emergency": False,
         "vehicle_types": ["car"],  # those it counted at least once
     }  # fmt: skip
+
+
+UNREADABLE = (b'{"\xff": 1}', b"[" * 60_000)  # no UTF-8, and nested too deeply
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+@pytest.mark.parametrize("path", [ONE, MANY, f"/api/v1/violations/{UUID(int=0)}/review"])
+def test_a_body_that_cannot_be_read_as_json_is_422_and_says_so(client, path, body):
+    """None of them fails in the server, nor with a status that no document names."""
+    answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert "JSON" in answer.json()["detail"]
+    assert answer.json()["faults"][0]["message"]
 
 
 def test_an_emergency_vehicle_on_any_approach_counts_for_the_junction(client, rows):
@@ -202,7 +216,6 @@ def test_a_batch_holds_5000_records_valid_or_not(client, rows):
 
 
 def test_a_request_may_hold_8_mib(client):
-    assert ingest.MOST_BYTES == 8 * 1024 * 1024
     body = json.dumps(record("BIG")).encode()
     for route, whole, taken in ((ONE, body, 201), (MANY, b"[" + body + b"]", 201)):
         assert (
@@ -211,7 +224,7 @@ def test_a_request_may_hold_8_mib(client):
         answer = client.post(route, content=whole + b" " * (8388609 - len(whole)))
         assert (answer.status_code, answer.json()["detail"]) == (
             413,
-            "a request may hold 8388608 bytes; send smaller batches",
+            "a request to this address may hold 8388608 bytes; send less at once",
         )
         body = json.dumps(record("BIG", 1)).encode()
 

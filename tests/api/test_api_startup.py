@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from contextlib import asynccontextmanager
 
@@ -84,3 +85,20 @@ def test_a_socket_is_asked_to_come_again_later():
 
     asyncio.run(StartingApp(FastAPI, print)({"type": "websocket"}, None, send))
     assert sent == [{"type": "websocket.close", "code": 1013}]
+
+
+def test_a_socket_is_told_503_where_its_server_can_refuse_with_an_answer():
+    """403, as for one that is closed, would say that its credentials are no good."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    extensions = {"websocket.http.response": {}}
+    scope = {"type": "websocket", "path": "/ws/alerts", "extensions": extensions}
+    asyncio.run(StartingApp(FastAPI, print)(scope, None, send))
+    start, body = sent
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 503)
+    assert dict(start["headers"])[b"retry-after"] == b"2"
+    assert body["type"] == "websocket.http.response.body"
+    assert json.loads(body["body"])["detail"] == "the service is starting: database"

@@ -548,7 +548,7 @@ def test_each_order_is_in_the_audit_trail_also_when_it_was_refused(running, post
             "status": 200,
         },
         {"who": "a-viewer", "role": "viewer", "what": f"{root}/controller", "status": 403},
-        {"who": "", "role": "viewer", "what": f"{root}/", "status": 404},
+        {"who": "a-operator", "role": "operator", "what": f"{root}/", "status": 404},
     ]
 
 
@@ -627,12 +627,15 @@ def test_scenes_of_unknown_streets_are_not_published(running, hears):
     assert not client.buffer
 
 
-def test_an_event_is_published_unchanged_and_counted(running, hears):
+def test_an_event_is_published_unchanged_and_counted_once(running, hears):
+    """What is urgent goes to two topics; what the process of a street does not say, to one."""
     client = hears("alerts")
     before = [gauge("headway_events_total", kind=k) or 0.0 for k in ("engine.restarted", "x", "")]
     restarts = gauge("headway_restarts_total") or 0.0
     for message in ({"kind": "x", "n": 1}, {"kind": "engine.restarted", "why": "w"}, {"n": 2}):
         publish(running.app.state.services, "alerts", "headway", message)
+        if message.get("kind") != "engine.restarted":
+            publish(running.app.state.services, "monitoring", "headway", message)
     assert [(m["street"], m["data"]) for m in news(client)] == [
         ("headway", {"kind": "x", "n": 1}), ("headway", {"kind": "engine.restarted", "why": "w"}),
         ("headway", {"n": 2}),

@@ -321,14 +321,8 @@ def test_only_changing_requests_are_in_the_audit_trail(running, admin):
         audited(running, lambda: admin.post("/api/v1/ingest/simulation", json=record("AUDIT")))
         == []
     )
-    (nobody,) = audited(running, lambda: httpx.post(f"{running.url}/api/v1/admin/clear-cache"))
-    assert nobody == {
-        "who": "",
-        "role": "viewer",
-        "what": "POST /api/v1/admin/clear-cache",
-        "status": 401,
-        "data": {},
-    }
+    anonymous = lambda: httpx.post(f"{running.url}/api/v1/admin/clear-cache")  # noqa: E731
+    assert audited(running, anonymous) == [], "noise of nobody"
     (long,) = audited(running, lambda: admin.post("/" + "x" * 600))
     assert long["what"] == "POST /" + "x" * 506
     found = admin.get("/api/v1/admin/audit/verify").json()
@@ -352,15 +346,17 @@ def test_a_broken_audit_trail_is_reported(running, admin, monkeypatch):
     }
 
 
-def test_an_order_holds_although_the_audit_trail_cannot_be_written_and_that_is_reported(
+def test_an_order_holds_although_neither_database_nor_disk_takes_its_audit_entry(
     running, admin, monkeypatch, logged
 ):
-    def broken(*_):
+    def broken(*_, **__):
         raise OSError("no disk")
 
+    services = running.app.state.services
     metrics.degraded.labels("audit").set(0)
     with monkeypatch.context() as patch:
-        patch.setattr(running.app.state.services.audit, "add", broken)
+        patch.setattr(services.audit, "add", broken)
+        patch.setattr("headway.store.spool.Spool.put", broken)
         assert admin.post("/api/v1/admin/clear-cache").status_code == 200
     assert metrics.registry.get_sample_value("headway_degraded", {"part": "audit"}) == 1
     line = {
@@ -483,7 +479,7 @@ def test_streets_begin_and_end_with_the_server(tmp_path, new_record):
             metrics.registry.get_sample_value("headway_events_total", {"street": "a", "kind": "k"})
             or 0.0
         )
-        tell("alerts", "a", {"kind": "k"})
+        tell("monitoring", "a", {"kind": "k"})
         assert (
             metrics.registry.get_sample_value("headway_events_total", {"street": "a", "kind": "k"})
             == before + 1

@@ -40,7 +40,7 @@ def route():
                     path,
                     dict(urllib.parse.parse_qsl(query)),
                     json.loads(body) if body else None,
-                    self.headers["Authorization"],
+                    self.headers["Authorization"] or self.headers["X-API-Key"],
                 )
             )
             status, kind, text = (
@@ -191,6 +191,14 @@ def test_successful_answers_are_parsed(route, call):
     assert call("call", "GET", "/x") == [2]
 
 
+def test_names_with_characters_of_their_own_reach_the_service_whole(route, call):
+    """As SUMO may have them: # begins a fragment, ? a query, / another part."""
+    call("override", "headway", "-12#3/a?b c", "hold")
+    assert [path for _, path, *_ in route.asked] == [
+        "/api/v1/engine/streets/headway/junctions/-12%233%2Fa%3Fb%20c/override"
+    ]
+
+
 def test_a_closed_client_makes_no_requests(route):
     headway = Headway(route.url, "T")
     headway.close()
@@ -213,7 +221,8 @@ def test_a_closed_client_makes_no_requests(route):
 @contextlib.contextmanager
 def streams(*acts):
     """A WebSocket server that plays an act for each connection:
-    a list of messages and then a close code, or the HTTP status it refuses with.
+    a list of messages and then a close code, or the HTTP status it refuses with, alone or with a
+    problem document.
 
     After the last act nothing more is served. Yields (url, the paths that were asked for).
     """
@@ -223,6 +232,10 @@ def streams(*acts):
         asked.append(request.path)
         if isinstance(left[0], int):
             return Response(left.pop(0), "refused", Headers(), b"")
+        if isinstance(left[0], tuple):
+            status, problem = left.pop(0)
+            kind = Headers({"Content-Type": "application/problem+json"})
+            return Response(status, "refused", kind, json.dumps(problem).encode())
         return None
 
     def play(connection):
@@ -298,9 +311,9 @@ def test_a_stream_resumes_after_the_last_message_whatever_failed(listen, pauses)
             message(n) for n in (1, 2, 3, 4)
         ]
     assert asked == [
-        "/api/v1/live/alerts?token=T&street=a&compress=1",
-        *["/api/v1/live/alerts?token=T&street=a&compress=1&last_id=2"] * 3,
-        "/api/v1/live/alerts?token=T&street=a&compress=1&last_id=3",
+        "/api/v1/live/alerts?street=a&compress=1",
+        *["/api/v1/live/alerts?street=a&compress=1&last_id=2"] * 3,
+        "/api/v1/live/alerts?street=a&compress=1&last_id=3",
     ]  # fmt: skip
     assert pauses == [
         0.2,
@@ -316,18 +329,33 @@ def test_the_pauses_double_up_to_eight_seconds(listen, pauses):
     assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 8.0, 8.0, 8.0]
 
 
-@pytest.mark.parametrize("act", [401, 403, [4400], [4401]])
-def test_a_refusal_is_raised_and_not_retried(listen, pauses, act):
-    with (
-        streams(act) as (url, asked),
-        pytest.raises(HeadwayError, match="401: the stream is refused") as error,
-    ):
+@pytest.mark.parametrize(
+    ("act", "status", "said"),
+    [
+        (401, 401, "401: the stream is refused"),
+        (403, 403, "403: the stream is refused"),
+        ([4400], 401, "401: end"),
+        ([4401], 401, "401: end"),
+        ((401, {"detail": "the token is not valid"}), 401, "401: the token is not valid"),
+        ((404, {"detail": "no stream 'alarms'"}), 404, "404: no stream 'alarms'"),
+        (
+            (422, {"detail": "bad", "faults": [{"pointer": "/format", "message": "must be one"}]}),
+            422,
+            "422: bad; /format: must be one",
+        ),
+    ],
+)
+def test_a_refusal_is_raised_with_its_reason_and_not_retried(listen, pauses, act, status, said):
+    with streams(act) as (url, asked), pytest.raises(HeadwayError) as error:
         listen(url, 1)
-    assert error.value.status == 401
+    assert (error.value.status, str(error.value)) == (status, said)
     assert (len(asked), pauses) == (1, [])
 
 
-@pytest.mark.parametrize("act", [400, 404, 500, [4399], [4402], [4408], [1001]])
+@pytest.mark.parametrize(
+    "act",
+    [400, 404, 500, [4399], [4402], [4408], [1001], (503, {"detail": "starting"}), (429, {})],
+)
 def test_other_failures_are_retried(listen, pauses, act):
     with streams(act, [message(1), 1000]) as (url, _):
         assert listen(url, 1) == [message(1)]
@@ -347,7 +375,9 @@ def test_an_unreachable_server_is_retried(pauses, monkeypatch):
     with Headway("https://http.example:1", "T") as headway, pytest.raises(KeyError):
         headway.listen("realtime")
     assert pauses == [0.2, 0.4]
-    assert tries[0] == (("wss://http.example:1/api/v1/live/realtime?token=T",), {"max_size": None})
+    assert tries[0] == (("wss://http.example:1/api/v1/live/realtime",), {
+        "max_size": None, "additional_headers": {"Authorization": "Bearer T"},
+    })  # fmt: skip
 
 
 def test_a_large_message_comes_whole(listen):
@@ -360,6 +390,17 @@ def test_a_large_message_comes_whole(listen):
 def test_a_stream_listens_from_the_call_on(pauses):
     with streams([message(1), 1000]) as (url, asked), Headway(url, "T") as headway:
         messages = headway.listen("alerts")
-        assert asked == ["/api/v1/live/alerts?token=T"]
+        assert asked == ["/api/v1/live/alerts"]
         assert next(messages) == message(1)
         messages.close()
+
+
+def test_an_api_key_is_sent_as_one_and_names_are_quoted(route):
+    route.asked.clear()
+    with Headway(route.url, "hw_1_secret") as headway:
+        headway.call("GET", "/x")
+        headway.seal("a b#1?x/..")
+    assert [(path, shown) for _, path, _, _, shown in route.asked] == [
+        ("/x", "hw_1_secret"),
+        ("/api/v1/violations/a%20b%231%3Fx%2F../seal", "hw_1_secret"),
+    ]

@@ -35,7 +35,7 @@ def test_no_request_breaks_the_contract(tmp_path):
             )
             @given(case=operation.as_strategy())
             def holds(case):
-                case.call_and_validate(headers=headers, checks=CHECKS)
+                case.call_and_validate(headers=headers, checks=CHECKS, timeout=60)
 
             try:
                 holds()

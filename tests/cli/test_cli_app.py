@@ -141,7 +141,7 @@ def test_the_vehicles_of_a_scenario_are_counted(headway, monkeypatch, little):
         ("1,4", [1, 4]),
         ("1-3,7", [1, 2, 3, 7]),
         ("0-0", [0]),
-        ("5-6,5", [5, 6, 5]),
+        ("5-6,5", [5, 6]),
     ],
 )
 def test_seeds_are_numbers_and_spans(text, seeds):
@@ -212,6 +212,18 @@ def test_a_benchmark_runs_all_of_its_options(headway, runs, little):
         "bench", "--sumocfg", little, "--scenario", "all", "--seeds", "1", "--controller", "fixed"
     )
     assert [j.scenario for j in runs.jobs] == [str(little)]
+
+
+def test_scenarios_of_one_file_name_are_told_apart_by_their_folders():
+    same = ["a/x/run.sumocfg", "b/x/run.sumocfg", "b/y/run.sumocfg", "cologne1", "b/y/walk.sumocfg"]
+    assert list(room.labels(same).values()) == ["a-x-run", "b-x-run", "y-run", "", ""]
+
+
+def test_what_is_named_twice_is_run_once(headway, runs):
+    """Seeds counted twice would make a difference certain that is none."""
+    twice = ("--scenario", "cologne1,cologne1", "--controller", "fixed,fixed")
+    headway("bench", *twice, "--seeds", "1,1-2")
+    assert runs.jobs == [Job("cologne1", "fixed", s) for s in (1, 2)]
 
 
 def test_a_benchmark_prints_a_table_and_writes_its_figures_in_the_order_of_the_work(

@@ -23,7 +23,9 @@ import jwt
 import pytest
 import uvicorn
 
-from headway.api.security import Audit, Keyring, Principal, Role
+from headway.api.audit import Audit
+from headway.api.seal import Seal
+from headway.api.security import Keyring, Principal, Role
 from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
 from headway.runtime.folder_lock import locked
@@ -31,6 +33,7 @@ from headway.settings import NotifySettings, Settings, overridden
 from headway.store import Intake, open_database
 from headway.street.messages import Task
 from tests.ports import free_port
+from tests.waiting import until
 
 room = importlib.import_module("headway.cli.serve")
 
@@ -167,7 +170,8 @@ def test_a_browser_is_opened_where_somebody_looks(
 
 def test_limits_origins_and_the_pool_come_from_the_settings(headway, served, tmp_path):
     (tmp_path / "h.yaml").write_text(
-        "api: {per_minute: 7, origins: ['https://a.example'], cache_s: 3}\n"
+        "api: {per_minute: 7, origins: ['https://a.example'], cache_s: 3, oldest_days: 9,\n"
+        "  ahead_s: 2}\n"
         "database: {pool_size: 4, max_overflow: 1}\n"
     )
     ran = headway("serve", "--port", "0", "--config", "h.yaml")
@@ -177,6 +181,7 @@ def test_limits_origins_and_the_pool_come_from_the_settings(headway, served, tmp
         ("https://a.example",),
         3.0,
     )
+    assert (served.api.oldest_days, served.api.ahead_s) == (9.0, 2.0)
     assert served.database.engine.pool.size() == 4
     assert headway("serve", "--port", "0", "--config", "h.yaml", "--per-minute", "8").status == 0
     assert served.api.per_minute == 8
@@ -472,7 +477,7 @@ def test_a_backup_is_sealed_and_set_back(headway, filled, tmp_path):
             "data": {"file": "[b].backup", "entries_before": 0, "entries": 0},
         }
     ]
-    assert Audit(filled).verify() == (1, "")
+    assert Audit(filled, Seal(tmp_path / "data")).verify() == (1, "")
     headway("db", "key", "other.key")
     for words in (["backup", "x.backup"], ["restore", "[b].backup"]):
         assert headway("db", *words).status == 2  # a key is needed
@@ -580,7 +585,7 @@ def test_the_audit_trail_is_verified(headway, record):
     database = open_database(record)
     try:
         for k in range(2):
-            Audit(database).add(Principal("a", Role.ADMIN), f"POST /{k}", 200, {})
+            Audit(database, Seal(record)).add(Principal("a", Role.ADMIN), f"POST /{k}", 200, {})
         ran = headway("audit", "verify")
         assert (ran.status, ran.out) == (0, "2 entries, whole\n")
         database.execute("ALTER TABLE audit DISABLE TRIGGER audit_is_kept")
@@ -695,3 +700,34 @@ def test_a_service_loads_no_compiler():
         "sys.exit('numba' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_stop_does_not_wait_for_who_listens_to_events(tmp_path, new_record):
+    """An event stream has no end of its own."""
+    port = free_port()
+    command = ["serve", "--scenario", "", "--port", str(port), "--data", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "headway", *command],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "HEADWAY_DATABASE_URL": new_record()},
+    )
+    try:
+        until(lambda: _is_ready(f"http://127.0.0.1:{port}"), 120.0)
+        token = Keyring(tmp_path / "keys.json").token("me", Role.VIEWER)
+        stream = f"http://127.0.0.1:{port}/stream/monitoring"
+        headers = {"Authorization": f"Bearer {token}"}
+        with httpx.stream("GET", stream, headers=headers, timeout=120.0) as answer:
+            assert next(answer.iter_raw())
+            process.terminate()
+            assert process.wait(60.0) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _is_ready(url):
+    try:
+        return httpx.get(f"{url}/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False

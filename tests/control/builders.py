@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from headway.control.candidates import LIMIT
+from headway.control.cycles import CycleTimes
 from headway.control.planner import HOLDS_S, LENGTHS_S
 from headway.control.planner_tables import planner_tables
 from headway.control.queue_model import ROWS, VEHICLE, LaneQueues, Progress
@@ -101,20 +103,36 @@ def network(lanes, links, junctions):
     return Network("by hand", made_lanes, made_links, tuple(groups), tuple(junctions), place)
 
 
-def timing(net, least=5.0, yellow=3.0, clearance=0.0, min_cycle_s=0.0):
+def timing(net, least=5.0, yellow=3.0, clearance=0.0, min_cycle_s=0.0, max_cycle_s=np.inf):
     """The same times for all groups, or one for each."""
     full = [
         np.broadcast_to(np.asarray(x, float), len(net.groups)).copy()
         for x in (yellow, clearance, least, 120.0)
     ]
-    rest = [np.full(len(net.groups), x) for x in (150.0, min_cycle_s, np.inf)]
+    rest = [np.full(len(net.groups), x) for x in (150.0, min_cycle_s, max_cycle_s)]
     profile = TimingProfile("hand", 1.0, 120.0, 150.0, min_cycle_s, 3.0, 0.0)
     return Timing(profile, *full, *rest)
 
 
-def flat_tables(net, times):
+def flat_tables(net, times, tick_s=1.0):
     """The planner's tables of a network, with its own holds and lengths."""
-    return planner_tables(net, times, StageTable(net, times, every=True), HOLDS_S, LENGTHS_S)
+    stages = StageTable(net, times, every=True)
+    return planner_tables(net, times, stages, HOLDS_S, LENGTHS_S, tick_s)
+
+
+def limits(least, barred=-np.inf, due=np.inf, lit=False):
+    """What limits the columns of a search, each for all or one by one."""
+    out = np.zeros(len(least), LIMIT)
+    out["min_green_s"], out["barred_s"], out["due_s"], out["is_lit"] = least, barred, due, lit
+    return out
+
+
+def cycle_times(groups, barred=None, due=None):
+    """By group, seconds until it may begin again, and until it has to; free where none is given."""
+    return CycleTimes(
+        np.full(groups, -np.inf) if barred is None else np.array(barred, float),
+        np.full(groups, np.inf) if due is None else np.array(due, float),
+    )
 
 
 def queues(lanes):

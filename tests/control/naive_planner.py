@@ -9,7 +9,7 @@ junction.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,11 +33,25 @@ class Car:
 class Scene:
     """lanes: the vehicles of each, nearest first.
     yields: pairs (who gives way, to whom) of columns. m: the figures.
+    barred, due: by column, until when it may not begin (again), and when it should have begun.
+    lit: the columns that are green now.
     """
 
     lanes: list
     yields: set
     m: object
+    barred: dict = field(default_factory=dict)
+    due: dict = field(default_factory=dict)
+    lit: set = field(default_factory=set)
+
+    def kept_back(self, opens, begin):
+        """The columns of a stage that it would begin before they may."""
+        return {
+            c: until
+            for c, until in self.barred.items()
+            if (opens.get(c) is not None or c not in self.lit)
+            and until > max(begin, opens.get(c) if opens.get(c) is not None else begin)
+        }
 
     def nobody_gone(self):
         return [(0, -100.0)] * len(self.lanes)
@@ -62,6 +76,7 @@ def earliest(car, last, begin, opens, m):
 
 def run(scene, state, lights, begin, end, opens):
     """(cost, state) after a stage from begin to end."""
+    opens = opens | scene.kept_back(opens, begin)
     for lane, (gone, _) in zip(scene.lanes, state, strict=True):
         for car in lane[gone:]:
             if lights[car.column] < PERMISSIVE or car.eta > end:
@@ -167,12 +182,18 @@ def waited(scene, state, at):
 def passed(scene, state, lights, begin, opens, least):
     """When the queues and platoons of a stage have passed."""
     m = scene.m
+    kept = {c: t for c, t in scene.kept_back(opens, begin).items() if lights[c] >= PERMISSIVE}
     until = max(
         [
             begin,
-            *(t + least[c] for c, t in opens.items() if t is not None and lights[c] >= PERMISSIVE),
+            *(
+                t + least[c]
+                for c, t in opens.items()
+                if t is not None and lights[c] >= PERMISSIVE and c not in kept
+            ),
         ]
     )
+    opens = opens | kept
     for lane, (gone, last) in zip(scene.lanes, state, strict=True):
         came = 0
         for car in lane[gone:]:
@@ -185,7 +206,23 @@ def passed(scene, state, lights, begin, opens, least):
             last, came = at, came + 1
         if came:
             until = max(until, last + 0.1)
-    return until
+    return max([until, *(t + least[c] for c, t in kept.items() if t < until)])
+
+
+def lateness(scene, shown):
+    """Two for each second by which a column begins after it was due.
+    shown: (lights, begin, end, opens) of each stage of a plan.
+    """
+    total = 0.0
+    for c, due in scene.due.items():
+        begun = scene.m.horizon_s
+        for lights, begin, end, opens in reversed(shown):
+            start = (opens | scene.kept_back(opens, begin)).get(c)
+            start = max(begin, start if start is not None else begin)
+            if lights[c] >= PERMISSIVE and start < end:
+                begun = start
+        total += 2.0 * max(0.0, begun - due)
+    return total
 
 
 def follower(scene, state, stage, stages, at):
@@ -204,23 +241,24 @@ def follower(scene, state, stage, stages, at):
     return max(scores, key=scores.get, default=stage)
 
 
-def unroll(scene, state, stage, begin, end, stages, change, opens, least):
+def unroll(scene, state, stage, begin, end, stages, change, opens, least, before=()):
     """Cost of `stage` from begin to end, and then of each stage
-    that follows until its queues have passed.
+    that follows until its queues have passed. before: what was shown, as in `lateness`.
     """
-    cost, now = 0.0, begin
+    cost, now, shown = 0.0, begin, list(before)
     for turn in range(12):
         if turn:
             end = passed(scene, state, stages[stage], now, opens, least)
         end = min(end, scene.m.horizon_s)
         paid, state = run(scene, state, stages[stage], now, end, opens)
+        shown.append((stages[stage], now, end, opens))
         cost += paid
         if end >= scene.m.horizon_s:
             break
         after = follower(scene, state, stage, stages, end)
         opens = {c: None if t is None else end + t for c, t in change(stage, after).items()}
         stage, now = after, end
-    return cost + rest(scene, state)
+    return cost + rest(scene, state) + lateness(scene, shown)
 
 
 def brute_force(scene, stages, change, soon, possible, harm, holds, lengths, least):
@@ -233,6 +271,7 @@ def brute_force(scene, stages, change, soon, possible, harm, holds, lengths, lea
     start = scene.nobody_gone()
     cost, state = run(scene, start, stages[0], 0.0, m.horizon_s, soon[0])
     stay = cost + rest(scene, state) + harm[0] * m.horizon_s
+    stay += lateness(scene, [(stages[0], 0.0, m.horizon_s, soon[0])])
     now, later = {}, []
     for hold in holds:
         held, state = run(scene, start, stages[0], 0.0, hold, soon[0])
@@ -251,14 +290,26 @@ def brute_force(scene, stages, change, soon, possible, harm, holds, lengths, lea
                     held
                     + harm[0] * hold
                     + harm[s] * (end - hold)
-                    + unroll(scene, state, s, hold, end, stages, change, opens, least)
+                    + unroll(
+                        scene,
+                        state,
+                        s,
+                        hold,
+                        end,
+                        stages,
+                        change,
+                        opens,
+                        least,
+                        [(stages[0], 0.0, hold, soon[0])],
+                    )
                 )
             if hold == 0:
                 now[s] = min(costs)
             else:
                 later.append(min(costs))
     best = min(now, key=now.get, default=0)
-    if not now or now[best] >= stay or (later and min(later) < now[best]):
+    # of plans that cost the same, the one that leaves at once
+    if not now or now[best] >= stay or (later and min(later) < now[best] - 1e-9):
         return 0
     return best
 
@@ -294,6 +345,7 @@ class Naive:
         self.m = m
         self.holds = holds
         self.lengths = lengths
+        self.barred, self.due = {}, {}
 
     def stages(self, j):
         """All compatible stages, as levels by column."""
@@ -331,14 +383,19 @@ class Naive:
         return pairs
 
     def intergreen(self, junction, ends, starts):
-        """Seconds from the end of green of one group to the start of the other's;
-        nought where they do not conflict.
+        """Seconds from the end of green of one group to the start of the other's, at ticks of a
+        second; nought where they do not conflict.
         """
         if not junction.conflicts[ends - junction.first, starts - junction.first]:
             return 0.0
-        return self.timing.yellow_s[ends] + self.timing.clearance_s[ends]
+        return math.ceil(self.yellow(ends) + self.timing.clearance_s[ends])
 
-    def targets(self, seen, target, ended):
+    def yellow(self, group):
+        return math.ceil(self.timing.yellow_s[group])
+
+    def targets(self, seen, target, ended, barred=None, due=None):
+        """barred, due: by group, seconds from now."""
+        self.barred, self.due = barred or {}, due or {}
         room = seen.room_m.copy()
         v = seen.vehicles
         links, lanes = self.network.links, self.network.lanes
@@ -477,7 +534,14 @@ class Naive:
         tried = [stages[s] for s in picks]
         harm = [m.blocking_cost * sum(lights[c] >= PERMISSIVE for c in shut) for lights in tried]
         least = {c: self.timing.min_green_s[c[1]] if c[0] == "group" else 0.0 for c in stages[0]}
-        scene = Scene(queues, self.yields(junction), m)
+        scene = Scene(
+            queues,
+            self.yields(junction),
+            m,
+            {("group", g): t for g, t in self.barred.items() if g in junction.groups},
+            {("group", g): t for g, t in self.due.items() if g in junction.groups},
+            shown,
+        )
         best = brute_force(
             scene,
             tried,
@@ -530,7 +594,7 @@ class Naive:
                 if level >= PERMISSIVE and not lit:
                     times = [0.0]
                     if seen.shown[g] == 2:
-                        times.append(self.timing.yellow_s[g] - seen.shown_for_s[g])
+                        times.append(self.yellow(g) - seen.shown_for_s[g])
                     for h in junction.groups:
                         clear = self.intergreen(junction, h, g)
                         if clear == 0.0:
@@ -555,6 +619,7 @@ class Naive:
                     stages[0][c] >= PERMISSIVE
                     and stages[s][c] < PERMISSIVE
                     and soon[0][c] is not None
+                    and self.barred.get(g, 0.0) <= soon[0][c]
                 ):
                     out[s] = max(out[s], soon[0][c] + self.timing.min_green_s[g])
         return out

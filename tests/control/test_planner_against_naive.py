@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from tests.control import naive_planner as naive
 from tests.control.builders import (
+    cycle_times,
     flat_tables,
     junction,
+    limits,
     network,
     observed,
     progress,
@@ -182,11 +184,31 @@ def random_search(random, columns=4, model=MODEL):
     return scene, stages, trans, soon, earliest, harm, least
 
 
-def stages_of(stages, yields, trans, soon, least, earliest=(), harm=()):
+def stages_of(scene, stages, yields, trans, soon, least, earliest=(), harm=()):
     """The candidates of the search."""
+    columns = range(stages.shape[1])
     return candidates.Candidates(
-        stages, yields, soon, trans, np.asarray(earliest), np.asarray(harm), least
-    )
+        stages, yields, soon, trans, np.asarray(earliest), np.asarray(harm),
+        limits(
+            least,
+            [scene.barred.get(c, -np.inf) for c in columns],
+            [scene.due.get(c, np.inf) for c in columns],
+            [c in scene.lit for c in columns],
+        ),
+        any(t > 0.0 for t in scene.barred.values()),
+        bool(scene.due),
+    )  # fmt: skip
+
+
+def limit_cycles(random, scene, columns=4):
+    """Some columns may not begin yet, some have to, or should have; some are green."""
+    for c in range(columns):
+        if random.random() < 0.5:
+            scene.barred[c] = float(random.uniform(-10, 35))
+        if random.random() < 0.5:
+            scene.due[c] = float(random.uniform(-20, 70))
+        if random.random() < 0.3:
+            scene.lit.add(c)
 
 
 def opens_of(row):
@@ -200,9 +222,10 @@ def test_a_roll_out_serves_each_stage_until_its_queues_have_passed(seed):
         model = MODEL._replace(horizon_s=float(random.choice([25.0, 60.0])))
         scene, stages, trans, soon, _, _, least = random_search(random, model=model)
         waiting, yields = arrays(scene)
-        tried = stages_of(
-            stages, yields, trans, soon, least, np.zeros(len(stages)), np.zeros(len(stages))
-        )
+        if random.random() < 0.7:
+            limit_cycles(random, scene)
+        nought = np.zeros(len(stages))
+        tried = stages_of(scene, stages, yields, trans, soon, least, nought, nought)
         state = random_state(random, scene)
         stage = int(random.integers(0, len(stages)))
         begin = float(random.uniform(0, 10))
@@ -221,10 +244,12 @@ def test_a_roll_out_serves_each_stage_until_its_queues_have_passed(seed):
         )
         for bound, expected in ((np.inf, 3.0 + cost), (3.0 + cost + 1e-6, 3.0 + cost)):
             held = rows_of(state)
-            first = StagePeriod(stages[stage], soon[stage] - begin, begin, end)
+            starts = search.no_starts(4)
             problem = search.SearchProblem(
-                waiting, tried, held, np.zeros(0), np.zeros(0), as_record(model)
+                waiting, tried, held, starts, np.zeros(0), np.zeros(0), as_record(model)
             )
+            search.fill_starts(problem, soon[stage] - begin, begin, search.FIRST)
+            first = StagePeriod(stages[stage], starts.times_s[search.FIRST], begin, end)
             found = search.rollout(problem, stage, first, 3.0, bound)
             assert found == pytest.approx(expected, abs=1e-9)
             assert is_kept(held, state), "it can be rolled out again from the same place"
@@ -237,7 +262,9 @@ def test_the_search_finds_what_brute_force_finds(seed):
     for _ in range(16):
         scene, stages, trans, soon, earliest, harm, least = random_search(random)
         waiting, yields = arrays(scene)
-        tried = stages_of(stages, yields, trans, soon, least, earliest, harm)
+        if random.random() < 0.7:
+            limit_cycles(random, scene)
+        tried = stages_of(scene, stages, yields, trans, soon, least, earliest, harm)
         levels = [as_lights(x) for x in stages]
         expected = naive.brute_force(
             scene, levels, lambda x, y, trans=trans: opens_of(trans[x, y]),
@@ -331,6 +358,8 @@ class Case:
         )
         self.naive = naive.Naive(net, times, MODEL, self.holds, self.lengths)
         self.stages = [self.naive.stages(j) for j in range(len(net.junctions))]
+        self.barred, self.due = {}, {}
+        self.limits_random = np.random.default_rng(10_000 + seed)
 
     def draw(self, links=None):
         random, n = self.random, len(self.net.groups)
@@ -373,6 +402,7 @@ class Case:
         room = {
             x.id: float(random.uniform(0, 45)) for x in self.net.lanes if random.random() < 0.35
         }
+        self.draw_limits(shown)
         persons = {5: int(random.integers(1, 4))} if random.random() < 0.4 else {}
         self.seen = observed(
             self.net,
@@ -386,10 +416,33 @@ class Case:
         )
         return self.seen
 
+    def draw_limits(self, shown):
+        """For some groups, until when they may not begin again; for those of them that are not
+        green, when they have to.
+        """
+        random, self.barred, self.due = self.limits_random, {}, {}
+        if random.random() < 0.6:
+            some = random.choice(len(shown), len(shown) // 2, replace=False).tolist()
+            self.barred = {g: float(random.uniform(-10, 35)) for g in some}
+            self.due = {g: float(random.uniform(-10, 70)) for g in some if shown[g] in "ry"}
+
     def plan(self):
         signals, traffic = signals_of(self.seen, self.ended), traffic_of(self.seen)
         observed = lane_queues.observe(self.flat, signals, traffic)
-        return planner_kernel.plan(self.flat, FIGURES, self.target, observed, self.seen.links_known)
+        return planner_kernel.plan(
+            self.flat, FIGURES, self.target, observed, self.limits(), self.seen.links_known
+        )
+
+    def limits(self):
+        groups = range(len(self.net.groups))
+        return cycle_times(
+            len(groups),
+            [self.barred.get(g, -np.inf) for g in groups],
+            [self.due.get(g, np.inf) for g in groups],
+        )
+
+    def decided(self):
+        return self.naive.targets(self.seen, self.target, self.ended, self.barred, self.due)
 
 
 def arms_case(seed):
@@ -410,8 +463,8 @@ def arms_case(seed):
 def test_a_junctions_decision_is_the_naive_one(seed):
     case = arms_case(400 + seed)
     for _ in range(9):
-        seen = case.draw()
-        assert case.plan().tolist() == case.naive.targets(seen, case.target, case.ended)
+        case.draw()
+        assert case.plan().tolist() == case.decided()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -420,8 +473,8 @@ def test_so_is_that_of_a_junction_with_more_groups_than_bits_in_a_word(seed):
     case = Case(net, 500 + seed, timing(net, least=np.where(np.arange(70) % 3, 5.0, 7.0)))
     assert len(case.stages[0]) > 4
     for _ in range(8):
-        seen = case.draw([0, 3, 64, 66, 69, int(case.random.integers(70))])
-        assert case.plan().tolist() == case.naive.targets(seen, case.target, case.ended)
+        case.draw([0, 3, 64, 66, 69, int(case.random.integers(70))])
+        assert case.plan().tolist() == case.decided()
 
 
 @pytest.mark.parametrize("net", [arms(), wide()], ids=["arms", "wide"])
@@ -525,8 +578,9 @@ def test_the_look_ahead_from_the_signals_as_they_stand_is_the_naive_one(seed):
             picks = case.random.permutation(len(case.stages[j]))[: case.random.integers(1, 5)]
             stages = [case.stages[j][s] for s in picks]
             soon, earliest, bound = candidates.look_ahead(
-                case.flat, j, picks, signals_of(seen, case.ended)
+                case.flat, j, picks, signals_of(seen, case.ended), case.limits().barred_s
             )
+            case.decided()  # takes over who is barred
             naive_soon, possible = case.naive.ahead(seen, one, stages, case.ended)
             assert soon == pytest.approx(
                 np.array([[-np.inf if t is None else t for t in x.values()] for x in naive_soon])
@@ -586,6 +640,51 @@ def test_the_stages_worth_trying_are_the_naive_ones(columns):
         assert candidates.overlap(words(need, count), lit[first]) == sum(
             stages[first][c] >= 3 for c in need
         )
+
+
+@pytest.mark.parametrize("columns", [5, 70])
+def test_of_too_many_stages_those_are_tried_that_serve_most_and_one_for_each_who_needs_it(
+    columns,
+):
+    random = np.random.default_rng(columns)
+    most = candidates.MOST_TRIED
+    count = -(-columns // 64)
+    for number in (2 * most, most + 1):
+        sets = [
+            {c for c in range(columns) if random.random() < 0.3} | {columns - 2}
+            for _ in range(number)
+        ]
+        rare = number // 2
+        sets[rare] = {columns - 1}  # the only one that serves the last column
+        for other in {*range(number)} - {rare}:
+            sets[other].discard(columns - 1)
+        protected = [{c for c in own if random.random() < 0.5} for own in sets]
+        served_s = random.uniform(1.0, 2.0, number)
+        served_s[rare] = 0.1
+        lit = np.array([words(own, count) for own in sets])
+        green = np.array([words(own, count) for own in protected])
+        need = words(range(columns), count)
+        picks = np.arange(number)[::-1].copy()
+        found = candidates.most_useful(picks, served_s[picks], lit, green, need).tolist()
+
+        assert len(found) == most
+        assert found[0] == picks[0], "that of now"
+        assert rare in found
+        assert set().union(*(sets[k] for k in found)) == set().union(*sets)
+        assert set().union(*(protected[k] for k in found)) == set().union(*protected)
+        # a second way: first those that add to what is served, then those that serve most
+        order = sorted(range(number), key=lambda k: -served_s[k])
+        alone, reached = (
+            {number - 1},
+            {("lit", c) for c in sets[number - 1]} | {("green", c) for c in protected[number - 1]},
+        )
+        for k in order:
+            adds = {("lit", c) for c in sets[k]} | {("green", c) for c in protected[k]}
+            if not adds <= reached:
+                alone.add(k)
+                reached |= adds
+        rest = [k for k in order if k not in alone][: most - len(alone)]
+        assert set(found) == alone | set(rest)
 
 
 @pytest.mark.parametrize("net", [arms(), wide()], ids=["arms", "wide"])

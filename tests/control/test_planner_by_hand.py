@@ -16,6 +16,7 @@ from tests.control.builders import (
     flat_tables,
     junction,
     letters,
+    limits,
     network,
     observed,
     pair,
@@ -26,6 +27,7 @@ from tests.control.builders import (
 
 from headway.control import candidates, lane_queues, planner_kernel, search
 from headway.control import queue_model as queue
+from headway.control.cycles import no_cycles
 from headway.control.model_check import no_check
 from headway.control.planner import (
     HOLDS_S,
@@ -335,13 +337,18 @@ class TestTables:
     def test_hold_the_network_and_its_times(self):
         net = self.net()
         times = timing(
-            net, least=[5, 6, 7, 8, 9], yellow=[3, 3.5, 0, 4, 3], clearance=[0.5, 1, 5, 0, 1]
+            net,
+            least=[5, 6, 7, 8, 9],
+            yellow=[3, 3.5, 0, 4, 3],
+            clearance=[0.5, 1, 5, 0, 1],
+            min_cycle_s=40.0,
+            max_cycle_s=120.0,
         )
         t = flat_tables(net, times)
         plain = {
             name: getattr(t, name).tolist()
             for name in t._fields
-            if name not in ("stages", "lit", "green")
+            if name not in ("stages", "lit", "green", "has_max_cycle")
         }
         rows = len(t.stages)
         crossing = [5.0, math.sqrt(15), 0.5 + 12.75, 6.1, 3.0, 3.0]
@@ -350,15 +357,18 @@ class TestTables:
         assert plain == {
             # first group, column, stage and stop lane; stages of the programme
             "junctions": [(0, 0, 0, 0, 2), (4, 5, rows - 1, 3, 1), (5, 6, rows, 4, 0)],
-            "intergreen_s": [[0, 0, 5.0, 4.0, 0], [0, 0, 0, 4.0, 0], [3.5, 0, 0, 0, 0],
-                [3.5, 4.5, 0, 0, 0], [0, 0, 0, 0, 0]],
+            # in whole ticks: a yellow of 3.5 s is shown for 4 s, and a clearance of 0.5 s ends at
+            # the next tick
+            "intergreen_s": [[0, 0, 5.0, 4.0, 0], [0, 0, 0, 4.0, 0], [4.0, 0, 0, 0, 0],
+                [4.0, 5.0, 0, 0, 0], [0, 0, 0, 0, 0]],
             "yields": [
                 [False] * 5, [False, False, False, True, False], [False] * 5, [False] * 5,
                 [False, False, False, True, False],
                 [False] * 5,
             ],
-            # minimum green and yellow
-            "groups": [(5, 3), (6, 3.5), (7, 0), (8, 4), (9, 3)],
+            # minimum green, yellow in whole ticks, shortest and longest cycle
+            "groups": [(5, 3, 40, 120), (6, 4, 40, 120), (7, 0, 40, 120), (8, 4, 40, 120),
+                (9, 3, 40, 120)],
             # lane, speed and length
             "stop_lanes": [(0, 13, 200), (1, 12, 150), (4, 10, 60), (5, 11, 59)],
             # place among the stop lanes, first lane of the street, length
@@ -370,6 +380,14 @@ class TestTables:
             "holds_s": list(HOLDS_S),
             "lengths_s": list(LENGTHS_S),
         }  # fmt: skip
+
+    @pytest.mark.parametrize(("tick_s", "yellow_s", "intergreen_s"), [(1.0, 4, 5), (0.5, 3.5, 4)])
+    def test_signals_change_at_whole_ticks(self, tick_s, yellow_s, intergreen_s):
+        # a yellow of 3.2 s, then a clearance of 0.5 s
+        net = self.net()
+        t = flat_tables(net, timing(net, yellow=3.2, clearance=0.5), tick_s)
+        assert set(t.groups["yellow_s"].tolist()) == {yellow_s}
+        assert set(t.intergreen_s.ravel().tolist()) == {0, intergreen_s}
 
     def test_a_stage_that_a_programme_has_twice_stands_once(self):
         lanes = [(name, 100, 10) for name in "abx"]
@@ -479,7 +497,15 @@ class TestLookAhead:
     each with its own times.
     """
 
-    def ahead(self, shown, shown_for, ended_for=100.0, picks=(0, 1, 2), conflicts=((1, 2),)):
+    def ahead(
+        self,
+        shown,
+        shown_for,
+        ended_for=100.0,
+        picks=(0, 1, 2),
+        conflicts=((1, 2),),
+        barred=(-math.inf,) * 3,
+    ):
         lanes = [(n, 100, 10) for n in "abcdx"]
         links = [(a, "x", g, "s", 9, 9, 1) for g, a in enumerate("abcd")]
         net = network(
@@ -499,7 +525,9 @@ class TestLookAhead:
             shown_for_s=np.array([0.0, *shown_for]),
             ended_for_s=np.broadcast_to(np.asarray(ended_for, float), 4).copy(),
         )
-        soon, earliest, bound = candidates.look_ahead(t, 1, np.array(picks), signals)
+        soon, earliest, bound = candidates.look_ahead(
+            t, 1, np.array(picks), signals, np.array([-math.inf, *barred])
+        )
         return (
             [[None if x < 0 else float(x) for x in row] for row in soon.tolist()],
             [float(x) for x in earliest],
@@ -540,6 +568,15 @@ class TestLookAhead:
         )  # fmt: skip
         assert self.ahead("Grr", (60, 60, 60), (0, 0, 9, 9))[0][0] == [None, 0.0, None]
 
+    def test_a_green_that_its_shortest_cycle_keeps_from_coming_keeps_no_stage(self):
+        # the second comes after 1 s, and has 6 s then; barred for longer, it is not waited for
+        def leaves(barred_s):
+            barred = (-math.inf, barred_s, -math.inf)
+            return self.ahead("Grr", (60, 60, 60), (0, 9, 2, 6), barred=barred)[1]
+
+        assert leaves(1.0) == [0, 7.0, 7.0]
+        assert leaves(1.1) == [0, 0, 0]
+
     def test_a_yellow_is_shown_to_its_end_before_green_comes_again(self):
         soon, earliest, _ = self.ahead("yyy", (1.0, 1.5, 3.5), conflicts=())
         assert soon == [[2.0, 2.5, None], [2.0, None, 1.5], [None, None, 1.5]]
@@ -561,7 +598,9 @@ class TestRollout:
         return self.rollout(waiting, tried, begun, first, bound)
 
     def rollout(self, waiting, tried, begun, first, bound):
-        problem = search.SearchProblem(waiting, tried, begun, np.zeros(0), np.zeros(0), FIGURES)
+        starts = search.no_starts(len(tried.limits))
+        nought = np.zeros(0)
+        problem = search.SearchProblem(waiting, tried, begun, starts, nought, nought, FIGURES)
         return search.rollout(problem, 0, first, 0.0, bound)
 
     def tried(self, stages, yields, changes, min_green):
@@ -573,7 +612,9 @@ class TestRollout:
             opens_after_s=changes,
             leaves_s=np.zeros(2),
             blocking_cost=np.zeros(2),
-            min_green_s=min_green,
+            limits=limits(min_green),
+            is_any_barred=False,
+            is_any_due=False,
         )
 
     def test_is_given_up_once_those_who_still_wait_cost_as_much_as_the_best_so_far(self):
@@ -605,6 +646,83 @@ class TestRollout:
     def test_takes_twelve_turns_at_most(self):
         # nobody is served: each stage ends at once, and what waits is left over
         assert self.cost(math.inf, stages=("rG", "rg")) == 50.0
+
+
+class TestCyclesInPlans:
+    """Stage 0 is green for column 0, stage 1 for column 1; a green that begins has 5 s at least.
+
+    In lane 0 nobody is, in lane 1 somebody stands.
+    """
+
+    def problem(self, barred=(-math.inf, -math.inf), due=(math.inf, math.inf), lit=(True, False)):
+        waiting = queues([[], [(0.0, 1.0, 0.0, 1, Closed.OPEN, True, False)]])
+        begun = progress(2, NOW, gone=0, last_s=-math.inf)
+        tried = candidates.Candidates(
+            colours=np.array([colours("Gr"), colours("rG")]),
+            yields=np.zeros((2, 2), bool),
+            opens_now_s=np.array([[BEFORE, BEFORE], [BEFORE, 4.0]]),
+            opens_after_s=np.array([[[BEFORE] * 2, [BEFORE, 4.0]], [[4.0, BEFORE], [BEFORE] * 2]]),
+            leaves_s=np.zeros(2),
+            blocking_cost=np.zeros(2),
+            limits=limits(np.full(2, 5.0), barred, due, lit),
+            is_any_barred=max(barred) > 0.0,
+            is_any_due=min(due) < math.inf,
+        )
+        nought = np.zeros(0)
+        starts = search.no_starts(2)
+        return search.SearchProblem(waiting, tried, begun, starts, nought, nought, FIGURES)
+
+    def leaving(self, **limits):
+        problem = self.problem(**limits)
+        cost = search.hold_cost(problem, 0.0)
+        soon = problem.candidates.opens_now_s[1]
+        return search.least_plan_cost(problem, 1, soon, 0.0, cost, math.inf, False)
+
+    def test_who_is_barred_leaves_when_the_shortest_cycle_is_over(self):
+        # a second is lost at the start of green
+        assert self.leaving() == pytest.approx(4 + 1)
+        assert self.leaving(barred=(-math.inf, 4.0)) == pytest.approx(4 + 1)
+        assert self.leaving(barred=(-math.inf, 12.0)) == pytest.approx(12 + 1)
+
+    def test_a_stage_waits_for_the_least_of_a_green_that_begins_but_not_for_one_that_is_barred(
+        self,
+    ):
+        def cleared(barred, begin=10.0):
+            problem = self.problem(barred=(-math.inf, barred), lit=(True, False))
+            problem.progress.gone[NOW, 1] = 1  # nobody is left
+            soon = problem.candidates.opens_now_s[1]
+            search.fill_starts(problem, soon, begin, search.FIRST)
+            opens = problem.starts.times_s[search.FIRST]
+            period = StagePeriod(colours("rG"), opens, begin, begin)
+            return float(search.clears_s(problem, NOW, period))
+
+        assert cleared(14.0) == 10 + 4 + 5
+        assert cleared(14.1) == 10.0, "nobody else is there to wait for"
+
+    def test_one_that_is_green_is_barred_from_its_next_start_on(self):
+        def opens(row, lit):
+            problem = self.problem(barred=(20.0, 20.0), lit=(lit, False))
+            search.fill_starts(problem, np.array(row), 5.0, search.FIRST)
+            return problem.starts.times_s[search.FIRST].tolist()
+
+        assert opens([BEFORE, 4.0], lit=True) == [BEFORE, 15.0]
+        assert opens([4.0, 16.0], lit=True) == [15.0, 16.0]
+        assert opens([BEFORE, BEFORE], lit=False) == [15.0, 15.0]
+
+    def test_each_second_that_a_group_begins_late_costs_as_if_two_vehicles_waited(self):
+        assert self.leaving(due=(math.inf, 4.0)) == pytest.approx(5)
+        assert self.leaving(due=(math.inf, 10.0)) == pytest.approx(5), "who is early gains nothing"
+        assert self.leaving(due=(math.inf, 1.0)) == pytest.approx(5 + 2 * 3)
+        assert self.leaving(due=(math.inf, -2.0)) == pytest.approx(5 + 2 * 6)
+
+    def test_so_does_each_second_up_to_the_horizon_of_one_that_does_not_begin(self):
+        def held(due):
+            problem = self.problem(due=(math.inf, due))
+            return search.hold_cost(problem, 50.0) + search.left_cost(problem, HELD)
+
+        assert FIGURES.horizon_s == 50.0
+        assert held(50.0) == held(math.inf) == pytest.approx(50)
+        assert held(20.0) == pytest.approx(50 + 2 * 30)
 
 
 class TestFill:
@@ -794,6 +912,7 @@ def state_of(net, target, shown, began_s, ended_s, at_s=500.0):
         began_s=began_s,
         ended_s=ended_s,
         lit=colours(shown) >= 3,
+        cycles=no_cycles(len(net.groups), at_s),
         check=no_check(len(net.junctions), lanes, colours(shown), at_s),
     )
 

@@ -14,7 +14,7 @@ from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, work_out
 from headway.safety import ControlSource
-from headway.street.closed_loop import open_street
+from headway.street.opening import open_street
 
 
 class Faulty(FixedTime):

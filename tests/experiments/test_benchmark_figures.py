@@ -17,7 +17,7 @@ import pytest
 from tests.street.builders import Says, named
 
 from headway.experiments import benchmark
-from headway.experiments.benchmark import Job, Result, judge, run, run_all, run_guarded
+from headway.experiments.benchmark import Job, Result, judge, run, run_guarded
 from headway.plants.sumo.scenarios import Scenario
 from headway.roads import BENCHMARK, STREET
 from headway.street import closed_loop as street_room
@@ -413,6 +413,23 @@ def test_a_scenario_without_end_is_run_until_its_last_vehicle_is_there(scenario_
     assert (result.arrived, result.unfinished, result.never_entered) == (2, 0, 0)
 
 
+def test_a_scenario_that_ends_at_its_begin_is_refused(scenario_of):
+    path = str(scenario_of("none", 9, 9, [("a", 3, "N", "S")]))
+    error = run_guarded(Job(path, "fixed", 1)).error
+    assert error == f"ValueError: {path}: ends at its begin, 9 s. Give a later end."
+
+
+def test_a_result_goes_by_the_label_of_its_job_and_so_do_its_trips(scenario_of, tmp_path):
+    """Two files of one name would be one scenario, and the second run's trips would replace the
+    first's.
+    """
+    path = str(scenario_of("run", 0, "", [("a", 3, "N", "S")]))
+    kept = tmp_path / "kept"
+    assert run(Job(path, "fixed", 1, keep=str(kept), label="x-run")).scenario == "x-run"
+    assert [p.name for p in kept.iterdir()] == ["x-run-fixed-1.tripinfo.xml"]
+    assert run_guarded(Job("missing", "fixed", 1, label="x-run")).scenario == "x-run"
+
+
 def test_a_run_that_breaks_leaves_no_simulation_behind(jam, monkeypatch):
     def broken(self, period_s=1.0):
         raise RuntimeError("broken")
@@ -512,35 +529,6 @@ def test_a_fault_of_the_program_is_not_hidden_in_a_result(monkeypatch):
     monkeypatch.setattr(benchmark, "run", lambda job: (_ for _ in ()).throw(KeyError("k")))
     with pytest.raises(KeyError):
         run_guarded(Job("s", "c", 1))
-
-
-@pytest.mark.parametrize(("workers", "used"), [(1, 1), (2, 2), (8, 3)])
-def test_jobs_are_shared_among_processes_that_are_renewed_after_eight(monkeypatch, workers, used):
-    class Pool:
-        def __init__(self, *a, **k):
-            asked.append((a, k))
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            asked.append("closed")
-
-        def imap_unordered(self, function, jobs):
-            return map(function, reversed(jobs))
-
-    def context(method):
-        asked.append(method)
-        return SimpleNamespace(Pool=Pool)
-
-    asked = []
-    monkeypatch.setattr(benchmark.multiprocessing, "get_context", context)
-    monkeypatch.setattr(
-        benchmark, "run", lambda job: Result(job.scenario, job.controller, job.seed, "", "", 1.0)
-    )
-    jobs = [Job("s", "c", seed) for seed in range(3)]
-    assert [r.seed for r in run_all(jobs, workers)] == [2, 1, 0], "as they are ready"
-    assert asked == ["spawn", ((used,), {"maxtasksperchild": 8}), "closed"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from headway.plants import PlantError
 from headway.plants.sumo import SumoPlant, SumoSettings, read_network
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, STREET, Colour, work_out
-from headway.street.closed_loop import open_street
+from headway.street.opening import open_street
 
 
 def street(name="cologne1", by="planner", **kwargs):

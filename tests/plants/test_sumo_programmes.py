@@ -22,7 +22,7 @@ from headway.plants.sumo.signal_record import read_states
 from headway.roads import PROFILES, RoadsError, work_out
 from headway.roads.upstream import feeders
 from headway.safety.audit import audit
-from headway.street.closed_loop import open_street
+from headway.street.opening import open_street
 
 TOWNS = Path(os.environ.get("HEADWAY_DATA", "../shared/data")) / "streets"
 # configuration, junctions that are controlled, signals that are left alone

@@ -474,3 +474,25 @@ def test_a_state_of_another_network_is_refused(one, tmp_path):
         f"PlantError {tmp_path / 's.xml.gz'}: SUMO does not take this state ("
     )
     assert "Unknown lane" in done.stderr
+
+
+@pytest.mark.slow
+def test_who_changes_lanes_before_a_junction_arrives_there_once():
+    """At most as many as SUMO says have its signals on their way, at least as many as have passed
+    them; arrivals by link are more than both.
+    """
+    of = scenario("cologne1")
+    plant = SumoPlant(SumoSettings(of.sumocfg, seed=1), read_network(of.net))
+    try:
+        arrived, again, on_the_way, passed = 0, 0, set(), set()
+        for _ in range(600):
+            arrived += int(plant.observe().arrived.sum())
+            again += int(plant.take_rerouted().sum())
+            vehicle = plant.interface.vehicle
+            ahead = {name for name in vehicle.getIDList() if vehicle.getNextTLS(name)}
+            passed |= on_the_way - ahead
+            on_the_way |= ahead
+            plant.advance(1.0)
+    finally:
+        plant.close()
+    assert len(passed) <= arrived - again <= len(on_the_way) < arrived

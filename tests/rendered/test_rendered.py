@@ -24,7 +24,7 @@ from headway.rendered.site import site_file
 from headway.rendered.view import view_of
 from headway.roads import PROFILES, work_out
 from headway.sensing import SensingError, Site
-from headway.street.closed_loop import open_street
+from headway.street.opening import open_street
 
 pytestmark = pytest.mark.slow
 

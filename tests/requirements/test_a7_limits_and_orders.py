@@ -22,9 +22,9 @@ from headway.plants.sumo.scenarios import scenario
 from headway.roads import GO, STREET, work_out
 from headway.safety import SafetyGate
 from headway.settings import Settings
-from headway.street.closed_loop import open_street
 from headway.street.congestion import CongestionDetector
 from headway.street.limits import timing_of
+from headway.street.opening import open_street
 from headway.values import Observation, Proposal, Vehicles
 
 ROUNDS = 7  # of three orders

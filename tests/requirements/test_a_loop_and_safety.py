@@ -28,8 +28,8 @@ from headway.plants.sumo.scenarios import scenario
 from headway.roads import STREET, work_out
 from headway.service.streets import StreetService
 from headway.settings import Settings
-from headway.street.closed_loop import open_street
 from headway.street.messages import JunctionState, Snapshot, Task
+from headway.street.opening import open_street
 
 STREET_PATH = "/api/v1/engine/streets/headway"
 

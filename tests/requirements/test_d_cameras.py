@@ -229,6 +229,9 @@ def test_d6_the_sockets_of_monitoring_and_alerts(product):
         with connect(f"{address}/ws/monitoring?kinds=monitoring.&token={product.token}") as socket:
             told = [json.loads(socket.recv(30.0))["data"] for _ in range(2)]
         assert {m["kind"] for m in told} == {"monitoring.system", "monitoring.performance"}
+        system = next(m for m in told if m["kind"] == "monitoring.system")
+        asked = client.get("/monitoring/system").json()
+        assert system.keys() == asked.keys() | {"kind", "at"}
         whole = {k: v for m in told for k, v in m.items()}
         assert {"cpu_share", "memory_bytes", "process", "streams", "dropped_share"} <= whole.keys()
         with connect(f"{address}/ws/alerts?kinds=machine.&token={product.token}") as socket:

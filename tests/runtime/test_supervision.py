@@ -409,41 +409,69 @@ def test_a_worker_that_says_nothing_after_it_compiled_is_hung(play):
         list(watched.messages())
 
 
-def test_a_first_message_may_take_two_minutes_by_default(play):
-    watched, played = play((["a"], 0))
-    waited = []
-    pipe = multiprocessing.Pipe(False)
-    of = pipe[0]
-    assert isinstance(of, multiprocessing.connection.Connection)
+class Ears:
+    """A pipe on which only `heard` comes, at once, each piece after the pauses before it. A wait
+    without a message turns the clock on by what was asked, and by `frozen_s` more each time.
+    """
 
-    class Ears:
-        def __init__(self, ours):
-            self.ours = ours
+    def __init__(self, clock, heard, frozen_s=0.0):
+        self.clock, self.heard, self.frozen_s = clock, list(heard), frozen_s
 
-        def poll(self, patience):
-            waited.append(patience)
-            return self.ours.poll(10.0)
+    def poll(self, within_s):
+        if self.heard and self.heard[0] is not None:
+            return True
+        if self.heard:
+            self.heard.pop(0)
+        self.clock.now += within_s + self.frozen_s
+        return False
 
-        def recv(self):
-            return self.ours.recv()
+    def recv(self):
+        return self.heard.pop(0)
+
+    def close(self):
+        pass
+
+
+def listening(play, heard, frozen_s=0.0, **more):
+    """(supervisor, clock) of a worker that hangs, after what is `heard`."""
+    clock = Clock(100.0)
+    watched, played = play(([], None), clock=clock, **more)
 
     def pipe_of(duplex):
         ours, theirs = multiprocessing.Pipe(duplex)
-        return Ears(ours), theirs
+        if played.ears is not None:
+            return ours, theirs
+        played.ears = Ears(clock, heard, frozen_s)
+        played.unheard = ours  # else it closes, and the worker has nobody to talk to
+        return played.ears, theirs
 
-    first = [True]
+    played.ears, played.Pipe = None, pipe_of
+    return watched, clock
 
-    def once(duplex):
-        if first:
-            first.clear()
-            return pipe_of(duplex)
-        return multiprocessing.Pipe(duplex)
 
-    played.Pipe = once
-    assert list(watched.messages()) == ["a"]
-    assert waited == pytest.approx([120.0, 5.0], abs=1.0)
-    for end in pipe:
-        end.close()
+def test_a_first_message_may_take_two_minutes_by_default_and_the_next_as_long_as_was_said(play):
+    watched, clock = listening(play, ["a"], silent_s=5.0)
+    messages = watched.messages()
+    assert next(messages) == "a"
+    assert clock.now == 100.0
+    with pytest.raises(WorkerError, match=r"silent for 5\.0 s"):
+        next(messages)
+    assert clock.now == pytest.approx(105.0)
+    watched, clock = listening(play, [])
+    with pytest.raises(WorkerError, match=r"silent for 120\.0 s"):
+        next(watched.messages())
+    assert clock.now == pytest.approx(220.0)
+
+
+def test_what_the_listener_itself_was_stopped_for_is_no_silence_of_the_worker(play):
+    """Ctrl-Z and `fg`, a container that was paused: both stood still, for a minute each time."""
+    watched, clock = listening(play, ["a", None, "b", None, None, "c"], frozen_s=60.0, silent_s=5.0)
+    found = []
+    with pytest.raises(WorkerError, match=r"silent for 5\.0 s"):
+        for message in watched.messages():
+            found.append((message, clock.now))
+    assert [message for message, _ in found] == ["a", "b", "c"]
+    assert found[-1][1] > 280.0, "three minutes later"
 
 
 def test_a_worker_requested_to_stop_is_not_restarted_however_it_ends(play):
@@ -661,3 +689,21 @@ def test_without_its_parent_a_worker_ends():
     parents, slept, left = [5, 5, 1], [], []
     supervisor.end_with_parent(5, lambda: parents.pop(0), slept.append, left.append)
     assert (left, slept) == ([3], [0.5, 0.5])
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_still_starting_says_nothing_of_ctrl_c():
+    """From the first moment on: its traceback would end in the terminal."""
+    code = (
+        "import multiprocessing, os, signal\n"
+        "from headway.runtime.supervisor import ignore_interrupts, interrupts_held\n"
+        "if __name__ == '__main__':\n"
+        "    with interrupts_held():\n"
+        "        process = multiprocessing.get_context('spawn').Process(target=ignore_interrupts)\n"
+        "        process.start()\n"
+        "    os.kill(process.pid, signal.SIGINT)\n"
+        "    process.join()\n"
+        "    print(process.exitcode, signal.SIGINT in signal.pthread_sigmask(0, ()))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (found.stdout, found.stderr) == ("0 False\n", "")

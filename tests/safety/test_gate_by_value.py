@@ -11,7 +11,7 @@ import pytest
 
 from headway.roads import BENCHMARK, STREET, Colour
 from headway.safety import ControlSource, Fault, Order, Override, SafetyGate, kernel
-from headway.safety.priority import Memory
+from headway.safety.claimants import Memory
 from tests.safety.builders import FR, FY, G, P, R, Y, look, propose
 from tests.safety.networks import crossroads
 from tests.safety.two import FIRST, PAIR, SECOND, J, K, Two
@@ -315,6 +315,43 @@ def test_without_a_junction_that_obeys_the_source_is_all_red_until_they_are_heal
     )  # fmt: skip
 
 
+def resumed(two):
+    """Another gate, with what `two` remembers."""
+    heir = Two()
+    heir.gate.resume(two.gate.state())
+    heir.now = two.now
+    return heir
+
+
+def test_the_health_of_lamps_counts_on_over_restarts():
+    """One that restarts every 100 s would never end a fault otherwise."""
+    two = Two().play(FIRST, 10).play(FIRST, 5, shown=np.array([*FIRST[:4], R, G], np.int8))
+    assert two.gate.faults == {1: Fault.LAMPS}
+    with pytest.raises(ValueError, match="still do not show"):
+        resumed(two).gate.reset(1, "op", two.now)
+    for _ in range(2):
+        two = resumed(two.play(FIRST, 100))
+    assert two.play(FIRST, 99).gate.faults == {1: Fault.LAMPS}
+    assert two.play(FIRST, 1).gate.faults == {}
+
+
+@pytest.mark.parametrize("leap_s", [500.0, -500.0])
+def test_an_order_lasts_as_long_over_a_restart_though_the_clock_outside_has_leapt(leap_s):
+    two = Two().play(FIRST, 10).order(1, Order.STAGE, 1100.0, "ann", 1).play(FIRST, 10)
+    two.now += leap_s
+    two.gate.admit(None, two.now)  # the leap, which is not believed yet
+    two.now += 1.0
+    two = resumed(two.play(FIRST, 9))
+    assert two.play(FIRST, 68).gate.overrides.keys() == {1}
+    assert two.play(FIRST, 4).gate.overrides.keys() == set()
+
+
+def test_ticks_with_wrong_lamps_count_on_over_a_restart():
+    wrong = np.array([*FIRST[:4], R, G], np.int8)
+    two = resumed(Two().play(FIRST, 10).play(FIRST, 2, shown=wrong))
+    assert two.play(FIRST, 1, shown=wrong).gate.faults == {1: Fault.LAMPS}
+
+
 def test_without_a_controller_each_junction_runs_its_own_programme_at_its_own_offset():
     two = Two().play(None, 70)
     assert two.gate.source is ControlSource.FIXED_TIME
@@ -411,7 +448,9 @@ def test_a_new_gate_has_no_state_and_a_resumed_one_all_of_it():
         "held": [R] * 6, "wanted": [R] * 6, "red_until": [-np.inf, -np.inf],
         "ahead": 0.0, "tick": 1.0,
         "source": 0, "now": 1000.0,
-        "better": 1000.0, "faults": {}, "overrides": {}, "priority": Memory(),
+        "better": 1000.0, "faults": {}, "overrides": {}, "override_ends": {}, "priority": Memory(),
+        "lamps_wrong_ticks": [0, 0], "lamps_right_since": [1000.0, 1000.0],
+        "lamps_wrong": [False, False],
     }  # fmt: skip
     two.play(FIRST, 7, links=(1,)).order(1, Order.HOLD, 1030.0, "ann").play(
         None, 3, links=(5,)

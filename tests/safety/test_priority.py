@@ -618,6 +618,62 @@ def test_who_has_been_away_for_a_minute_is_forgotten(away, begins):
     assert len(begun(two)) == begins
 
 
+# one after the other near the stop line
+
+
+@pytest.mark.parametrize("name", [lambda k: f"amb {k}", lambda k: "1"])
+def test_those_that_are_first_seen_near_their_stop_line_are_each_another_one(name):
+    """A receiver at the stop line hears each from its stop on: it waits for the green, drives off
+    and has passed after 7 s. One comes every 15 s; some have no names to tell.
+    """
+    way = [(4.0, 0.0)] * 5 + [(3.0, 2.0), (0.5, 4.0)]
+
+    def fleet(second):
+        seen = way[second % 15 : second % 15 + 1]
+        return [one(name(second // 15), metres, 4, mps) for metres, mps in seen]
+
+    two = drive(Two().play(SECOND, 12), 900, fleet, SECOND)
+    assert two.reported("emergency_barred") == []
+    assert [e[0] for e in begun(two)] == [12.0 + 15.0 * k for k in range(60)]
+
+
+def test_one_that_stalls_at_its_line_and_is_renamed_does_not_start_anew():
+    """It does not move, and is out of sight for every tenth second."""
+
+    def fleet(second):
+        return [] if second % 10 == 9 else [one(f"seen {second // 10}", 4.0, 4, 0.0)]
+
+    two = drive(Two().play(SECOND, 12), 150, fleet, SECOND)
+    ((at_s, _, _, data),) = two.reported("emergency_barred")
+    assert (data["reason"], at_s) == ("too_long", pytest.approx(12.0 + 120.0 / 0.9, abs=2.0))
+
+
+def test_one_that_is_renamed_beside_a_stalled_one_does_not_take_its_bar():
+    """a stalls at 40 m and is lost; b stands at 46 m, and is called c then."""
+    stalled, b, c = (one(*who, 4, 0.0) for who in (("a", 40.0), ("b", 46.0), ("c", 44.5)))
+    two = drive(Two().play(SECOND, 12), 60, lambda _: [stalled], SECOND)
+    drive(two, 20, lambda s: [b if s < 10 else c], SECOND)
+    assert [e[3]["vehicle"] for e in two.reported("emergency_barred")] == ["a"]
+    assert two.shown[-1][4:] == [G, R]
+
+
+def test_one_that_moved_on_while_another_was_served_is_not_taken_for_the_next_there():
+    """a creeps from 80 m to 60 m for 100 s and drives on while b is served; c comes to where a was
+    then, creeps too, and has 120 s of its own.
+    """
+
+    def fleet(s):
+        a = [one("a", 80.0 - 0.2 * s if s < 100 else 60.0 - 6.0 * (s - 100), 4, 0.2)]
+        b = [one("b", 12.0 - 0.4 * (s - 100), 5, 1.0)]
+        c = [one("c", 60.0 - 0.2 * (s - 130), 4, 0.2)]
+        return a * (s < 110) + b * (100 <= s < 125) + c * (s >= 130)
+
+    two = drive(Two().play(SECOND, 12), 280, fleet, SECOND)
+    assert [e[2] for e in begun(two)] == ["a", "b", "c"]
+    ((at_s, _, _, data),) = two.reported("emergency_barred")
+    assert (data["vehicle"], data["reason"], at_s) == ("c", "too_long", 12.0 + 130.0 + 121.0)
+
+
 # where nobody can be served
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.sensing.tracking.speed import motions
+from headway.sensing.tracking.speed import has_leap, motions
 
 
 def alone(t, xy):
@@ -163,3 +163,38 @@ def test_the_standard_error_of_a_speed_matches_its_actual_error():
     off = (of.mean_mps - 12.0) / of.mean_se_mps
     assert 0.8 < off.std() < 1.25
     assert abs(of.mean_mps.mean() - 12.0) < 0.05
+
+
+HIDDEN = np.r_[np.arange(4) / 10.0, 0.9 + np.arange(4) / 10.0]  # not seen for 0.6 s
+
+
+@pytest.mark.parametrize(
+    ("times_s", "x_m", "leaps"),
+    [
+        (HIDDEN, 13.0 * HIDDEN, False),  # it drove on at its pace
+        (HIDDEN, 13.0 * HIDDEN + (HIDDEN > 0.5) * 26.0, True),  # another one, 26 m ahead
+        (HIDDEN, 13.0 * HIDDEN - (HIDDEN > 0.5) * 26.0, True),
+        (HIDDEN, (HIDDEN > 0.5) * 1.9, False),  # it stood, and started behind a lorry
+        (HIDDEN, (HIDDEN > 0.5) * 2.1, True),
+        (np.arange(8) / 10.0, np.arange(8) + (np.arange(8) > 3) * 3.0, False),  # 4 m in 0.1 s ...
+        (np.arange(8) / 10.0, np.arange(8) + (np.arange(8) > 3) * 3.1, True),  # ... at 10 m/s
+        (np.arange(8) / 10.0, np.arange(8) + (np.arange(8) == 3) * 3.1, True),  # there and back
+        (np.repeat(np.arange(4) / 10.0, 2), np.repeat(np.arange(4), 2), False),  # doubled frames
+        (np.arange(8) / 10.0 + 0.04 * (np.arange(8) % 2), np.arange(8), False),  # stamps tremble
+    ],
+)
+def test_no_road_user_goes_two_metres_beyond_twice_its_usual_way_in_a_step(times_s, x_m, leaps):
+    n = len(times_s)
+    road_m = np.stack([np.asarray(x_m, float), np.full(n, 5.0)], 1)
+    times, places = np.full((2, n + 3), 77.0), np.full((2, n + 3, 2), -55.0)
+    times[0, :n], places[0, :n] = times_s, road_m
+    times[1, :n], places[1, :n] = np.arange(n) / 10.0, 0.0  # one beside it that stands
+    assert has_leap(times, places, np.array([n, n])).tolist() == [leaps, False]
+
+
+def test_over_a_gap_a_curve_follows_a_leap_as_if_it_were_a_way():
+    """Why a leap must be looked for: the standard error alone does not show it."""
+    x_m = 13.0 * HIDDEN + (HIDDEN > 0.5) * 26.0
+    found = motions(HIDDEN[None], np.stack([x_m, 0.0 * x_m], 1)[None], np.array([8]))
+    assert found.mean_mps[0] > 30.0
+    assert found.mean_se_mps[0] < 3.0

@@ -281,6 +281,20 @@ def test_a_steady_vehicle_has_its_speed():
     assert track.mean_se_mps == pytest.approx(0.0, abs=1e-5)
 
 
+def test_a_track_that_leaps_to_another_vehicle_has_no_speed_until_the_leap_is_a_second_ago():
+    """A lorry of 10 m that stands, and from 2 s on one that stands 3 m farther on."""
+    tracker = Tracker(ten_px_a_metre(), 10.0, SIZE)
+    track = follow(tracker, lambda t: (50.0, 50.0, 150.0, 80.0), every(0.1, 20))
+    assert track.speed_mps == pytest.approx(0.0, abs=1e-6)
+    known = {}
+    for t in every(0.1, 20, 2.0):
+        tracker.update(t, found(((80.0, 50.0, 180.0, 80.0), 0.75, CAR)))
+        known[round(t, 1)] = np.isfinite((track.speed_mps, track.mean_mps, track.mean_se_mps)).all()
+    assert len(tracker.tracks) == 1
+    assert not any(known[t] for t in known if t < 2.9)
+    assert all(known[t] for t in known if t > 3.0)
+
+
 def test_a_speed_is_of_the_points_of_the_last_second():
     def speeds_up(t):
         x = 20 + 40 * t + 15 * t * t

@@ -12,8 +12,10 @@ from headway.service.camera_alerts import CameraAlerts, RuleBook, RuleError
 from headway.settings import CAMERA_METRICS, CameraRule
 
 
-def rule(name="r", metric="fps", operator="<", threshold=10.0, **more):
-    return CameraRule(name=name, metric=metric, operator=operator, threshold=threshold, **more)
+def rule(name="r", metric="fps", operator="<", threshold=10.0, clear_s=0.0, **more):
+    return CameraRule(
+        name=name, metric=metric, operator=operator, threshold=threshold, clear_s=clear_s, **more
+    )
 
 
 def changes(alerts, at_s, cameras, machine=None):
@@ -23,7 +25,7 @@ def changes(alerts, at_s, cameras, machine=None):
     ]
 
 
-def test_an_alert_opens_when_its_figure_has_been_beyond_for_so_long_and_closes_at_once(tmp_path):
+def test_an_alert_opens_when_its_figure_has_been_beyond_for_so_long(tmp_path):
     alerts = CameraAlerts(RuleBook(tmp_path / "r.json", [rule(for_s=5.0)]))
     assert changes(alerts, 0.0, {"a": {"fps": 9.0}, "b": {"fps": 12.0}}) == []
     assert changes(alerts, 4.0, {"a": {"fps": 8.0}, "b": {"fps": 9.0}}) == []
@@ -39,6 +41,46 @@ def test_an_alert_opens_when_its_figure_has_been_beyond_for_so_long_and_closes_a
     assert changes(alerts, 11.0, {"a": {"fps": 10.0}, "b": {"fps": 9.0}}) == [
         ("opened", "r", "b", 9.0)
     ]
+
+
+def test_a_figure_that_trembles_about_its_threshold_is_told_once(tmp_path):
+    """It must be back for ten seconds, unless the rule says otherwise, and by the hysteresis."""
+    usual = CameraRule(name="r", metric="fps", operator="<", threshold=10.0)
+    for one, closed_s in (
+        (usual, 29.0), (rule(clear_s=0.0), 1.0), (rule(clear_s=5.0), 24.0),
+        (rule(hysteresis=1.0), 21.0), (rule(hysteresis=2.0, clear_s=5.0), 26.0),
+    ):  # fmt: skip
+        alerts, told = CameraAlerts(RuleBook(tmp_path / "r.json", [one])), []
+        for second in range(60):
+            fps = 9.9 + 0.2 * (second % 2) if second < 20 else 10.5 if second == 20 else 13.0
+            told += [(c[0], float(second)) for c in changes(alerts, second, {"a": {"fps": fps}})]
+        assert told[0] == ("opened", 0.0)
+        assert told[1] == ("closed", closed_s)
+        assert len(told) == (20 if closed_s == 1.0 else 2)
+
+
+def test_an_alert_whose_rule_is_changed_is_closed_at_once_if_the_new_one_does_not_hold(tmp_path):
+    book = RuleBook(tmp_path / "r.json")
+    book.add(rule(clear_s=60.0))
+    alerts = CameraAlerts(book)
+    assert len(changes(alerts, 0.0, {"a": {"fps": 9.0}})) == 1
+    book.put(rule(clear_s=60.0, threshold=5.0))
+    assert changes(alerts, 1.0, {"a": {"fps": 9.0}}) == [("closed", "r", "a", 9.0)]
+
+
+@pytest.mark.parametrize(
+    ("operator", "still", "back"),
+    [(">", 4.01, 4.0), (">=", 4.0, 3.99), ("<", 5.99, 6.0), ("<=", 6.0, 6.01), ("==", 5.0, 5.1)],
+)
+def test_the_hysteresis_of_each_operator(tmp_path, operator, still, back):
+    alerts = CameraAlerts(
+        RuleBook(tmp_path / "r.json", [rule(operator=operator, threshold=5.0, hysteresis=1.0)])
+    )
+    begin = {">": 5.1, "<": 4.9}.get(operator, 5.0)
+    assert changes(alerts, 0.0, {"a": {"fps": still}}) == [] or operator == "=="
+    assert len(changes(alerts, 1.0, {"a": {"fps": begin}})) == (operator != "==")
+    assert changes(alerts, 2.0, {"a": {"fps": still}}) == []
+    assert changes(alerts, 3.0, {"a": {"fps": back}})[0][0] == "closed"
 
 
 def test_an_alert_of_a_camera_that_is_gone_or_unknown_is_closed(tmp_path):
@@ -124,5 +166,6 @@ def test_an_unknown_figure_is_refused_with_the_known_ones():
     with pytest.raises(ValidationError, match="a figure of the machine has no camera"):
         rule(metric="cpu_share", camera="a")
     for bad in (float("nan"), float("inf")):
-        with pytest.raises(ValidationError):
-            rule(threshold=bad)
+        for name in ("threshold", "hysteresis", "clear_s"):
+            with pytest.raises(ValidationError):
+                rule(**{name: bad})

@@ -5,6 +5,7 @@ and what it does with what cameras observe.
 from __future__ import annotations
 
 import json
+import os
 import stat
 import threading
 from dataclasses import replace
@@ -268,11 +269,13 @@ def test_a_site_is_given_back_as_it_was_given_and_cannot_be_changed_from_outside
 
 
 @pytest.mark.parametrize(
-    "source", ["../secret.mp4", "none.mp4", "/etc/passwd", "", "sub/../../secret.mp4"]
+    "source", ["../secret.mp4", "none.mp4", "/etc/passwd", "", "sub/../../secret.mp4", "pipe"]
 )
 def test_no_file_outside_the_folder_of_films_can_be_asked_for(make, tmp_path, source):
     (tmp_path / "secret.mp4").write_bytes(b"x")
     service = make()
+    if source == "pipe":  # into which nobody may ever write
+        os.mkfifo(tmp_path / "media" / "pipe")
     if source == "":
         service.add(
             "all", {"source": source}, start=False

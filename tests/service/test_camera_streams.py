@@ -746,6 +746,7 @@ def test_the_state_of_a_stream_at_work():
     stream = Stream(
         StreamSettings("a", SourceSettings("x.mp4"), site=known),
         ASource(None),
+        clock=lambda: 8.0,
         running=True,
         processed=41,
         fault="own",
@@ -783,9 +784,32 @@ def test_the_state_of_a_stream_at_work():
                        ([0.0, 3.0], 0.33)],
 )  # fmt: skip
 def test_the_rate_is_that_of_the_last_five_seconds(times, rate):
-    stream = Stream(StreamSettings("a", SourceSettings("x.mp4")), ASource(None))
+    stream = Stream(
+        StreamSettings("a", SourceSettings("x.mp4")), ASource(None), lambda: max(times, default=0.0)
+    )
     stream.processed_at.extend(times)
     assert stream.state()["rate_hz"] == rate
+
+
+@pytest.mark.parametrize(
+    ("now_s", "rate"),
+    [(10.0, 10.0), (10.09, 10.0), (10.5, round(46 / 5.0, 2)), (14.0, round(11 / 5.0, 2)),
+     (15.05, 0.0), (99.0, 0.0)],
+)  # fmt: skip
+def test_the_rate_of_a_camera_that_hangs_falls(now_s, rate):
+    """Ten frames a second up to 10 s; then the detector takes no more."""
+    stream = Stream(StreamSettings("a", SourceSettings("x.mp4")), ASource(None), lambda: now_s)
+    stream.processed_at.extend(k / 10.0 for k in range(101))
+    assert stream.state()["rate_hz"] == pytest.approx(rate, abs=0.21)
+
+
+def test_a_camera_that_is_started_again_has_the_figures_of_now(world):
+    stream = world.manager() and world.camera("a")
+    stream.latencies.extend([9.0] * 100)
+    stream.processed_at.extend([99.0, 99.5])
+    world.of.stop("a")
+    world.of.start("a")
+    assert (stream.state()["rate_hz"], stream.state()["latency_p95_ms"]) == (0.0, None)
 
 
 def test_figures_need_something_seen():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import structlog
 
 from headway.service.camera_health import CameraView
@@ -12,7 +13,7 @@ WALL_S = 1_000_000.0  # since 1970, when the monotonic clock is at 0
 STATE = {
     "id": "north", "state": "running", "fault": "", "rate_hz": 15.0, "latency_p50_ms": 20.0,
     "latency_p95_ms": 40.0, "processed": 90, "dropped": 10, "broken": 0, "received": 100,
-    "tracks": 2,
+    "skipped": 0, "tracks": 2,
 }  # fmt: skip
 
 
@@ -112,7 +113,9 @@ def test_an_alert_on_a_camera_is_told_when_it_opens_and_when_it_closes(tmp_path)
     scene.cameras.state["rate_hz"] = 8.0
     scene.at(2.0, 3.0)
     scene.cameras.state["rate_hz"] = 20.0
-    scene.at(4.0)
+    scene.at(4.0, 13.0)
+    assert len(scene.told) == 2
+    scene.at(14.0)
     assert [(t, c, m["kind"], m["rule"]) for t, c, m in scene.told[:2]] == [
         ("alerts", "north", "camera.alert.opened", "few"),
         ("alerts", "north", "camera.alert.opened", "quiet"),
@@ -150,15 +153,20 @@ def test_a_camera_that_starts_has_no_rate_yet(tmp_path):
     assert [a["value"] for a in scene.service.open_alerts()] == [0.0]
 
 
+def few_figures(*bounds):
+    """Rules that open and close at once."""
+    return [
+        CameraRule(name=f"{metric} {bound}", metric=metric, threshold=bound, clear_s=0.0)
+        for metric, bound in bounds
+    ]
+
+
 def test_the_figures_of_a_camera_by_hand(tmp_path):
     """10 of 100 dropped is no more than a tenth; of 50 frames nothing is said."""
-    rules = [
-        CameraRule(name=f"{metric} {bound}", metric=metric, threshold=bound)
-        for metric, bound in (
-            ("dropped_share", 0.0999), ("dropped_share", 0.1), ("latency_p95_ms", 39.0),
-            ("latency_p50_ms", 20.0), ("broken_share", 0.04), ("failed", 0.5), ("silent_s", 2.5),
-        )
-    ]  # fmt: skip
+    rules = few_figures(
+        ("dropped_share", 0.0999), ("dropped_share", 0.1), ("latency_p95_ms", 39.0),
+        ("latency_p50_ms", 20.0), ("broken_share", 0.04), ("failed", 0.5), ("silent_s", 2.5),
+    )  # fmt: skip
     scene = Scene(tmp_path, *rules)
 
     def opened():
@@ -166,14 +174,68 @@ def test_the_figures_of_a_camera_by_hand(tmp_path):
 
     scene.at(0.0)
     assert opened() == ["dropped_share 0.0999", "latency_p95_ms 39.0"]
-    scene.cameras.state |= {"received": 50, "broken": 2, "latency_p95_ms": None}
+    scene.cameras.state |= {"received": 48, "broken": 2, "latency_p95_ms": None}
     scene.at(2.0)
     assert opened() == []
-    scene.cameras.state |= {"broken": 3, "state": "reconnecting"}
+    scene.cameras.state |= {"broken": 3}  # of 51
+    scene.at(2.9)
+    assert opened() == ["broken_share 0.04", "silent_s 2.5"]
+    scene.cameras.state |= {"state": "reconnecting"}
     scene.at(3.0)
-    assert opened() == ["broken_share 0.04", "failed 0.5", "silent_s 2.5"]
+    assert opened() == ["silent_s 2.5", "failed 0.5"]
     scene.cameras.expected = False  # it was stopped by hand
-    assert opened() == ["broken_share 0.04"]
+    assert opened() == []
+
+
+def test_shares_of_frames_are_of_the_last_minute(tmp_path):
+    """An hour in which all went well hides no drops of now, nor do those of an hour ago stay."""
+    scene = Scene(tmp_path, *few_figures(("dropped_share", 0.1), ("broken_share", 0.05)))
+    state = scene.cameras.state
+    told = {}
+
+    def works(until_s, received=15, dropped=0, broken=0):
+        while scene.now_s < until_s:
+            state["received"] += received
+            state["dropped"] += dropped
+            state["broken"] += broken
+            scene.at(scene.now_s + 1.0)
+            told[scene.now_s] = {a["metric"]: a["value"] for a in scene.service.open_alerts()}
+
+    state |= {"received": 0, "dropped": 0}
+    works(3600.0)
+    works(3605.0, dropped=15)  # 75 of 900
+    assert told[3605.0] == {}
+    works(3607.0, dropped=15)
+    assert told[3607.0] == {"dropped_share": 105 / 900}
+    works(3660.0, dropped=15)
+    assert told[3660.0] == {"dropped_share": 1.0}
+    works(3713.0)  # 105 of 900
+    assert told[3713.0] == {"dropped_share": 105 / 900}
+    works(3714.0)
+    assert told[3714.0] == {}
+    works(3774.0, received=14, broken=1)
+    assert told[3774.0] == {"broken_share": 60 / 900}
+
+
+def test_the_share_of_a_slow_camera_is_of_as_many_frames_as_say_something(tmp_path):
+    """At one frame in ten seconds of which every second one is dropped, and started anew."""
+    scene = Scene(tmp_path, *few_figures(("dropped_share", 0.1)))
+    state = scene.cameras.state
+    state |= {"received": 0, "dropped": 0}
+    for begin_s in (0, 2000):
+        for second in range(1, 601):
+            state |= {"received": second // 10, "dropped": second // 20}
+            scene.at(begin_s + second)
+            shares = [a["value"] for a in scene.service.open_alerts()]
+            assert shares == ([] if second < 510 else [pytest.approx(0.5, abs=0.01)]), second
+
+
+def test_frames_beyond_the_requested_rate_are_not_wanted(tmp_path):
+    """25 frames a second, of which 5 are asked for: one of these dropped is a fifth."""
+    scene = Scene(tmp_path, *few_figures(("dropped_share", 0.1)))
+    scene.cameras.state |= {"received": 1000, "skipped": 800, "dropped": 40}
+    scene.at(0.0)
+    assert [a["value"] for a in scene.service.open_alerts()] == [0.2]
 
 
 def test_a_file_that_has_ended_owes_no_frames(tmp_path):

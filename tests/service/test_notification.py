@@ -4,6 +4,7 @@ against real web and mail servers.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import email
 import hashlib
@@ -11,7 +12,9 @@ import hmac
 import http.server
 import inspect
 import ipaddress
+import itertools
 import json
+import re
 import socket
 import ssl
 import threading
@@ -444,7 +447,7 @@ def test_a_server_that_says_nothing_is_left_after_its_time(tmp_path):
         notifier.notify("alert", "1", {})
         until(lambda: notifier.failed == 1, 8.0)
         notifier.close()
-    assert "timed out" in letters(tmp_path / "dead.jsonl")[0]["why"]
+    assert re.search("timed out|no whole answer", letters(tmp_path / "dead.jsonl")[0]["why"])
 
 
 @pytest.mark.parametrize(
@@ -798,6 +801,71 @@ def test_a_server_without_tls_or_with_an_unknown_certificate_gets_no_letter(
             notifier.close()
             assert (notifier.failed, office.letters) == (1, [])
     assert len(letters(tmp_path / "dead.jsonl")) == 2
+
+
+@contextlib.contextmanager
+def dripping(line):
+    """Address of a server that sends a byte of `line` each 50 ms, for ever; and who was there."""
+    came, stop = [], threading.Event()
+
+    def drip(link):
+        with link, contextlib.suppress(OSError):
+            for letter in itertools.cycle(line):
+                if stop.wait(0.05):
+                    return
+                link.send(bytes([letter]))
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                came.append(door.accept()[0])
+                threading.Thread(target=drip, args=(came[-1],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        threading.Thread(target=accept, daemon=True).start()
+        yield door.getsockname()[1], came
+        stop.set()
+        door.shutdown(socket.SHUT_RDWR)
+
+
+TLS_RECORD = bytes.fromhex("1603033fff")  # of 16 KB; it has begun
+
+
+@pytest.mark.parametrize(
+    ("scheme", "line"),
+    [
+        ("http", b"X-Slow: yes\r\n"),
+        ("http", b"HTTP/1.1 200 OK\r\nA: b\r\n"),
+        ("https", TLS_RECORD),
+    ],
+)
+def test_a_webhook_that_drips_its_answer_is_left_after_its_time(tmp_path, scheme, line):
+    """Each byte comes within the time-out of the socket; the attempt has the same for all."""
+    with dripping(line) as (port, came):
+        slow = Webhook(f"{scheme}://127.0.0.1:{port}", "s", 2, delay_s=0.01, timeout_s=0.4)
+        notifier = Notifier((slow,), dead=tmp_path / "dead.jsonl")
+        notifier.notify("alert", "1", {})
+        until(lambda: notifier.failed == 1, 8.0)
+        notifier.close()
+    assert len(came) == 2
+    assert letters(tmp_path / "dead.jsonl")[0]["why"] == "no whole answer within 0.4 s"
+
+
+@pytest.mark.parametrize(
+    ("security", "line"),
+    [("none", b"220-wait\r\n"), ("starttls", b"220"), ("tls", TLS_RECORD)],
+)
+def test_a_mail_server_that_drips_is_left_after_its_time(tmp_path, security, line):
+    with dripping(line) as (port, _):
+        mail = Mail(
+            "127.0.0.1", port, "a@example.org", ("b@example.org",),
+            security=security, attempts=1, timeout_s=5.0, whole_s=0.4,
+        )  # fmt: skip
+        notifier = Notifier(mail=mail, dead=tmp_path / "dead.jsonl")
+        notifier.notify("alert", "1", {}, critical=True)
+        until(lambda: notifier.failed == 1, 8.0)
+        notifier.close()
+    assert letters(tmp_path / "dead.jsonl")[0]["why"] == "no whole answer within 0.4 s"
 
 
 @pytest.mark.slow

@@ -580,6 +580,36 @@ def test_another_scenario_is_another_run_with_its_network_and_nothing_of_the_one
     assert {row[0] for row in intake.rows("crossing")} == {42}
 
 
+def by(controller, kind="engine.started", net=""):
+    about = {"scenario": "tiny", "net": str(net), "controller": controller}
+    return Event(100.0, kind, "", about)
+
+
+def test_a_run_is_recorded_with_who_decides_at_its_begin(service, task, intake):
+    """An order of before a new start is in force again; one that is given later changes nothing."""
+    played(service, task, by("webster", "engine.restored"), by("planner", "engine.restored"))
+    assert [run[2] for run in intake.runs] == ["greedy"]
+    assert intake.corrected == [(41, "webster")]
+
+
+def test_a_run_of_a_street_that_repeats_is_of_who_decided_last(service, task, intake):
+    says = [by("greedy"), replace(snapshot(101.0), controller="webster"), RunEnded(102.0, True)]
+    Engine.plays += [says, [by("webster"), lambda engine: setattr(service, "_stopping", True)]]
+    live = service.start("headway", task, repeat=True)
+    live.thread.join(20.0)
+    assert [run[2] for run in intake.runs] == ["greedy", "webster"]
+    assert intake.corrected == []
+
+
+def test_a_run_of_a_scenario_that_was_ordered_is_of_who_decides_then(
+    service, task, intake, crossing_network
+):
+    says = [by("greedy"), snapshot(101.0), ordered(), by("webster", net=crossing_network)]
+    played(service, task, *says)
+    assert [run[2] for run in intake.runs] == ["greedy", "webster"]
+    assert intake.corrected == []
+
+
 def ordered(at_s=120.0):
     return Event(at_s, "engine.scenario", "", {"scenario": "tiny"})
 

@@ -325,6 +325,19 @@ def test_a_site_of_another_size_is_refused(clip):
         watched(clip, Site((640, 240)))
 
 
+def test_frames_of_several_sizes_are_refused(tmp_path):
+    """Each would begin with a new background, and nobody be found."""
+    for k, (width, height) in enumerate([(32, 24), (32, 24), (64, 48)]):
+        cv2.imwrite(str(tmp_path / f"{k}.png"), np.zeros((height, width, 3), np.uint8))
+    report = Report()
+    with pytest.raises(SensingError) as caught:
+        watched(tmp_path, None, report)
+    assert str(caught.value) == (
+        f"{tmp_path}: its frames are 64 x 48, others before of 32 x 24. Give frames of one size."
+    )
+    assert report.frames == 2
+
+
 @pytest.mark.slow
 def test_signals_come_from_a_file(clip, tmp_path):
     (tmp_path / "signals.jsonl").write_text(

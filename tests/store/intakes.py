@@ -14,6 +14,7 @@ class Intake:
         self.written = []
         self.runs = []
         self.of_streets = []
+        self.corrected = []
         self.caught_up = 0
         self.away = set()
         self.failing_runs = 0
@@ -40,6 +41,9 @@ class Intake:
         self.runs.append((key, scenario, controller, seed))
         self.of_streets.append((street, scale))
         return 40 + len(self.runs)
+
+    def correct_run(self, number, controller):
+        self.corrected.append((number, controller))
 
     def rows(self, table):
         return [row for name, rows in self.written if name == table for row in rows]

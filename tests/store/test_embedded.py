@@ -115,6 +115,51 @@ def test_data_is_in_the_requested_folder_if_accessible_and_shorter_than_ninety_c
     assert place.is_symlink(), "a socket's path is counted in bytes"
 
 
+@pytest.mark.parametrize("name", ["my data", "a,b", "100%", "a+b", "$HOME", "a;b", "a#b"])
+def test_data_in_a_folder_whose_name_no_socket_takes_lies_elsewhere(entered, state, name):
+    place = entered / name / "postgres"
+    place.parent.mkdir()
+    embedded.data_for_root(place)
+    assert place.readlink() == state / f"postgres-{digest(place)}"
+    place.unlink()
+    place.mkdir()
+    with pytest.raises(OSError, match=r"takes no socket at a path .* Rename the folders above it"):
+        embedded.data_for_root(place)
+
+
+@as_root
+@pytest.mark.slow
+def test_a_data_folder_with_a_space_and_an_umlaut_has_a_database(entered):
+    for name in ("straße", "my däta"):
+        database = open_database(entered / name)
+        try:
+            assert database.rows("SELECT 1 AS one") == [{"one": 1}]
+        finally:
+            database.close()
+
+
+def test_a_socket_lies_beside_the_data_or_in_a_folder_of_this_user_alone(tmp_path):
+    plain, other = tmp_path / "dätä.1_a-b", tmp_path / "my data"
+    plain.mkdir()
+    assert embedded.socket_folder(plain, tmp_path) == plain
+    found = {embedded.socket_folder(place, tmp_path) for place in (other, tmp_path / "my,data")}
+    assert len(found) == 2, "one each"
+    for folder in found:
+        assert folder.parent == tmp_path
+        assert embedded.is_plain(folder)
+        assert mode(folder) == 0o700
+    assert embedded.socket_folder(other, tmp_path) in found, "the same again"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root's data lies in the state folder")
+def test_without_root_data_in_a_folder_with_a_space_has_a_server(tmp_path):
+    address, server = embedded.start(tmp_path / "my data")
+    try:
+        assert "my" not in address
+    finally:
+        server.__exit__(None, None, None)
+
+
 def test_a_lost_link_to_data_is_made_again_and_an_existing_one_kept(tmp_path, state):
     (tmp_path / "closed").mkdir(mode=0o700)
     place = tmp_path / "closed" / "postgres"
@@ -251,7 +296,8 @@ def test_a_runtime_folder_is_used_where_it_is_if_its_path_leaves_room_for_a_sock
         assert mode(folder) == 0o700
         folder.chmod(0o755)
         assert mode(embedded.runtime_folder(wanted)) == 0o700
-    assert embedded.runtime_folder(Path("ö" * 41)).name == f"headway-{os.geteuid()}"
+    for wanted in ("ö" * 41, "my run"):
+        assert embedded.runtime_folder(Path(wanted)).name == f"headway-{os.geteuid()}"
     Path("file").touch()
     Path("nowhere").symlink_to("missing")
     for wrong in ("file", "nowhere"):

@@ -139,6 +139,23 @@ def test_closing_writes_waiting_rows_and_ends_the_thread(recorder, intake):
 
 
 @pytest.mark.slow
+def test_what_nobody_takes_at_the_end_is_told_as_lost(recorder, intake):
+    one = recorder()
+    one.put("a", (1,))
+    one.put("a", (2,))
+    intake.away = {"a"}
+    with capture_logs() as lines:
+        one.close()
+    assert one.lost == 2
+    assert {
+        "event": "rows for the database were lost at the end",
+        "log_level": "error",
+        "rows": 2,
+        "why": "a is away",
+    } in lines
+    intake.away = set()
+
+
 def test_rows_are_written_within_a_second(intake):
     assert room.FLUSH_S == 1.0
     one, begun = Recorder(intake), time.monotonic()

@@ -184,6 +184,9 @@ def test_a_run_has_a_number_of_its_own_and_its_description(database, intake):
     ]
     with pytest.raises(sa.exc.IntegrityError):
         intake.begin_run("first", "cologne3", "fixed", 17)
+    intake.correct_run(two, "webster")
+    rows = database.rows("SELECT controller FROM run WHERE id IN (:one, :two)", one=one, two=two)
+    assert sorted(row["controller"] for row in rows) == ["fixed", "webster"]
 
 
 def test_a_run_can_begin_in_an_outage_and_is_stored_before_its_rows(database, intake, request):

@@ -29,8 +29,9 @@ from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, work_out
 from headway.safety import ControlSource, SafetyGate
-from headway.street import closed_loop
-from headway.street.closed_loop import Durations
+from headway.street import opening
+from headway.street.durations import Durations
+from headway.street.junction_states import junction_states
 from headway.street.messages import JunctionState
 from headway.street.plausibility import drop_implausible, plausible_rows
 from headway.street.signal_log import occupied_groups
@@ -109,9 +110,9 @@ def test_durations_are_kept_of_the_last_two_hours_of_seconds():
 
 def test_a_new_street_begins_with_these_defaults(plant):
     street, events = street_of(plant)
-    assert (street.cycle_s, street.confidence_threshold) == (30.0, 0.4)
+    assert (street.cycle_s, street.trust.threshold) == (30.0, 0.4)
     assert (street.signal_log.enabled, street.signal_log.take()) == (False, ((), ()))
-    assert street.junction_confidence is None
+    assert street.trust.of_junction is None
     state = street.loop_state
     assert (
         state.controller,
@@ -232,7 +233,7 @@ def test_a_confident_controller_decides_and_the_fallback_is_not_called(plant):
     assert second.observations == []
     assert events == []
     assert street.gate.source is ControlSource.CONTROLLER
-    assert street.junction_confidence.tolist() == [1.0, 1.0]
+    assert street.trust.of_junction.tolist() == [1.0, 1.0]
 
 
 def test_the_fallback_gets_all_arrivals_since_its_last_call(plant):
@@ -336,8 +337,8 @@ def test_confidence_counts_with_what_was_measured_and_how_old_it_is():
     assert street.loop_state.low_confidence.tolist() == [False, True], (
         "0.625 x 0.8 is just the threshold"
     )
-    assert street.junction_confidence.tolist() == [0.5, 0.375]
-    states = street.junction_states()
+    assert street.trust.of_junction.tolist() == [0.5, 0.375]
+    states = junction_states(street)
     assert [s.confidence for s in states] == [0.5, 0.375]
     assert [s.factors for s in states] == [
         {"completeness": 1.0, "freshness": 0.8},
@@ -351,7 +352,7 @@ def test_a_controllers_own_freshness_counts_with_the_age_of_the_observation():
     why = {"freshness": np.array([0.5, 1.0]), "agreement": np.array([0.9, 1.0])}
     street, _ = street_of(plant, Says(confidence=(0.45, 1.0), why=why))
     street.tick()
-    assert [s.factors for s in street.junction_states()] == [
+    assert [s.factors for s in junction_states(street)] == [
         {"completeness": 1.0, "freshness": 0.4, "agreement": 0.9},
         {"completeness": 1.0, "freshness": 0.8, "agreement": 1.0},
     ]
@@ -387,7 +388,7 @@ def test_a_controller_that_raises_is_reported_once_for_each_fault_and_again_when
         "the place where it was raised, not where it was called"
     )
     assert street.gate.source is ControlSource.FALLBACK
-    assert street.junction_confidence is None
+    assert street.trust.of_junction is None
     assert [s.at_s for s in second.observations] == [101.0, 102.0]
     assert street.loop_state.controller == "says 1", "its state is the last good one"
     says.fault = KeyError("other")
@@ -421,7 +422,7 @@ def test_an_invalid_proposal_counts_as_none_and_is_no_recovery(plant, wanted, fo
     street.tick()
     says.fault, says.wanted = None, wanted
     street.tick()
-    assert street.junction_confidence is None
+    assert street.trust.of_junction is None
     assert len(second.observations) == 2
     assert [(e[1], e[3]["error"]) for e in own(events)] == [
         ("engine.controller_failed", "RuntimeError('broken')"),
@@ -532,7 +533,7 @@ def test_a_cycle_begins_on_time_within_a_microsecond(plant, early_s, cycles):
 
 def test_before_the_first_decision_the_board_shows_red_and_no_confidence(plant):
     street, _ = street_of(plant)
-    assert street.junction_states() == (
+    assert junction_states(street) == (
         JunctionState("A", 100.0, 0, 0, 0.0, (), 0.0),
         JunctionState("B", 100.0, 0, 0, 0.0, (), 0.0),
     )
@@ -547,16 +548,16 @@ def test_the_board_shows_queues_waits_and_greens_of_each_junction(plant):
     )  # fmt: skip
     known = {"completeness": 1.0, "freshness": 1.0}
     street.tick()
-    assert street.junction_states() == (
+    assert junction_states(street) == (
         JunctionState("A", 100.0, 3, 1, 40.0, (1,), 0.9, 18.0, pytest.approx(1.05), 0, known),
         JunctionState("B", 100.0, 2, 2, 99.5, (1, 2), 0.8, 53.25, pytest.approx(0.04995), 0, known),
     )
     assert [
         type(x)
         for x in (
-            street.junction_states()[0].vehicles,
-            street.junction_states()[0].stopped,
-            street.junction_states()[0].longest_wait_s,
+            junction_states(street)[0].vehicles,
+            junction_states(street)[0].stopped,
+            junction_states(street)[0].longest_wait_s,
         )
     ] == [
         int,
@@ -741,7 +742,17 @@ def test_a_plausible_observation_is_unchanged_and_the_rest_of_another_is_used(
     plant.vehicles = vehicles((0, 5.0, 3.0, 0.0), (2, 5.0, 300.0, 0.0))
     street.tick()
     assert says.observations[0].vehicles.link.tolist() == [0]
-    assert says.observations[0].completeness.tolist() == [0.5, 0.5]
+    assert says.observations[0].completeness.tolist() == [0.5, 1.0], "both are of A"
+
+
+def test_a_camera_that_measures_nonsense_makes_its_own_junction_unknown_alone(plant):
+    """Three rows at A, none of which can be true, and one good one at B."""
+    nonsense = [(k, 30.0, 400.0, 0.0) for k in (0, 1, 2)]
+    plant.vehicles = vehicles(*nonsense, (3, 30.0, 10.0, 0.0))
+    street, _ = street_of(plant, says := Says())
+    street.tick()
+    assert says.observations[0].completeness.tolist() == [0.0, 1.0]
+    assert street.gate.state()["_call_last"][:4].tolist() == [100.0, 100.0, 100.0, -np.inf]
 
 
 def test_controller_and_a_gate_that_is_thrown_away_are_compiled_before_the_first_tick(monkeypatch):
@@ -755,8 +766,8 @@ def test_controller_and_a_gate_that_is_thrown_away_are_compiled_before_the_first
             admitted.append((self, proposal.controller, now, observation))
             return super().admit(proposal, now, observation, fallback)
 
-    monkeypatch.setattr(closed_loop, "SafetyGate", RecordingGate)
-    street = closed_loop.open_street(
+    monkeypatch.setattr(opening, "SafetyGate", RecordingGate)
+    street = opening.open_street(
         network, work_out(network, BENCHMARK), SumoSettings(of.sumocfg), "planner", lambda _: None
     )
     try:

@@ -17,6 +17,7 @@ from tests.street.builders import (
 )
 
 from headway.street.congestion import APPROACH, Change, CongestionDetector, CongestionLimits
+from headway.street.junction_states import junction_states
 
 LIMITS = CongestionLimits(begin=0.9, end=0.6, for_s=3.0, clear_s=4.0)
 # lanes of 100 m; link k comes from lane in<k>
@@ -143,7 +144,7 @@ def test_the_loop_records_congestion_and_shows_it_in_the_state_of_the_junction()
     (event,) = [e for e in events if e.kind.startswith("traffic.")]
     assert (event.kind, event.junction) == ("traffic.congestion", "A")
     assert dict(event.data) == {"approach": "in0", "storage": 0.93}
-    assert [j.congested for j in street.junction_states()] == [("in0",), ()]
+    assert [j.congested for j in junction_states(street)] == [("in0",), ()]
     street.plant.vehicles = vehicles()
     for _ in range(6):
         street.tick()

@@ -14,8 +14,7 @@ from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, work_out
 from headway.safety import ControlSource
 from headway.settings import Settings
-from headway.street import closed_loop as street_room
-from headway.street.closed_loop import open_street
+from headway.street import opening
 from headway.street.engine import Engine, work
 from headway.street.external.merge import Reported
 from headway.street.messages import (
@@ -28,6 +27,7 @@ from headway.street.messages import (
     Task,
     Waiting,
 )
+from headway.street.opening import open_street
 from headway.street.step_mark import hung
 from headway.values import Event
 
@@ -261,7 +261,7 @@ def test_a_street_opens_by_default_with_webster_as_fallback_and_the_default_cycl
         street.controller.name,
         street.fallback.name,
         street.cycle_s,
-        street.confidence_threshold,
+        street.trust.threshold,
     ) == (
         "fixed",
         "webster",
@@ -277,7 +277,7 @@ def test_a_street_opens_with_the_requested_settings(opened):
         street.controller.name,
         street.fallback.name,
         street.cycle_s,
-        street.confidence_threshold,
+        street.trust.threshold,
     ) == (
         "greedy",
         "actuated",
@@ -289,14 +289,14 @@ def test_a_street_opens_with_the_requested_settings(opened):
 def test_controller_and_gate_are_warmed_up_once_without_side_effects(opened, monkeypatch):
     admitted = []
 
-    class Gate(street_room.SafetyGate):
+    class Gate(opening.SafetyGate):
         def admit(self, proposal, now, observed=None, fallback=None):
             admitted.append((self, proposal, now, observed))
             return super().admit(proposal, now, observed, fallback)
 
     says = Says("says", [4, 1, 4, 1], [1.0])
     named(monkeypatch, says=lambda network, timing: says)
-    monkeypatch.setattr(street_room, "SafetyGate", Gate)
+    monkeypatch.setattr(opening, "SafetyGate", Gate)
     street = opened("says")
     assert (says.states, street.loop_state.controller) == (["says 0"], "says 0")
     ((gate, proposal, now, observed),) = admitted
@@ -332,17 +332,17 @@ def test_a_street_that_cannot_be_opened_closes_its_simulation(opened, monkeypatc
 def test_the_sensing_profile_rendered_uses_rendered_cameras(tiny, monkeypatch):
     from headway.rendered import plant as seeing
 
-    class Seeing(street_room.SumoPlant):
+    class Seeing(opening.SumoPlant):
         pass
 
     monkeypatch.setattr(seeing, "CameraPlant", Seeing)
     of = scenario(tiny)
     network = read_network(of.net)
-    for sensing, kind in (("rendered", Seeing), ("connected", street_room.SumoPlant)):
+    for sensing, kind in (("rendered", Seeing), ("connected", opening.SumoPlant)):
         monkeypatch.setattr(
             Seeing,
             "__init__",
-            lambda self, sumo, network: street_room.SumoPlant.__init__(
+            lambda self, sumo, network: opening.SumoPlant.__init__(
                 self, SumoSettings(sumo.sumocfg), network
             ),
         )

@@ -198,6 +198,20 @@ def test_who_is_not_used_adds_nothing():
     assert seen.completeness[0] == pytest.approx(1.0 / 3.0)
 
 
+def test_who_becomes_the_best_source_does_not_bring_along_whom_the_other_one_counted():
+    """Both count one vehicle every 10 s; the better one, a, falls silent after 291 s."""
+    field = Field()
+    arrived = []
+    for second in range(600):
+        for name in ("a", "b") if second < 291 else ("b",):
+            rows = {"detector_m": 50.0, "count": int(second % 10 == 0), "quality": 1.0}
+            field.send(source=name, **(rows | {"quality": 0.6} if name == "b" else rows))
+        arrived.append(int(field.see().arrived[0]))
+        field.plant.time_s += 1.0
+    assert sum(arrived) == 60
+    assert max(arrived) == 1
+
+
 def test_a_queue_that_outlasts_long_greens_unchanged_is_a_stuck_detector():
     field = Field()
     stuck = {"source": "stuck", "queue": 3}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headway.street.external.rows import ObservationRow, ObservedVehicle
-from headway.street.external.views import LaneView, Signal, parts
+from headway.street.external.views import LaneView, Names, Signal, parts
 
 GREEN = Signal(10.0)
 RED = Signal()
@@ -140,6 +140,42 @@ def test_arrivals_are_new_names_or_larger_numbers():
     view.take(parts(row(vehicles=[named[1], third]), 1)[0], 101.0)  # a has left, c has come
     assert view.arrived() == 1
     assert view_of((100.0, row(queue=2)), (101.0, row(queue=5))).arrived() == 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [lambda k, s: f"{k}", lambda k, s: f"{k} {s}"],
+    ids=["a quarter of them missed", "and each named anew every second"],
+)
+def test_a_tracker_that_loses_and_renames_standing_vehicles_counts_each_once(name):
+    """Eight in a queue for ten minutes; 1,204 and 3,600 were counted."""
+    view = LaneView(13.9)
+    for second in range(600):
+        there = [k for k in range(8) if (second + k) % 4]
+        queue = [ObservedVehicle(1.0 + 7.5 * k, id=name(k, second)) for k in there]
+        view.take(parts(row(vehicles=queue), 1)[0], float(second))
+    assert view.arrived() == 8
+
+
+@pytest.mark.parametrize(("metres", "mps"), [((12.0, 4.0), 8.0), ((1.0,), 4.0)])
+def test_vehicles_that_pass_one_after_the_other_are_each_a_new_one(metres, mps):
+    """The next one comes to where one was that has passed its stop line by then."""
+    view = LaneView(13.9)
+    for second in range(300):
+        k, age = divmod(second, len(metres))
+        seen = [ObservedVehicle(metres[age], mps, id=f"{k}")]
+        view.take(parts(row(vehicles=seen), 1)[0], float(second))
+    assert view.arrived() == 300 / len(metres)
+
+
+def test_a_flood_of_names_is_not_kept():
+    names = Names()
+    counted = [
+        names.count_new({f"{k} {v}": (1.0 * v, 0.0) for v in range(200)}, 100.0 + 0.001 * k)
+        for k in range(500)
+    ]
+    assert sum(counted) == 200
+    assert len(names) == 400, "those of the newest row, and as many more"
 
 
 def test_no_number_of_counts_fills_the_memory():

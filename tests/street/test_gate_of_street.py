@@ -13,7 +13,7 @@ from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import STREET, work_out
 from headway.safety import ControlSource, Fault
-from headway.street.closed_loop import open_street
+from headway.street.opening import open_street
 
 BEGUN = 40  # ticks until something fails
 

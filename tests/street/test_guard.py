@@ -26,6 +26,7 @@ from tests.street.builders import (
 
 from headway.safety import ControlSource
 from headway.street.guard import CONTROLLER, FALLBACK, RELIEF, fault_of, own_copy
+from headway.street.junction_states import junction_states
 from headway.values import Proposal
 
 # at 100 s the programme of both junctions (20 s a stage, from 0) shows the second stage
@@ -123,7 +124,7 @@ def test_no_fault_of_a_controller_ends_the_tick_and_the_fallback_decides(plant, 
     street, events = street_of(plant, Acts(FAULTS[fault]), cycle_s=2.0)
     for _ in range(5):
         street.tick()
-        street.junction_states()
+        junction_states(street)
     assert plant.applied == [[*A_SECOND, *B_SECOND]] * 5
     assert street.gate.source is ControlSource.FALLBACK
     assert kinds(events).count("engine.controller_failed") == 1, "once, with the reason"
@@ -161,7 +162,7 @@ def test_what_a_controller_writes_into_its_observation_reaches_nobody_else(plant
         street.tick()
     assert plant.applied == [[*A_FIRST, *B_FIRST]] * 5
     assert [e.kind for e in events if e.kind != "engine.cycle"] == []
-    assert [j.vehicles for j in street.junction_states()] == [1, 1]
+    assert [j.vehicles for j in junction_states(street)] == [1, 1]
     assert street.observation.vehicles.link.tolist() == [0, 4]
 
 

@@ -53,7 +53,11 @@ def test_a_snapshot_without_a_report_carries_no_scene_and_no_emissions():
     )
 
 
-def test_a_run_is_identified_by_street_seed_scale_timing_sensing_and_controller():
+def test_a_run_is_identified_by_street_seed_scale_timing_sensing_and_controller(
+    tmp_path, monkeypatch
+):
+    """A path by the file that it means: in another working folder it is another one."""
+    monkeypatch.chdir(tmp_path)
     street = {
         "scenario": "x.sumocfg",
         "seed": 7,
@@ -63,7 +67,7 @@ def test_a_run_is_identified_by_street_seed_scale_timing_sensing_and_controller(
     }
     task = Task(Settings.model_validate({"street": street}))
     assert task.key() == (
-        "x.sumocfg seed 7 scale 1.5 timing benchmark sensing loops controller planner"
+        f"{tmp_path}/x.sumocfg seed 7 scale 1.5 timing benchmark sensing loops controller planner"
     )
     others = [
         {"scenario": "y.sumocfg"},

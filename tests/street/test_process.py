@@ -11,6 +11,7 @@ import json
 import logging
 import pickle
 import shutil
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,6 @@ from headway.settings import Settings
 from headway.street import checkpoint
 from headway.street import run as run_module
 from headway.street.alerts import alert_rules
-from headway.street.closed_loop import open_street
 from headway.street.event_log import read
 from headway.street.external.merge import Reported, SourceRows
 from headway.street.external.places import Places
@@ -50,6 +50,7 @@ from headway.street.messages import (
     Switch,
     Task,
 )
+from headway.street.opening import open_street
 from headway.street.process import ProcessState, StreetProcess, work
 from headway.street.run import LIMITS
 from headway.values import Event
@@ -215,7 +216,11 @@ def test_objects_of_the_start_are_excluded_from_garbage_collection(
 def key_of(config, name="tiny ", controller="fixed"):
     """Of a run of the scenario of that path; of its task without a name."""
     about = "seed 1 scale 1.0 timing benchmark sensing connected"
-    return f"{name}{config} {about} controller {controller}"
+    task = f"{name}{config} {about} controller {controller}"
+    if not name:
+        return task
+    net = ET.parse(config).find("input/net-file").get("value")
+    return f"{task} net {hashlib.sha256(Path(net).read_bytes()).hexdigest()[:12]}"
 
 
 def kept_in(folder):
@@ -532,7 +537,7 @@ def test_the_loop_follows_the_settings(play):
     assert (made.limits, made.rules) == (LIMITS, ())
     assert (
         run.street.cycle_s,
-        run.street.confidence_threshold,
+        run.street.trust.threshold,
         run.street.fallback.name,
         run.tick_s,
     ) == (
@@ -580,6 +585,24 @@ def test_logs_name_the_event_its_time_and_its_place_by_component(play, tmp_path)
 
 
 # --- orders -------------------------------------------------------------------------------------
+
+
+def test_a_run_of_another_network_is_none_to_resume_whatever_its_path(play, tmp_path, tiny):
+    """Of which SUMO takes the state all the same, where the edges have the same names."""
+    config = ET.parse(tiny)
+    net = config.find("input/net-file")
+    own, routes = tmp_path / "own.net.xml", config.find("input/route-files")
+    own.write_text(Path(net.get("value")).read_text())
+    routes.set("value", str(Path(tiny).parent / routes.get("value")))
+    net.set("value", str(own))
+    config.write(tmp_path / "own.sumocfg")
+    street = {"scenario": str(tmp_path / "own.sumocfg")}
+    play({25: [None]}, street=dict(street))
+    again = play({5: [None]}, street=dict(street))
+    assert again.events("engine.started", "engine.restored")[0][:2] == (125.0, "engine.restored")
+    own.write_text(own.read_text() + "<!-- changed -->")
+    anew = play(street=dict(street))
+    assert anew.events("engine.started", "engine.restored")[0][:2] == (100.0, "engine.started")
 
 
 def test_a_stopped_run_resumes_from_its_state(play, tmp_path, tiny, crossing):
@@ -695,7 +718,7 @@ def test_checkpoints_of_earlier_versions_are_refused_by_name_and_not_run(play, t
     ((_, _, refused),) = played.events("engine.checkpoint_refused")
     assert refused == {
         "checkpoint": "00000000125.000",
-        "why": "it has format 5, of another version; this one reads 7",
+        "why": "it has format 5, of another version; this one reads 8",
     }
     assert not (tmp_path / "ran").exists()
 
@@ -1331,7 +1354,7 @@ def test_a_change_of_the_settings_file_is_applied_and_recorded(play, tmp_path, t
     assert [guard.within_s for guard in street.guards.values()] == [0.5] * 3
     assert (
         street.cycle_s,
-        street.confidence_threshold,
+        street.trust.threshold,
         street.controller.name,
         street.fallback.name,
     ) == (
@@ -1560,7 +1583,7 @@ def test_applied_settings_hold_for_a_switched_scenario(play, tmp_path, tiny, ear
         played.runs[-1].scenario.name,
         street.cycle_s,
         street.fallback.name,
-        street.confidence_threshold,
+        street.trust.threshold,
     ) == (
         "early",
         10.0,

@@ -14,6 +14,7 @@ from tests.street.builders import MadePlant, Says, street_of, two_junctions, veh
 from headway.roads import Colour
 from headway.street.external.merge import Reported, SourceRows
 from headway.street.external.rows import ObservationRow
+from headway.street.junction_states import junction_states
 from headway.street.silence import Change, SilenceDetector
 
 R, G = int(Colour.RED), int(Colour.GREEN)
@@ -66,6 +67,27 @@ def test_a_lane_that_was_silent_for_long_before_is_given_three_times_as_long():
     ((at_s, _),) = bursts.changes
     faded_s = 210.0 * np.exp(-290.0 / 1800.0)  # from 600 to 810, as it is remembered at 1100
     assert at_s == pytest.approx(1100.0 + 3.0 * faded_s, abs=1.0)
+
+
+@pytest.mark.parametrize("dead_s", [600, 7200])
+def test_a_detector_that_dies_again_is_found_again_however_long_it_was_dead(dead_s):
+    """The gap that counts ends where it was taken for silence, after 300 s, and fades while the
+    lane is heard.
+    """
+    twice = Seconds().pass_by(900, every=10).pass_by(dead_s).pass_by(600, every=10)
+    again_s = twice.at_s
+    twice.pass_by(1000)
+    assert [change.silent for _, change in twice.changes] == [True, False, True]
+    expected_s = 3.0 * 300.0 * np.exp(-590.0 / 1800.0)
+    assert twice.changes[-1][0] - again_s == pytest.approx(expected_s, abs=2.0)
+
+
+def test_no_gap_of_the_past_hides_a_silence_of_half_an_hour():
+    half = Seconds().pass_by(900, every=10).pass_by(900, completeness=np.array([0.4, 1.0]))
+    half.pass_by(10, every=10).detector.lanes["gap_s"] = 5000.0
+    half.pass_by(3000)
+    ((_, change),) = half.changes
+    assert change.silent_s == 1800.0
 
 
 def test_the_flow_is_that_of_the_last_half_hour():
@@ -148,7 +170,11 @@ def test_presumed_vehicles_arrive_at_the_usual_flow_for_who_measures_flows():
     arrived = 0
     for _ in range(600):
         silent.pass_by(1)
-        arrived += silent.detector.filled(silent.seen).arrived
+        came = silent.detector.filled(silent.seen).arrived
+        arrived += came
+        assert (silent.detector.filled(silent.seen).arrived == came).all(), (
+            "as often as it is asked"
+        )
     assert arrived.tolist() == [pytest.approx(60, abs=3), *[0] * 6]
 
 
@@ -165,6 +191,7 @@ def test_they_take_the_ways_that_were_taken():
 def test_a_lane_that_is_heard_again_is_measured_again_and_keeps_its_flow():
     silent = Seconds().pass_by(600, every=10).pass_by(2000).pass_by(10, every=10)
     assert [change.silent for _, change in silent.changes] == [True, False]
+    assert [change.silent_s for _, change in silent.changes] == [300.0, 2010.0]
     assert silent.presumed == [(), (), (), ()]
     silent.pass_by(600, every=10).pass_by(9000)
     assert silent.changes[-1][1].silent
@@ -204,7 +231,7 @@ def test_controllers_and_gate_are_given_what_is_presumed_and_the_state_what_was_
     street.plant.dead = True
     while not [e for e in events if e.kind == "traffic.silent"]:
         street.tick()
-    begun, measured = street.plant.time_s, street.junction_states()[0].arrived
+    begun, measured = street.plant.time_s, junction_states(street)[0].arrived
     assert begun == pytest.approx(1200.0, abs=10.0)
     greens = []
     for _ in range(600):
@@ -213,8 +240,8 @@ def test_controllers_and_gate_are_given_what_is_presumed_and_the_state_what_was_
     assert sum(greens) >= 3 * 5, "its minimum green again and again"
     assert len(wants.observations[-1].vehicles) > 0
     assert len(street.observation.vehicles) == 0
-    assert street.junction_states()[0].vehicles == 0
-    assert street.junction_states()[0].arrived == measured == 90, "one in ten of 900 s"
+    assert junction_states(street)[0].vehicles == 0
+    assert junction_states(street)[0].arrived == measured == 90, "one in ten of 900 s"
     heir, _ = street_of(Guessing(two_junctions(), street.plant.time_s), heard := Says())
     heir.plant.dead = True
     heir.resume(street.state())

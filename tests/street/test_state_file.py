@@ -23,10 +23,10 @@ from headway.plants.sumo import SumoSettings, read_network
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, work_out
 from headway.safety import Order, Override
-from headway.street.closed_loop import open_street
 from headway.street.external.merge import External, Reported, SourceRows
 from headway.street.external.rows import ObservationRow
 from headway.street.external.sources import PRIOR, Source
+from headway.street.opening import open_street
 from headway.street.state_file import StateError, decode, encode, require_like
 
 
@@ -187,11 +187,11 @@ def test_a_pickle_is_refused_and_not_run():
         (["object", "builtins.eval", [["x", 1]]], "the class 'builtins.eval' is none of a state"),
         (["object", "subprocess.Popen", [["args", "x"]]], "is none of a state"),
         (["object", "headway.safety.command.Command", []], "is none of a state"),
-        (["object", "headway.safety.priority.Bar", [["until_s", 1.0]]], "other fields here: near"),
-        (["object", "headway.safety.priority.Bar", [["x", 1]]], "other fields here"),
-        (["object", "headway.safety.priority.Bar", [["x"]]], "a key without a value"),
+        (["object", "headway.safety.claimants.Bar", [["until_s", 1.0]]], "other fields here: near"),
+        (["object", "headway.safety.claimants.Bar", [["x", 1]]], "other fields here"),
+        (["object", "headway.safety.claimants.Bar", [["x"]]], "a key without a value"),
         (["member", "headway.safety.override.Order", "EXPLODE"], "has no 'EXPLODE'"),
-        (["member", "headway.safety.priority.Bar", "x"], "has no 'x'"),
+        (["member", "headway.safety.claimants.Bar", "x"], "has no 'x'"),
         (["object", "headway.safety.override.Order", []], "cannot be read|Order"),
         (["array", "|O", [1], b"12345678"], "an array of object is none of a state"),
         (["array", "<f8", [2], b"12345678"], "8 bytes are no float64"),

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from headway.sensing import SensingError
-from headway.vision.frames import sources
+from headway.vision.frames import images, sources
 from headway.vision.frames.sources import Frame, FrameSource, Platform, SourceHealth, SourceSettings
-from headway.vision.frames.timing import WallSteps
+from headway.vision.frames.timing import Arrivals, WallSteps
 
 CAMERA = "rtsp://user:secret@north:554/one"
 
@@ -58,7 +58,9 @@ class Video:
         duration=None,
         begin=None,
         keys=(),
+        kind="rtsp",
     ):
+        self.format = SimpleNamespace(name=kind)
         self.stream = SimpleNamespace(
             average_rate=rate,
             guessed_rate=guessed,
@@ -200,7 +202,7 @@ def test_default_settings_of_a_source():
     )  # fmt: skip
     assert SourceHealth() == SourceHealth("idle", 0, 0, 0, 0, 0, 0.0, (0, 0), "", "", 0)
     assert Frame(1.0, 2, np.zeros((1, 1, 3), np.uint8)).decoded_s == 0.0
-    assert (sources.RATE_SPAN_S, sources.FAR_S, sources.MOST_PIXELS) == (5.0, 10.0, 35_389_440)
+    assert (sources.RATE_SPAN_S, sources.FAR_S, images.MOST_PIXELS) == (5.0, 10.0, 35_389_440)
     for frozen, name in (
         (s, "url"),
         (SourceHealth(), "state"),
@@ -397,7 +399,7 @@ def test_a_file_without_a_number_of_frames_is_cut_short_by_its_length(world, las
     ],
 )
 def test_a_file_without_a_frame_is_refused(world, monkeypatch, video, says):
-    monkeypatch.setattr(sources, "MOST_PIXELS", 480)
+    monkeypatch.setattr(images, "MOST_PIXELS", 480)
     world.videos = [video]
     source = world.source(SourceSettings("a.mp4"))
     assert play(source)[0] == []
@@ -406,7 +408,7 @@ def test_a_file_without_a_frame_is_refused(world, monkeypatch, video, says):
 
 
 def test_frames_of_as_many_pixels_as_are_allowed_are_taken(world, monkeypatch):
-    monkeypatch.setattr(sources, "MOST_PIXELS", 3_000_000)
+    monkeypatch.setattr(images, "MOST_PIXELS", 3_000_000)
     world.videos = [
         Video(
             [
@@ -424,7 +426,7 @@ def test_frames_of_as_many_pixels_as_are_allowed_are_taken(world, monkeypatch):
 
 
 def test_a_stream_that_says_it_is_too_large_is_not_decoded(world, monkeypatch):
-    monkeypatch.setattr(sources, "MOST_PIXELS", 3_000_000)
+    monkeypatch.setattr(images, "MOST_PIXELS", 3_000_000)
     video = Video([DecodedFrame(0.0)])
     video.stream.width, video.stream.height = 3_000_001, 1
     world.videos = [video]
@@ -551,7 +553,7 @@ def test_an_image_that_is_too_large_for_opencv_is_counted_as_broken(world, tmp_p
             raise cv2.error("pixels <= CV_IO_MAX_IMAGE_PIXELS")
         return read(path)
 
-    monkeypatch.setattr(sources.cv2, "imread", refuses_a)
+    monkeypatch.setattr(images.cv2, "imread", refuses_a)
     source = world.source(SourceSettings(str(tmp_path)))
     assert len(play(source)[0]) == 1
     assert (source.health.broken, source.health.state) == (1, "ended")
@@ -707,11 +709,108 @@ def test_a_live_stream_is_neither_paced_nor_cut_short(world):
     assert source.health.fault.endswith("no server answers there (1 attempts)")
 
 
-def test_a_live_stream_without_time_stamps_gets_them_from_its_rate(world):
-    world.videos = [Video(decoded_frames(None, None), [1000.0, 1000.5])]
+@pytest.mark.parametrize(("kind", "has_stamps"), [("rtsp", False), ("mpjpeg", True)])
+def test_a_live_stream_without_times_of_its_own_gets_those_of_arrival(world, kind, has_stamps):
+    """FFmpeg makes up stamps for formats that have none, such as MJPEG over HTTP: 25 frames a
+    second, whatever comes. Speeds by them would be wrong by as much. The first second may have been
+    kept by the server.
+    """
+    came = [1000.0 + k / 10.0 for k in range(20)]
+    stamps = [k / 25.0 if has_stamps else None for k in range(20)]
+    world.videos = [Video(decoded_frames(*stamps), came, rate=25, kind=kind)]
+    source = world.source(SourceSettings(CAMERA, policy="queue", buffer=99, attempts=1))
+    assert times(play(source)[0]) == pytest.approx(came[10:])
+    assert (source.health.clock, source.health.received, source.health.skipped) == (
+        "arrival",
+        20,
+        10,
+    )
+    assert source.nominal_hz == (0.0 if kind == "mpjpeg" else 25.0)  # nor do they tell a rate
+
+
+def test_stamps_that_pass_more_slowly_than_time_does_are_not_followed_any_more(world):
+    step_s = 0.06  # at 10 frames/s
+    stamps, came = [k * step_s for k in range(320)], [1000.0 + k / 10.0 for k in range(320)]
+    world.videos = [
+        Video(decoded_frames(*stamps), came),
+        Video(decoded_frames(*stamps[:12]), [1040.0 + k / 10.0 for k in range(12)]),
+    ]
     source = world.source(SourceSettings(CAMERA, attempts=1))
-    assert times(play(source)[0]) == [1000.0, pytest.approx(1000.10002)]
-    assert source.health.clock == "rate"
+    frames, healths = play(source)
+    assert [h.clock for h in healths] == ["stream"] * 300 + ["arrival"] * 12
+    assert {f.epoch for f in frames[:300]} == {0}
+    assert {f.epoch for f in frames[300:]} == {1}  # not to be compared with those before
+    assert times(frames[300:]) == pytest.approx([*came[310:], 1041.0, 1041.1])
+
+
+@pytest.mark.parametrize(
+    ("step_s", "how", "policy"),
+    [
+        (0.2, {}, "auto"),  # quicker: a recording, or one that accuses nobody
+        (0.06, {"duration": 60_000_000}, "auto"),  # a recording over a slow network
+        (0.06, {"kind": "hls"}, "auto"),
+        (0.06, {}, "queue"),  # its reader is slow, and it waits
+    ],
+)
+def test_stamps_are_followed_where_frames_need_not_come_in_their_own_time(
+    world, step_s, how, policy
+):
+    stamps, came = [k * step_s for k in range(320)], [1000.0 + k / 10.0 for k in range(320)]
+    world.videos = [Video(decoded_frames(*stamps), came, **how)]
+    source = world.source(SourceSettings(CAMERA, policy=policy, buffer=999, attempts=1))
+    frames, healths = play(source)
+    assert {h.clock for h in healths} == {"stream"}
+    assert {f.epoch for f in frames} == {0}
+    assert np.diff(times(frames)) == pytest.approx(step_s, abs=2e-3)
+
+
+@pytest.mark.parametrize("step_s", [0.04, 0.1, 0.5])
+@pytest.mark.parametrize("stall_s", [0.0, 0.4, 1.0, 2.0])
+def test_frames_without_times_that_were_held_back_are_not_taken(step_s, stall_s):
+    """Every ten seconds the line stalls; then what was held back comes at once, or slowly. Of what
+    is taken nothing is later than the longest time between two frames that is no stall.
+    """
+    taken = np.arange(0.0, 60.0, step_s)
+    into = taken % 10.0
+    for drain in (0.0, 0.7):  # s that each second of what was held back takes
+        stalled = (into < stall_s / (1.0 - drain)) & (taken > 9.0)
+        came = np.where(stalled, taken - into + stall_s + drain * into, taken)
+        arrivals = Arrivals()
+        in_time = np.array([not arrivals.is_late(at) for at in came.tolist()])
+        assert not in_time[taken < 0.9].any()
+        late_s = (came - taken)[in_time]
+        assert late_s.max() <= 1.5 * step_s + 0.1 + 1e-9
+        assert in_time[(taken > 1.0) & ~stalled].mean() > 0.9
+        if not stall_s:
+            assert in_time[taken > 1.001].all()
+
+
+@pytest.mark.parametrize("steps_s", [(0.04, 0.5), (0.5, 0.04), (0.1, 1.0), (1.0, 0.1)])
+def test_a_camera_without_times_that_changes_its_pace_is_followed(steps_s):
+    first, second = (np.arange(0.0, 30.0, step_s) for step_s in steps_s)
+    arrivals = Arrivals()
+    came = [*first.tolist(), *(30.0 + second).tolist()]
+    in_time = np.array([not arrivals.is_late(at) for at in came])
+    assert in_time[(np.array(came) > 1.1) & (np.array(came) < 29.9)].all()
+    assert in_time[np.array(came) > 39.0].all()
+
+
+def test_frames_without_times_that_always_come_in_pairs_are_taken():
+    arrivals = Arrivals()
+    in_time = [not arrivals.is_late(float(2 * (k // 2))) for k in range(60)]
+    assert sum(in_time) >= 50
+
+
+def test_stamps_that_come_in_a_burst_or_held_back_are_followed(world):
+    """Four seconds at once at the begin, and none for three seconds later on."""
+    came = [max(1000.0 + k / 10.0 - 4.0, 1000.0) for k in range(700)]
+    came = [1033.0 if 1030.0 < at < 1033.0 else at for at in came]
+    world.videos = [Video(decoded_frames(*(k / 10.0 for k in range(700))), came)]
+    source = world.source(SourceSettings(CAMERA, attempts=1))
+    frames, _ = play(source)
+    assert source.health.clock == "stream"
+    assert {f.epoch for f in frames} == {0}
+    assert np.diff(times(frames[-100:])) == pytest.approx(0.1, abs=1e-3)
 
 
 def test_the_requested_rate_applies_to_the_corrected_time(world):
@@ -922,12 +1021,12 @@ def test_a_folder_without_images_or_with_none_that_can_be_read(world, tmp_path, 
         f"{tmp_path}: none of the 2 images in the folder can be read",
         2,
     )
-    monkeypatch.setattr(sources, "MOST_PIXELS", 23)
+    monkeypatch.setattr(images, "MOST_PIXELS", 23)
     folder(tmp_path, 10)
     play(source)
     assert source.health.fault == (
-        f"{tmp_path}: its frames are 6 x 4; at most 0 million pixels are taken: "
-        "have smaller ones sent."
+        f"{tmp_path}: the image 0.png is 6 x 4; at most 0 million pixels are taken. Make it "
+        "smaller, or take it out of the folder."
     )
     assert source.health.state == "failed"
 

@@ -5,18 +5,20 @@ RTSP killed and restarted, MJPEG over HTTP, folders, broken files.
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from tests.ports import closed_port, free_port
 from tests.sensing.scenes import along, camera, film, scene_frames
 from tests.waiting import until
 
 from headway.sensing import SensingError
-from headway.vision.frames import sources
+from headway.vision.frames import images, sources
 from headway.vision.frames.sources import FrameSource, SourceSettings
 
 pytestmark = pytest.mark.slow
@@ -88,7 +90,7 @@ def test_an_rtsp_camera_reconnects():
 
 
 def test_http_mjpeg():
-    with camera(scene_frames(along(), 2.0)) as address:
+    with camera(scene_frames(along(), 2.0), repeat=True) as address:
         source = FrameSource(SourceSettings(address, delay_s=0.1, policy="queue"))
         source.start()
         try:
@@ -183,10 +185,47 @@ def test_frames_beyond_the_rate_are_skipped_and_counted(clip):
 
 
 def test_oversized_images_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "MOST_PIXELS", 320 * 200)
+    monkeypatch.setattr(images, "MOST_PIXELS", 320 * 200)
     film(tmp_path / "large.mp4", along(), 2.0)
     with pytest.raises(SensingError, match="320 x 240"):
         list(FrameSource(SourceSettings(str(tmp_path / "large.mp4"))).frames())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp"])
+def test_an_image_that_is_too_large_is_refused_by_its_header(tmp_path, monkeypatch, suffix):
+    """Before it is decoded: an image of 16,384 pixels square takes a gigabyte."""
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), np.zeros((240, 320, 3), np.uint8))
+    monkeypatch.setattr(images, "MOST_PIXELS", 320 * 240 - 1)
+    monkeypatch.setattr(images.cv2, "imread", lambda path: pytest.fail("it was decoded"))
+    with pytest.raises(SensingError, match=f"the image a{suffix} is 320 x 240; at most 0 million"):
+        list(FrameSource(SourceSettings(str(tmp_path))).frames())
+    assert sources.sampled(str(tmp_path), 9) == []
+    monkeypatch.setattr(images.PIL.Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow's own, far above ours
+    with pytest.raises(SensingError, match=f"the image a{suffix} is far larger; at most"):
+        list(FrameSource(SourceSettings(str(tmp_path))).frames())
+
+
+def test_an_image_whose_header_lies_is_refused_once_it_is_decoded(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((24, 32, 3), np.uint8))
+    monkeypatch.setattr(images, "MOST_PIXELS", 32 * 24)
+    monkeypatch.setattr(images.cv2, "imread", lambda path: np.zeros((25, 32, 3), np.uint8))
+    with pytest.raises(SensingError, match=r"the image a\.png is 32 x 25"):
+        list(FrameSource(SourceSettings(str(tmp_path))).frames())
+
+
+def test_a_pipe_is_read_once_and_no_sample_is_taken_of_it(clip, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    pipe = str(tmp_path / "pipe")
+    assert sources.sampled(pipe, 9) == []  # at once: nobody writes
+    film(tmp_path / "clip.ts", along(), 2.0)
+    with subprocess.Popen(["cp", str(tmp_path / "clip.ts"), pipe]):
+        assert len(list(FrameSource(SourceSettings(pipe)).frames())) == 30
+
+
+def test_no_background_is_learned_from_a_film_that_is_too_large(clip, monkeypatch):
+    monkeypatch.setattr(images, "MOST_PIXELS", 320 * 200)
+    monkeypatch.setattr(sources, "bgr_image", lambda frame: pytest.fail("it was decoded"))
+    assert sources.sampled(str(clip), 9) == []
 
 
 def test_samples_are_spread_over_a_clip(clip, tmp_path):

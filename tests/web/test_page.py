@@ -139,6 +139,15 @@ def test_a_junction_is_overridden_and_the_event_is_seen(page):
     page.wait_for_function("() => document.getElementById('said').textContent.includes('released')")
 
 
+def test_figures_of_the_system_and_events_read_as_words(page):
+    page.click("#tab-system")
+    page.wait_for_selector("#info dt >> text=database: schema", timeout=30_000)
+    page.wait_for_selector("#info dt >> text=database: table simulation_record")
+    page.wait_for_selector("#events li", timeout=30_000)
+    for part in ("#info", "#events"):
+        assert not set('{}[]"') & set(page.inner_text(part)), "JSON"
+
+
 def test_the_sources_of_observations_are_seen(shown, page):
     running, _ = shown
     page.click("#tab-system")
@@ -186,3 +195,22 @@ def test_a_viewer_sees_no_buttons_that_are_not_for_them_and_keys_work(shown):
     page.keyboard.press("d")
     assert page.evaluate("document.documentElement.classList.contains('dark')") is not dark
     page.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "shown_as"), [("/docs", ".opblock-summary-path"), ("/redoc", "[data-section-id]")]
+)
+def test_the_api_s_documents_are_shown_under_the_page_s_own_policy_without_internet(
+    shown, path, shown_as
+):
+    running, browser = shown
+    opened = browser.new_page()
+    faults, elsewhere = [], []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("requestfinished", lambda request: elsewhere.append(request.url))
+    opened.goto(f"{running.url}{path}")
+    opened.wait_for_selector(shown_as, timeout=60_000)
+    assert "/api/v1/observations" in opened.inner_text("body")
+    assert faults == []
+    assert [x for x in elsewhere if not x.startswith((running.url, "data:", "blob:"))] == []
+    opened.close()

@@ -28,6 +28,8 @@ BUCKETS: dict[Bucket, str] = {
     "none": "NULL",
 }
 
+OF_MOMENTS: tuple[Bucket, ...] = ("hour", "day")  # of these the newest come first, if not all fit
+
 # the records asked for; then an entry a direction of each, and an entry a vehicle type of these
 QUERY = """
     WITH
@@ -66,7 +68,7 @@ QUERY = """
     FROM e
     WHERE TRUE{narrower}
     GROUP BY 1, 2, 3
-    ORDER BY 1, 2, 3
+    ORDER BY {order}
     LIMIT :limit OFFSET :offset
 """
 DIRECTIONS = """
@@ -125,8 +127,10 @@ def breakdown(
     direction: str | None = None,
     vehicle_type: str | None = None,
 ) -> list[Breakdown]:
-    """In order of time. direction, vehicle_type: these alone; of the records the index finds those
-    that counted the vehicle type.
+    """In order of time; of hours and days the newest `limit` rows.
+
+    direction, vehicle_type: these alone; of the records the index finds those that counted the
+    vehicle type.
     """
     need_ingested(scope, "its vehicles are not counted by direction or type")
     where, values = scope.where()
@@ -146,7 +150,8 @@ def breakdown(
         offset=scope.offset,
         **values,
     )
-    return [_row(row, bucket) for row in rows]
+    in_order = rows[::-1] if bucket in OF_MOMENTS else rows
+    return [_row(row, bucket) for row in in_order]
 
 
 def _query(where: str, by: By, bucket: Bucket, narrower: str) -> str:
@@ -155,7 +160,14 @@ def _query(where: str, by: By, bucket: Bucket, narrower: str) -> str:
         if by == "direction"
         else VEHICLE_TYPES.format(direction="direction" if by == "both" else "NULL")
     )
-    return QUERY.format(where=where, entries=entries, bucket=BUCKETS[bucket], narrower=narrower)
+    order = "1 DESC, 2 DESC, 3 DESC" if bucket in OF_MOMENTS else "1, 2, 3"
+    return QUERY.format(
+        where=where,
+        entries=entries,
+        bucket=BUCKETS[bucket],
+        narrower=narrower,
+        order=order,
+    )
 
 
 def _row(row: dict[str, Any], bucket: Bucket) -> Breakdown:

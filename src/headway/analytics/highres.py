@@ -251,10 +251,13 @@ def _pairs(times: FloatArray, values: FloatArray) -> list[list[float]]:
     return pairs
 
 
-def high_resolution(database: Database, run: int, limit: int | None = None) -> list[dict[str, Any]]:
-    """The first `limit` events (None: all) of a run as such a log; timestamp is the day of the run
-    and the street's own clock (at_s).
+def high_resolution(
+    database: Database, run: int, limit: int | None = None, offset: int = 0
+) -> list[dict[str, Any]]:
+    """Events of a run as such a log, `limit` (None: all) after the first `offset`; timestamp is the
+    day of the run and the street's own clock (at_s).
     """
+    end = None if limit is None else offset + limit
     return [
         {
             "timestamp": begun["day"] + timedelta(seconds=at),
@@ -266,7 +269,7 @@ def high_resolution(database: Database, run: int, limit: int | None = None) -> l
         for begun in database.rows(
             "SELECT date_trunc('day', begun_at) AS day FROM run WHERE id = :run", run=run
         )
-        for at, device, code, parameter in log_of(recorded(database, run))[:limit]
+        for at, device, code, parameter in log_of(recorded(database, run))[offset:end]
     ]
 
 

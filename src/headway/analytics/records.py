@@ -84,7 +84,8 @@ class MissingError(LookupError):
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Which records: one simulation, one junction, a window of time [begin, end); None for all.
-    limit, offset: paging of lists.
+    limit, offset: which part of a list. Where its rows are of moments, parts go back in time: the
+    first has the newest.
     """
 
     simulation: str | None = None
@@ -210,12 +211,15 @@ class Emergencies:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Means over `bucket_s` seconds, oldest first."""
+    """Means over `bucket_s` seconds, oldest first. n: records in these points. next_offset: where
+    the next, older part begins; None where there is none.
+    """
 
     simulation_id: str | None
     bucket_s: int
     n: int
     points: list[dict[str, Any]]
+    next_offset: int | None
 
 
 def summary(database: Database, simulation: str) -> Summary:
@@ -397,8 +401,9 @@ def emergencies(database: Database, scope: Scope) -> Emergencies:
 
 
 def series(database: Database, scope: Scope, bucket_s: int = 60) -> Series:
+    """The newest `limit` buckets that are not empty."""
     where, values = scope.where()
-    points = database.rows(
+    newest_first = database.rows(
         f"""
         SELECT
             date_bin(make_interval(secs => :bucket), at, 'epoch'::timestamptz) AS at,
@@ -410,15 +415,23 @@ def series(database: Database, scope: Scope, bucket_s: int = 60) -> Series:
         FROM {scope.table}
         WHERE {where}
         GROUP BY 1
-        ORDER BY 1
+        ORDER BY 1 DESC
         LIMIT :limit OFFSET :offset
         """,
         bucket=bucket_s,
-        limit=scope.limit,
+        limit=scope.limit + 1,
         offset=scope.offset,
         **values,
     )
-    return Series(scope.simulation, bucket_s, sum(p["n"] for p in points), points)
+    points = newest_first[: scope.limit][::-1]
+    is_cut = len(newest_first) > scope.limit
+    return Series(
+        simulation_id=scope.simulation,
+        bucket_s=bucket_s,
+        n=sum(p["n"] for p in points),
+        points=points,
+        next_offset=scope.offset + scope.limit if is_cut else None,
+    )
 
 
 def newest(database: Database) -> list[dict[str, Any]]:
@@ -495,17 +508,18 @@ def performance(database: Database, scope: Scope) -> list[dict[str, Any]]:
 
 
 def scatter(database: Database, scope: Scope) -> list[dict[str, Any]]:
-    """Throughput beside wait, a point a record, oldest first."""
+    """Throughput beside wait, a point a record: the newest `limit`, oldest first."""
     where, values = scope.where()
-    return database.rows(
+    newest_first = database.rows(
         f"""
         SELECT simulation_id, intersection_id, at, throughput, wait_s, speed_kmh
         FROM {scope.table}
         WHERE {where}
-        ORDER BY at, intersection_id
+        ORDER BY at DESC, intersection_id DESC, simulation_id DESC
         LIMIT :limit OFFSET :offset
         """,
         limit=scope.limit,
         offset=scope.offset,
         **values,
     )
+    return newest_first[::-1]

@@ -123,15 +123,24 @@ def splits(
     return [Split(**row) for row in rows]
 
 
-def runs(database: Database, limit: int = 100) -> list[dict[str, Any]]:
-    """The engine's runs, newest first."""
+def runs(database: Database, limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
+    """The engine's runs, newest first; scenario, seed and scale are the demand."""
     return database.rows(
-        (
-            "SELECT id, key, scenario, controller, seed, begun_at FROM run ORDER BY id DESC LIMIT "
-            ":limit"
-        ),
+        """
+        SELECT id, key, street, scenario, controller, seed, scale, begun_at
+        FROM run
+        ORDER BY id DESC
+        LIMIT :limit OFFSET :offset
+        """,
         limit=limit,
+        offset=offset,
     )
+
+
+def need_run(database: Database, run: int) -> None:
+    """Raises MissingError if there is no such run."""
+    if not database.rows("SELECT id FROM run WHERE id = :run", run=run):
+        raise MissingError(f"there is no run {run} in the database; GET /api/v1/runs lists them")
 
 
 def events(

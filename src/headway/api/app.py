@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,8 +12,9 @@ import msgspec
 import numpy as np
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from headway import __version__, web
 from headway.api import (
@@ -27,6 +29,7 @@ from headway.api import (
     system,
     violations,
 )
+from headway.api.bodies import CHANGING, BodyMiddleware
 from headway.api.middleware import (
     AuditMiddleware,
     RateLimitMiddleware,
@@ -50,7 +53,10 @@ EXPOSED = (  # headers that pages of other origins may read
     "X-RateLimit-Remaining",
     "X-RateLimit-Reset",
     "Retry-After",
+    "Link",
 )
+OF_BODIES = {str(status): of for status, of in problems.responses(408, 413).items()}
+PAGES = {"/": "index.html", "/docs": "docs.html", "/redoc": "redoc.html"}
 RESOURCES = (  # router, its path, its second path: those that the requirements name
     (cameras.router, "/api/v1/cameras", "/streams"),
     (monitoring.router, "/api/v1/monitoring", "/monitoring"),
@@ -82,6 +88,7 @@ def create_app(
         title="Headway",
         version=__version__,
         lifespan=lifespan,
+        docs_url=None,  # pages of our own, which need neither internet nor inline scripts
         redoc_url=None,
         description=(
             "Real-time traffic signals: live state, orders, database and analytics. Errors "
@@ -98,10 +105,14 @@ def create_app(
 
 def _add_middleware(app: FastAPI, settings: ApiSettings, services: Services) -> None:
     """From the innermost to the outermost."""
-    app.add_middleware(AuditMiddleware, audit=services.audit)
+    app.add_middleware(AuditMiddleware, recorder=services.recorder)
+    app.add_middleware(BodyMiddleware, identity=services.identity)
     if settings.per_minute:
         app.add_middleware(
-            RateLimitMiddleware, per_minute=settings.per_minute, redis_url=settings.redis_url
+            RateLimitMiddleware,
+            identity=services.identity,
+            per_minute=settings.per_minute,
+            redis_url=settings.redis_url,
         )
     app.add_middleware(SafeHeadersMiddleware)
     app.add_middleware(RequestMiddleware)
@@ -122,11 +133,35 @@ def _add_routes(app: FastAPI) -> None:
         for path in paths:
             app.include_router(router, prefix=path)
     app.include_router(live.aliases)
-    app.mount("/static", StaticFiles(directory=web.STATIC), name="static")
+    app.mount("/static", PageFiles(directory=web.STATIC), name="static")
 
-    @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(web.STATIC / "index.html")
+    for path, name in PAGES.items():
+        app.add_api_route(path, partial(_page, name), include_in_schema=False)
+
+
+class PageFiles(StaticFiles):
+    """Large scripts are kept packed (`NAME.gz`), and sent so: all browsers unpack them."""
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        full_path, found = super().lookup_path(path)
+        return (full_path, found) if found else super().lookup_path(f"{path}.gz")
+
+    def file_response(
+        self,
+        full_path: str | os.PathLike[str],
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
+        answer = super().file_response(full_path, stat_result, scope, status_code)
+        if str(full_path).endswith(".gz"):
+            answer.headers["content-encoding"] = "gzip"
+            answer.headers["content-type"] = "text/javascript; charset=utf-8"
+        return answer
+
+
+async def _page(name: str) -> FileResponse:
+    return FileResponse(web.STATIC / name)
 
 
 def _add_schemas(app: FastAPI) -> None:
@@ -145,6 +180,11 @@ def _add_schemas(app: FastAPI) -> None:
                 [ObservationRow], ref_template="#/components/schemas/{name}"
             )
             schemas |= rows
+            for path in document["paths"].values():
+                for method in CHANGING:  # of any body: see `BodyMiddleware`
+                    if operation := path.get(method.lower()):
+                        found = operation["responses"] | OF_BODIES
+                        operation["responses"] = dict(sorted(found.items()))
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -154,10 +194,10 @@ def publish(services: Services, topic: str, street: str, message: Any) -> None:
     """From the streets' threads to the hub, as plain figures, and into the metrics."""
     if not isinstance(message, Snapshot):
         event = dict(message)
-        services.selfwatch.take(topic, street, event)
-        metrics.events.labels(street, str(event.get("kind", ""))).inc()
-        if event.get("kind") == "engine.restarted":
-            metrics.restarts.labels(street).inc()
+        if services.selfwatch.take(topic, street, event):
+            metrics.events.labels(street, str(event.get("kind", ""))).inc()
+            if event.get("kind") == "engine.restarted":
+                metrics.restarts.labels(street).inc()
         services.hub.publish(topic, street, event)
         return
     _measure(street, message)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -13,13 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from headway.api.dependencies import need, services_of
 from headway.api.problems import Fault, ProblemError, responses
-from headway.api.security import Role
+from headway.api.security import Principal, Role
 from headway.api.streaming import Endless
 from headway.sensing import CalibrationError, SensingError
 from headway.service.cameras import OPTIONS, CameraService
 
 router = APIRouter(tags=["cameras"], dependencies=[Depends(need(Role.VIEWER))])
 Engineer = Depends(need(Role.ENGINEER))
+Viewer = Annotated[Principal, Depends(need(Role.VIEWER))]
 Name = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9_-]+$", examples=["north"])]
 OK = responses(401, 403, 503)
 FOUND = responses(401, 403, 404, 422, 503)
@@ -263,23 +265,30 @@ def signals(camera: Stream, changes: Annotated[list[ColourIn], Field(max_length=
     },
 )
 async def view(
-    request: Request, camera: Stream, frames: Annotated[int, Query(ge=0, le=100_000)] = 0
+    request: Request,
+    who: Viewer,
+    camera: Stream,
+    frames: Annotated[int, Query(ge=0, le=100_000)] = 0,
 ) -> Endless:
     """The live picture with what was found on it, as MJPEG; `frames`: how many, 0 for ever."""
     return Endless(
-        images(camera, frames),
+        images(camera, frames, partial(services_of(request).identity.end_of, who)),
         "multipart/x-mixed-replace; boundary=frame",
         {"Cache-Control": "no-store"},
     )
 
 
-async def images(camera: Any, frames: int) -> AsyncGenerator[bytes, None]:
+async def images(
+    camera: Any, frames: int, ends: Callable[[], Coroutine[Any, Any, str]]
+) -> AsyncGenerator[bytes, None]:
+    """ends: waits until the view is to end."""
     camera.viewers += 1
+    ending = asyncio.create_task(ends())
     sent = 0
     last = 0
     silent_since = time.monotonic()
     try:
-        while not frames or sent < frames:
+        while (not frames or sent < frames) and not ending.done():
             number, picture = camera.view
             if number != last and picture:
                 last = number
@@ -296,3 +305,4 @@ async def images(camera: Any, frames: int) -> AsyncGenerator[bytes, None]:
             await asyncio.sleep(0.04)
     finally:
         camera.viewers -= 1
+        ending.cancel()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from fastapi import Request, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.requests import HTTPConnection
 
-from headway.api.problems import ProblemError
-from headway.api.security import Principal, Role, identify
+from headway.api.security import Principal, Role
 from headway.api.services import Services
 
 BEARER = HTTPBearer(auto_error=False, description="A token signed by this server")
@@ -23,24 +22,32 @@ def services_of(connection: HTTPConnection) -> Services:
     return services
 
 
-def need(role: Role) -> Callable[..., Principal]:
+async def turn_of(request: Request) -> AsyncIterator[None]:
+    """A dependency: the route has a turn to ask the database, until it has its answer."""
+    async with services_of(request).turns.one():
+        yield
+
+
+async def probe_turn_of(request: Request) -> AsyncIterator[None]:
+    """The same for who asks whether it can be asked."""
+    async with services_of(request).probe_turns.one():
+        yield
+
+
+PROBES = Depends(probe_turn_of, scope="function")
+ASKS = Depends(turn_of, scope="function")  # not until the answer is sent: some read slowly
+
+
+def need(role: Role) -> Callable[..., Awaitable[Principal]]:
     """A dependency: who calls, if they have at least `role`. 401 without or with bad credentials,
     403 with too few rights.
     """
 
-    def check(
+    async def check(
         request: Request,
         _token: Any = Security(BEARER),  # this and the next for the document alone
         _key: Any = Security(KEY),
     ) -> Principal:
-        services = services_of(request)
-        principal = identify(services.keyring, services.keys, request.headers, request.query_params)
-        request.state.principal = principal
-        if principal.role < role:
-            raise ProblemError(
-                403,
-                f"this needs the role {role.name.lower()}; yours is {principal.role.name.lower()}",
-            )
-        return principal
+        return await services_of(request).identity.require(request.scope, role)
 
     return check

@@ -119,8 +119,12 @@ class Lookout:
         return alive, "answers" if alive else "cannot be reached"
 
     def _spool(self) -> tuple[bool, str]:
-        waiting = self._services.intake.spool.waiting
-        return waiting == 0, f"{waiting} batches wait for the database"
+        services = self._services
+        waiting, entries = services.intake.spool.waiting, services.recorder.spool.waiting
+        found = f"{waiting} batches wait for the database"
+        if entries:
+            found += f", and {entries} entries of the audit trail"
+        return waiting + entries == 0, found
 
     def _record(self) -> tuple[bool, str]:
         """Rows that are missing in the database, for as long as somebody may not have seen it."""
@@ -152,11 +156,10 @@ class Lookout:
         """Limits, cache and streams over several processes."""
         if not self._services.settings.redis_url:
             return True, "none is set: this process works alone"
-        away = [
-            part
-            for part in ("limits", "cache", "relay")
-            if metrics.registry.get_sample_value("headway_degraded", {"part": part})
-        ]
+        degraded = {
+            s.labels["part"]: s.value for m in metrics.degraded.collect() for s in m.samples
+        }
+        away = [part for part in ("limits", "cache", "relay") if degraded.get(part)]
         return not away, f"away for {', '.join(away)}" if away else "answers"
 
     def _disk(self) -> tuple[bool, str]:

@@ -4,6 +4,7 @@ through outages.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -30,12 +31,11 @@ from headway.analytics.records import OWN
 from headway.api.dependencies import need, services_of
 from headway.api.problems import Fault, ProblemError, responses
 from headway.api.security import Role
-from headway.api.services import Services
+from headway.api.services import ApiSettings, Services
 from headway.store.database import in_utc
 from headway.store.spool import SpoolFullError
 
 router = APIRouter(prefix="/api/v1/ingest", tags=["ingestion"])
-MOST_BYTES = 8 << 20
 MOST_RECORDS = 5000
 MOST_SIGNALS = 16
 Name = Annotated[
@@ -206,6 +206,8 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
         self.timestamp = in_utc(self.timestamp)
 
 
+# bytes that are no UTF-8 are a fault of their own for msgspec
+NO_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 record_decoder = msgspec.json.Decoder(_Record)
 batch_decoder = msgspec.json.Decoder(list[_Record])
 _encode = msgspec.json.Encoder().encode
@@ -237,6 +239,20 @@ def _types(record: _Record) -> list[str]:
     return list({kind: None for s in record.signals for kind, n in s.vehicle_counts.items() if n})
 
 
+def time_fault(record: _Record, settings: ApiSettings, prefix: str = "") -> Fault | None:
+    """What is wrong with a record's time: one that was long ago, or is still to come, is of a clock
+    that is wrong, and would hide those of today.
+    """
+    age_s = time.time() - record.timestamp.timestamp()
+    if -settings.ahead_s <= age_s <= settings.oldest_days * 86400.0:
+        return None
+    message = (
+        f"must be within the last {settings.oldest_days:g} days (api.oldest_days), and no more "
+        f"than {settings.ahead_s:g} s ahead of this server's clock (api.ahead_s)"
+    )
+    return Fault(pointer=f"{prefix}/timestamp", message=message)
+
+
 def faults_of(record: Any, prefix: str = "") -> list[Fault]:
     """Every fault of one decoded record, by pydantic; pointers begin with `prefix`."""
     try:
@@ -249,22 +265,11 @@ def faults_of(record: Any, prefix: str = "") -> list[Fault]:
     return []
 
 
-async def body_of(request: Request) -> bytes:
-    """The body, read no further than MOST_BYTES. Raises ProblemError 413."""
-    parts, size = list[bytes](), 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_BYTES:
-            raise ProblemError(413, f"a request may hold {MOST_BYTES} bytes; send smaller batches")
-        parts.append(part)
-    return b"".join(parts)
-
-
 def decoded(body: bytes) -> Any:
     """The body as JSON. Raises ProblemError 422."""
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NO_JSON as error:
         raise ProblemError(
             422, f"the body is no JSON: {error}", [Fault(pointer="", message=str(error))]
         ) from error
@@ -311,20 +316,23 @@ BATCH = {
     status_code=201,
     response_model=Taken,
     openapi_extra=SCHEMA,
-    responses={200: {"model": Taken}, 202: {"model": Taken}, **responses(401, 403, 413, 422, 503)},
+    responses={200: {"model": Taken}, 202: {"model": Taken}, **responses(401, 403, 422, 503)},
 )
 async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     """Take one record: 201 stored, 200 it was there already, 202 kept on disk until the database is
     back.
     """
-    body = await body_of(request)
+    body = await request.body()
     try:
         record = record_decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except NO_JSON as error:
         found = faults_of(decoded(body)) or [Fault(pointer="", message=str(error))]
         raise ProblemError(422, f"{len(found)} fault(s) in the record", found) from error
+    services = services_of(request)
+    if fault := time_fault(record, services.settings):
+        raise ProblemError(422, "1 fault(s) in the record", [fault])
     _log([record])
-    taken = await _write(services_of(request), [row(record)])
+    taken = await _write(services, [row(record)])
     return _answer(taken, 201 if taken.stored else 202 if taken.spooled else 200)
 
 
@@ -333,37 +341,45 @@ async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     status_code=201,
     response_model=Taken,
     openapi_extra=BATCH,
-    responses={202: {"model": Taken}, 207: {"model": Taken}, **responses(401, 403, 413, 422, 503)},
+    responses={202: {"model": Taken}, 207: {"model": Taken}, **responses(401, 403, 422, 503)},
 )
 async def batch(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     """Take up to 5,000 records. 201: all were taken (new or known); 207: some were not, each
     reported by its place; 422: none was.
     """
-    body = await body_of(request)
+    body = await request.body()
+    services = services_of(request)
     rejected: list[Rejected] = []
+    placed: list[tuple[int, _Record]] = []
     try:
-        records = batch_decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+        placed = list(enumerate(batch_decoder.decode(body)))
+    except NO_JSON as error:
         things = decoded(body)
         if not isinstance(things, list):
             raise ProblemError(
                 422, "a batch is a list of records", [Fault(pointer="", message="must be a list")]
             ) from error
-        records = []
         for index, thing in enumerate(things[: MOST_RECORDS + 1]):
             try:
-                records.append(msgspec.convert(thing, _Record))
+                placed.append((index, msgspec.convert(thing, _Record)))
             except msgspec.ValidationError as fault:
                 found = faults_of(thing, f"/{index}") or [
                     Fault(pointer=f"/{index}", message=str(fault))
                 ]
                 rejected.append(Rejected(index=index, faults=found))
-    if not 0 < len(records) + len(rejected) <= MOST_RECORDS:
+    if not 0 < len(placed) + len(rejected) <= MOST_RECORDS:
         raise ProblemError(
             422,
             f"a batch holds 1 to {MOST_RECORDS} records",
             [Fault(pointer="", message=f"1 to {MOST_RECORDS} records")],
         )
+    records = []
+    for index, record in placed:
+        if late := time_fault(record, services.settings, f"/{index}"):
+            rejected.append(Rejected(index=index, faults=[late]))
+        else:
+            records.append(record)
+    rejected.sort(key=lambda of: of.index)
     if not records:
         raise ProblemError(
             422,
@@ -371,7 +387,7 @@ async def batch(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
             [f for r in rejected for f in r.faults][:1000],
         )
     _log(records)
-    taken = await _write(services_of(request), [row(r) for r in records])
+    taken = await _write(services, [row(r) for r in records])
     taken.rejected = rejected
     return _answer(taken, 207 if rejected else 202 if taken.spooled else 201)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, WebSocket, WebSocketDisconnect
@@ -14,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from headway.api.dependencies import need, services_of
 from headway.api.hub import TOPICS, Client, Hub
 from headway.api.problems import Fault, ProblemError, problem, responses
-from headway.api.security import Role, identify
+from headway.api.security import Role
 from headway.api.sockets import DELIVER, DIRECT, LONGEST_BYTES
 from headway.api.streaming import Endless
 
@@ -29,6 +30,8 @@ EVENTS: dict[str, Any] = {
     },
 }
 Form = Literal["dashboard", "chart", "table"]
+MOST_KINDS = 32  # in a filter
+LONGEST_NAME = 64
 TOO_LONG = 1009  # close code (RFC 6455, 7.4.1)
 CHANGE_PAUSE_S = 0.1  # until the next message of a client is read; after one with a fault:
 FAULT_PAUSE_S = 1.0
@@ -36,6 +39,16 @@ FAULT_PAUSE_S = 1.0
 
 def client_of(topic: str, street: str, kinds: str, form: str, packed: bool) -> Client:
     return Client(topic, street, tuple(k for k in kinds.split(",") if k), form, packed)
+
+
+def filter_fault(street: Any, kinds: Any) -> str:
+    """What is wrong with a filter; empty for nothing. Each message is compared with all of it."""
+    is_list = isinstance(kinds, list | tuple) and all(isinstance(k, str) for k in kinds)
+    if not isinstance(street, str) or not is_list:
+        return "street is a name, kinds a list of names"
+    if len(kinds) > MOST_KINDS or max(map(len, (street, *kinds))) > LONGEST_NAME:
+        return f"at most {MOST_KINDS} kinds; no name longer than {LONGEST_NAME} characters"
+    return ""
 
 
 async def _socket(socket: WebSocket, topic: str) -> None:
@@ -46,7 +59,7 @@ async def _socket(socket: WebSocket, topic: str) -> None:
     services = services_of(socket)
     query = socket.query_params
     try:
-        await asyncio.to_thread(identify, services.keyring, services.keys, socket.headers, query)
+        who = await services.identity.require(socket.scope, Role.VIEWER)
     except ProblemError as error:
         await socket.send_denial_response(
             problem(socket, error.status, error.detail, headers=error.headers)
@@ -70,15 +83,19 @@ async def _socket(socket: WebSocket, topic: str) -> None:
     if faults:
         await socket.send_denial_response(problem(socket, 422, "the query is not valid", faults))
         return
-    await socket.accept()
     client = client_of(
         topic, query.get("street", ""), query.get("kinds", ""), form, query.get("compress") == "1"
     )
+    if fault := filter_fault(client.street, client.kinds):
+        await socket.send_denial_response(problem(socket, 422, fault))
+        return
+    await socket.accept()
     hub = services.hub
     extensions = socket.scope.get("extensions", {})
     client.deliver, client.direct = extensions.get(DELIVER), extensions.get(DIRECT)
     hub.join(client, int(last))
     reading = asyncio.create_task(_listen(socket, client))
+    watching = asyncio.create_task(services.identity.close_at_end(socket, who))
     try:
         async for message in hub.messages(client):
             await socket.send_text(
@@ -90,6 +107,7 @@ async def _socket(socket: WebSocket, topic: str) -> None:
     finally:
         hub.leave(client)
         reading.cancel()
+        watching.cancel()
 
 
 def _is_number(text: str) -> bool:
@@ -123,13 +141,11 @@ async def _listen(socket: WebSocket, client: Client) -> None:
 def _change(client: Client, text: str) -> None:
     """Other filters from now on. Raises ValueError, AttributeError, TypeError or RecursionError."""
     change = json.loads(text)
+    if not isinstance(change, dict):
+        raise ValueError('send {"street": a name, "kinds": a list of names}, or one of both')
     street, kinds = change.get("street", client.street), change.get("kinds", client.kinds)
-    if (
-        not isinstance(street, str)
-        or not isinstance(kinds, list | tuple)
-        or not all(isinstance(k, str) for k in kinds)
-    ):
-        raise ValueError("street is a name, kinds a list of names")
+    if fault := filter_fault(street, kinds):
+        raise ValueError(fault)
     client.street, client.kinds = street, tuple(kinds)
 
 
@@ -157,16 +173,33 @@ async def events(
     if topic not in TOPICS:
         raise ProblemError(404, f"no stream {topic!r}. There are: {', '.join(TOPICS)}.")
     given = request.headers.get("last-event-id", "")
-    client, hub = client_of(topic, street, kinds, form, compress), services_of(request).hub
+    services = services_of(request)
+    who = await services.identity.require(request.scope, Role.VIEWER)
+    client, hub = client_of(topic, street, kinds, form, compress), services.hub
+    if fault := filter_fault(client.street, client.kinds):
+        raise ProblemError(422, fault)
+    ends = partial(services.identity.end_of, who)
     return Endless(
-        _sse(hub, client, int(given) if _is_number(given) else last_id),
+        _sse(hub, client, int(given) if _is_number(given) else last_id, ends),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _sse(hub: Hub, client: Client, last_id: int) -> AsyncGenerator[bytes, None]:
+def _end(client: Client, ending: asyncio.Task[str]) -> None:
+    """Of a stream whose credentials have ended."""
+    if not ending.cancelled():
+        client.ended = client.ended or ending.result()
+        client.to_send.set()
+
+
+async def _sse(
+    hub: Hub, client: Client, last_id: int, ends: Callable[[], Coroutine[Any, Any, str]]
+) -> AsyncGenerator[bytes, None]:
+    """ends: waits until the stream is to end; why."""
     hub.join(client, last_id)
+    ending = asyncio.create_task(ends())
+    ending.add_done_callback(partial(_end, client))
     try:
         yield b"retry: 2000\n\n"
         async for message in hub.messages(client):
@@ -177,4 +210,5 @@ async def _sse(hub: Hub, client: Client, last_id: int) -> AsyncGenerator[bytes, 
             )
         yield b"event: dropped\ndata: " + client.ended.encode() + b"\n\n"
     finally:
+        ending.cancel()
         hub.leave(client)

@@ -6,35 +6,32 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage, RedisStorage, Storage
 from limits.strategies import FixedWindowRateLimiter
-from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, QueryParams
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from headway import telemetry
-from headway.api.security import NOBODY, credentials_of
+from headway.api.arguments import arguments_of
+from headway.api.audit import AuditEntry, AuditRecorder
+from headway.api.bodies import BATCHES, CHANGING, TICKETS
+from headway.api.identity import FOUND, Identity
+from headway.api.problems import ProblemError, problem
+from headway.api.security import NOBODY, Principal
 from headway.telemetry import metrics
 
-if TYPE_CHECKING:
-    from headway.api.security import Audit
-
 ACCESS = logging.getLogger("headway.api")
-UNLIMITED = ("/health", "/metrics", "/static", "/docs", "/openapi.json")
+UNLIMITED = ("/health", "/metrics", "/static", "/docs", "/redoc", "/openapi.json")
 CLIENTS_PER_ADDRESS = 20  # times the limit of one client, whatever credentials an address shows
 # of the shared counts: until Valkey counts as away, and until it is asked again
 SHARED_WITHIN_S = 0.5
 AWAY_S = 5.0
-CHANGING = ("POST", "PUT", "PATCH", "DELETE")
-# what these change is itself on record
-INGEST = ("/api/v1/ingest", "/api/v1/observations")
 LONGEST_ID = 64  # characters of a request id that is taken over
 LONGEST_ACTION = 512  # characters of an audit entry's action
 SAFE_HEADERS = (
@@ -126,15 +123,18 @@ class SafeHeadersMiddleware:
 
 
 class RateLimitMiddleware:
-    """At most `per_minute` requests a minute of one client, identified by its credentials, else by
-    its address; and a multiple of that of one address.
+    """At most `per_minute` requests, and sockets opened, a minute of one client, which is a caller
+    by valid credentials, whichever those are, or else an address; of one address a multiple of it.
 
-    redis_url: where counts are shared over processes. While it is away each process counts for
-    itself, and the metric `headway_degraded` says so.
+    identity: finds out who calls. redis_url: where counts are shared over processes. While it is
+    away each process counts for itself, and the metric `headway_degraded` says so.
     """
 
-    def __init__(self, app: ASGIApp, per_minute: int, redis_url: str = "") -> None:
+    def __init__(
+        self, app: ASGIApp, identity: Identity, per_minute: int, redis_url: str = ""
+    ) -> None:
         self._app = app
+        self._identity = identity
         self._shared = FixedWindowRateLimiter(_shared_storage(redis_url)) if redis_url else None
         self._away_until_s = 0.0  # monotonic
         self._own = FixedWindowRateLimiter(MemoryStorage())
@@ -142,13 +142,13 @@ class RateLimitMiddleware:
         self._of_address = RateLimitItemPerMinute(per_minute * CLIENTS_PER_ADDRESS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _is_unlimited(scope["path"]):
+        if scope["type"] not in ("http", "websocket") or _is_unlimited(scope["path"]):
             await self._app(scope, receive, send)
             return
         allowed, headers = await self._take(scope)
         if not allowed:
             scope["limited"] = True
-            await _refuse(send, scope["path"], headers)
+            await _refuse(scope, receive, send, headers)
             return
 
         async def counted(message: Message) -> None:
@@ -160,11 +160,25 @@ class RateLimitMiddleware:
 
     async def _take(self, scope: Scope) -> tuple[bool, RawHeaders]:
         """Whether this request may pass, and the headers that state the client's limit."""
-        shown = credentials_of(Headers(scope=scope), QueryParams(scope.get("query_string", b"")))
         address = (scope.get("client") or ("unknown",))[0]
-        client = hashlib.sha256(shown.client.encode()).hexdigest() if shown.client else address
-        found_there = await self._take_shared(address, client)
-        allowed, left, reset_at = found_there or self._hit(self._own, address, client)
+        client, found = address, None
+        if allowed := self._own.hit(self._of_address, address):  # before anybody is looked up
+            client = await self._client_of(scope, address)
+            found = await self._take_shared(address, client)
+        if found is None:
+            allowed = allowed and self._own.hit(self._of_client, client)
+            found = (allowed, *self._window(self._own, client))
+        return self._told(*found)
+
+    async def _client_of(self, scope: Scope, address: str) -> str:
+        """Whose share of the limit it is; an address where credentials are none that are valid."""
+        try:
+            who = await self._identity.of(scope)
+        except ProblemError:
+            return address
+        return address if who is None else hashlib.sha256(who.name.encode()).hexdigest()
+
+    def _told(self, allowed: bool, left: int, reset_at: float) -> tuple[bool, RawHeaders]:
         reset_s = str(max(int(reset_at - time.time()) + 1, 0)).encode()
         found: RawHeaders = [
             (b"x-ratelimit-limit", str(self._of_client.amount).encode()),
@@ -174,13 +188,14 @@ class RateLimitMiddleware:
         return allowed, found if allowed else [*found, (b"retry-after", reset_s)]
 
     async def _take_shared(self, address: str, client: str) -> tuple[bool, int, float] | None:
-        """As `_hit`, of all processes together; None without Valkey, or while it is away. In a
-        thread: one that hangs must not hold up those who wait for nothing.
+        """(allowed, requests left, when the window ends in seconds since 1970) of all processes
+        together; None without Valkey, or while it is away. In a thread: one that hangs must not
+        hold up those who wait for nothing.
         """
         if self._shared is None or time.monotonic() < self._away_until_s:
             return None
         try:
-            found = await asyncio.to_thread(self._hit, self._shared, address, client)
+            found = await asyncio.to_thread(self._hit_shared, self._shared, address, client)
         except Exception:  # of whatever kind: Valkey is away
             metrics.degraded.labels("limits").set(1)
             self._away_until_s = time.monotonic() + AWAY_S
@@ -188,13 +203,16 @@ class RateLimitMiddleware:
         metrics.degraded.labels("limits").set(0)
         return found
 
-    def _hit(
+    def _hit_shared(
         self, limiter: FixedWindowRateLimiter, address: str, client: str
     ) -> tuple[bool, int, float]:
-        """(allowed, requests left, when the window ends in seconds since 1970)."""
         allowed = limiter.hit(self._of_address, address) and limiter.hit(self._of_client, client)
+        return allowed, *self._window(limiter, client)
+
+    def _window(self, limiter: FixedWindowRateLimiter, client: str) -> tuple[int, float]:
+        """(requests left, when the window ends in seconds since 1970)."""
         window = limiter.get_window_stats(self._of_client, client)
-        return allowed, window.remaining, window.reset_time
+        return window.remaining, window.reset_time
 
 
 def _shared_storage(redis_url: str) -> Storage:
@@ -207,59 +225,58 @@ def _is_unlimited(path: str) -> bool:
     return path == "/" or path.startswith(UNLIMITED)
 
 
-async def _refuse(send: Send, path: str, headers: RawHeaders) -> None:
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": "Too Many Requests",
-        "status": 429,
-        "detail": "the limit of requests a minute is reached",
-        "instance": path,
-        "faults": [],
-    }
-    start = {
-        "type": "http.response.start",
-        "status": 429,
-        "headers": [*headers, (b"content-type", b"application/problem+json")],
-    }
-    await send(start)
-    await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+async def _refuse(scope: Scope, receive: Receive, send: Send, headers: RawHeaders) -> None:
+    detail = "the limit of requests a minute is reached"
+    told = {name.decode(): value.decode() for name, value in headers}
+    if scope["type"] == "websocket":
+        socket = WebSocket(scope, receive, send)
+        await socket.send_denial_response(problem(socket, 429, detail, headers=told))
+        return
+    await problem(Request(scope), 429, detail, headers=told)(scope, receive, send)
 
 
 class AuditMiddleware:
     """Every request that may change something gets an entry in the audit trail before it is
-    answered, also when it was refused or failed; ingestion does not, it is itself on record.
+    answered (see `AuditRecorder.record`), also when it was refused or failed; ingestion does not,
+    it is itself on record.
     """
 
-    def __init__(self, app: ASGIApp, audit: Audit) -> None:
+    def __init__(self, app: ASGIApp, recorder: AuditRecorder) -> None:
         self._app = app
-        self._audit = audit
+        self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not _may_change(scope):
             await self._app(scope, receive, send)
             return
-        answered = False
+        answered, body = False, bytearray()
+
+        async def read() -> Message:
+            message = await receive()
+            body.extend(message.get("body", b""))
+            return message
 
         async def audited(message: Message) -> None:
             nonlocal answered
             if message["type"] == "http.response.start":
                 answered = True
-                await run_in_threadpool(self._add, scope, message["status"])
+                await self._record(scope, bytes(body), message["status"])
             await send(message)
 
         try:
-            await self._app(scope, receive, audited)
+            await self._app(scope, read, audited)
         except Exception:
             if not answered:
-                await run_in_threadpool(self._add, scope, 500)
+                await self._record(scope, bytes(body), 500)
             raise
 
-    def _add(self, scope: Scope, status: int) -> None:
-        principal = scope.get("state", {}).get("principal", NOBODY)
+    async def _record(self, scope: Scope, body: bytes, status: int) -> None:
+        found = scope.get("state", {}).get(FOUND)
+        principal = found if isinstance(found, Principal) else NOBODY
         action = f"{scope['method']} {scope['path']}".replace("\x00", "")[:LONGEST_ACTION]
         try:
-            self._audit.add(principal, action, status, {})
-            metrics.degraded.labels("audit").set(0)
+            data = arguments_of(scope.get("query_string", b""), body)
+            await self._recorder.record(AuditEntry(time.time(), principal, action, status, data))
         except Exception as error:  # the order stands; that it is not on record is logged
             telemetry.log("api").error(
                 "audit not written", error=str(error), who=principal.name, what=scope["path"]
@@ -268,4 +285,5 @@ class AuditMiddleware:
 
 
 def _may_change(scope: Scope) -> bool:
-    return scope["method"] in CHANGING and not scope["path"].startswith(INGEST)
+    is_kept = not scope["path"].startswith((*BATCHES, TICKETS))
+    return scope["method"] in CHANGING and is_kept

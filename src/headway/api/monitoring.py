@@ -35,20 +35,14 @@ Monitoring = Annotated[MonitoringService, Depends(monitoring)]
 
 
 @router.get("/system", responses=OK)
-def system(request: Request, service: Monitoring) -> dict[str, Any]:
+def system(service: Monitoring) -> dict[str, Any]:
     """The machine: processor time, memory, load, disk; `headway_...`: this program's processes
     together; `process`: this one alone. Shares are 0 to 1; null is not known.
 
     Some seconds old: `processes`, each by name (server, streets, embedded database); `streets`,
     their performance; `errors_per_minute`, as logged; `open`: alerts on the program and streets.
     """
-    watch = services_of(request).selfwatch
-    names = ("processes", "streets", "database", "errors_per_minute")
-    return {
-        **service.system(),
-        **{name: watch.newest.get(name) for name in names},
-        "open": watch.desk.open_alerts(),
-    }
+    return service.system()
 
 
 @router.get("/performance", responses=OK)

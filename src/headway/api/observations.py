@@ -15,9 +15,8 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from headway.api.dependencies import need, services_of
-from headway.api.ingest import body_of
 from headway.api.problems import Fault, ProblemError, problem, responses
-from headway.api.security import Principal, Role, identify
+from headway.api.security import Principal, Role
 from headway.api.sockets import LONG_MESSAGES
 from headway.api.streets import street_by_name
 from headway.runtime import WorkerError
@@ -155,7 +154,7 @@ async def post(who: Reporter, request: Request, street: Street, service: Observa
     """
     spent_s = time.perf_counter() - request.state.begun_s  # by the middleware, before credentials
     received_ns = time.monotonic_ns() - int(spent_s * 1e9)
-    body = await body_of(request)
+    body = await request.body()
     try:
         outcome = await run_in_threadpool(service.take, street, who.name, body, received_ns)
     except ValueError as error:
@@ -196,11 +195,7 @@ async def socket(socket: WebSocket) -> None:
     """
     services = services_of(socket)
     try:
-        who = await asyncio.to_thread(
-            identify, services.keyring, services.keys, socket.headers, socket.query_params
-        )
-        if who.role < Role.SOURCE:
-            raise ProblemError(403, f"this needs the role source; yours is {who.role.name.lower()}")
+        who = await services.identity.require(socket.scope, Role.SOURCE)
         streets = services.street_service.streets if services.street_service is not None else {}
         name = socket.query_params.get("street", "headway")
         if services.observations is None or name not in streets:
@@ -213,15 +208,19 @@ async def socket(socket: WebSocket) -> None:
     if allow := socket.scope.get("extensions", {}).get(LONG_MESSAGES):
         allow(SOCKET_BYTES)
     await socket.accept()
-    while (text := await _received(socket)) is not None:
-        received_ns = time.monotonic_ns()
-        street = streets[name]
-        answer = await asyncio.to_thread(
-            _answer, services.observations, street, who.name, text, received_ns
-        )
-        if not await _is_sent(socket, answer):
-            return
-        await asyncio.sleep(_pause_s(answer))
+    watching = asyncio.create_task(services.identity.close_at_end(socket, who))
+    try:
+        while (text := await _received(socket)) is not None:
+            received_ns = time.monotonic_ns()
+            street = streets[name]
+            answer = await asyncio.to_thread(
+                _answer, services.observations, street, who.name, text, received_ns
+            )
+            if not await _is_sent(socket, answer):
+                return
+            await asyncio.sleep(_pause_s(answer))
+    finally:
+        watching.cancel()
 
 
 async def _received(socket: WebSocket) -> str | bytes | None:

@@ -19,6 +19,12 @@ from starlette.requests import HTTPConnection
 from headway.analytics import MissingError
 from headway.runtime import WorkerError
 
+UNREADABLE = (UnicodeDecodeError, RecursionError)  # of a body that is JSON at first sight
+REMEDIES = {  # of what no route of ours refuses
+    404: "there is nothing at this path. /openapi.json lists all routes",
+    405: "this path does not take the method. /openapi.json lists all routes",
+}
+
 
 class Fault(BaseModel):
     """One thing that is wrong in a request. pointer: where, as a JSON pointer (RFC 6901)."""
@@ -113,9 +119,13 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        return problem(
-            request, error.status_code, str(error.detail), headers=dict(error.headers or {})
-        )
+        if isinstance(error.__cause__, UNREADABLE):  # FastAPI's own 400 does not say what of
+            fault = Fault(pointer="/body", message=str(error.__cause__))
+            return problem(request, 422, "the body is no JSON that can be read", [fault])
+        detail = str(error.detail)
+        if detail == HTTPStatus(error.status_code).phrase:
+            detail = REMEDIES.get(error.status_code, detail)
+        return problem(request, error.status_code, detail, headers=dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:

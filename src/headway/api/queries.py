@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, TypeAdapter
 
 from headway.analytics import Scope, breakdown, dashboards, highres, records, signals
-from headway.api.dependencies import need, services_of
+from headway.api.dependencies import ASKS, need, services_of
 from headway.api.problems import responses
 from headway.api.security import Role
 from headway.store.database import in_utc
 
-router = APIRouter(dependencies=[Depends(need(Role.VIEWER))])
+router = APIRouter(dependencies=[Depends(need(Role.VIEWER)), ASKS])
 Text = Annotated[
     str, Path(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$", examples=["SIM_20250910_001"])
 ]
@@ -38,7 +39,10 @@ def scope(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> Scope:
-    """A window of the records: one junction or all, [begin, end), and which part of a list."""
+    """A window of the records: one junction or all, [begin, end), and which part of a list: of rows
+    over time the newest `limit` of them, older ones from `offset` on. The header Link says where a
+    list that was cut goes on.
+    """
     return Scope(None, intersection_id, begin, end, limit, offset)
 
 
@@ -52,12 +56,54 @@ def for_simulation(window: Scope, simulation: str | None) -> Scope:
 
 def answered(request: Request, kind: Any, ask: Callable[[], Any]) -> Response:
     """The answer as JSON: from the cache, or asked now."""
-    key = f"{request.url.path}?{sorted(request.query_params.multi_items())}"
-    body = services_of(request).cache.get(key, lambda: TypeAdapter(kind).dump_json(ask()))
+    body = _cached(request, lambda: TypeAdapter(kind).dump_json(ask()))
     return Response(body, media_type="application/json")
 
 
+def listed(
+    request: Request, kind: Any, ask: Callable[[Scope], list[Any]], window: Scope, newest: bool
+) -> Response:
+    """As `answered`, of a list that is cut at the window's limit: the header Link then says where
+    it goes on. newest: the last rows are those that count, the first one too many is the oldest.
+    """
+
+    def make() -> bytes:
+        rows = ask(replace(window, limit=window.limit + 1))
+        kept = rows[-window.limit :] if newest else rows[: window.limit]
+        is_cut = len(rows) > window.limit
+        return (CUT if is_cut else WHOLE) + TypeAdapter(kind).dump_json(kept)
+
+    answer = _cached(request, make)
+    headers = link_to_next(request, window) if answer.startswith(CUT) else {}
+    return Response(answer[len(CUT) :], media_type="application/json", headers=headers)
+
+
+def _cached(request: Request, make: Callable[[], bytes]) -> bytes:
+    key = f"{request.url.path}?{sorted(request.query_params.multi_items())}"
+    return services_of(request).cache.get(key, make)
+
+
+def cut(
+    request: Request, response: Response, rows: list[Any], limit: int, offset: int
+) -> list[Any]:
+    """The first `limit` of the rows that were asked for, which are one more; the header Link says
+    where the next ones are, if there are any.
+    """
+    if len(rows) > limit:
+        response.headers.update(link_to_next(request, Scope(limit=limit, offset=offset)))
+    return rows[:limit]
+
+
+def link_to_next(request: Request, window: Scope) -> dict[str, str]:
+    """The header Link (RFC 8288) to the next part of a list."""
+    after = window.offset + window.limit
+    asked = request.url.remove_query_params("token")  # a secret
+    address = asked.include_query_params(limit=window.limit, offset=after)
+    return {"Link": f'<{address.path}?{address.query}>; rel="next"'}
+
+
 A = "/api/v1/analytics"
+CUT, WHOLE = b"+", b"."  # first byte of a list in the cache: whether it goes on
 
 
 @router.get(
@@ -76,23 +122,17 @@ def summary(request: Request, id: Text) -> Response:
 @router.get(f"{A}/wait-times", tags=["analytics"], response_model=list[records.Waits], responses=OK)
 def waits(request: Request, window: Window, simulation_id: Maybe = None) -> Response:
     """Mean, median and 95th percentile of the waits of each junction, seconds."""
-    return answered(
-        request,
-        list[records.Waits],
-        lambda: records.waits(services_of(request).database, for_simulation(window, simulation_id)),
-    )
+    database, asked = services_of(request).database, for_simulation(window, simulation_id)
+    ask = partial(records.waits, database)
+    return listed(request, list[records.Waits], ask, asked, newest=False)
 
 
 @router.get(f"{A}/speeds", tags=["analytics"], response_model=list[records.Speeds], responses=OK)
 def speeds(request: Request, window: Window, simulation_id: Maybe = None) -> Response:
     """Mean, median and 15th percentile of the mean speeds of each junction, km/h."""
-    return answered(
-        request,
-        list[records.Speeds],
-        lambda: records.speeds(
-            services_of(request).database, for_simulation(window, simulation_id)
-        ),
-    )
+    database, asked = services_of(request).database, for_simulation(window, simulation_id)
+    ask = partial(records.speeds, database)
+    return listed(request, list[records.Speeds], ask, asked, newest=False)
 
 
 @router.get(
@@ -163,18 +203,17 @@ def broken_down(
     """Waits, throughput and counts by direction, by vehicle type or by both, of each hour, day or
     hour of the day (UTC).
     """
-    return answered(
-        request,
-        list[breakdown.Breakdown],
-        lambda: breakdown.breakdown(
-            services_of(request).database,
-            for_simulation(window, simulation_id),
-            by,
-            bucket,
-            direction,
-            vehicle_type,
-        ),
+    database, asked = services_of(request).database, for_simulation(window, simulation_id)
+    ask = partial(
+        breakdown.breakdown,
+        database,
+        by=by,
+        bucket=bucket,
+        direction=direction,
+        vehicle_type=vehicle_type,
     )
+    newest = bucket in breakdown.OF_MOMENTS
+    return listed(request, list[breakdown.Breakdown], ask, asked, newest=newest)
 
 
 @router.get(
@@ -200,7 +239,7 @@ def series(
     window: Window,
     bucket_s: Annotated[int, Query(ge=1, le=86_400)] = 60,
 ) -> Response:
-    """Means of one simulation over time."""
+    """Means of one simulation over time: the newest `limit` buckets, oldest first."""
     return answered(
         request,
         records.Series,
@@ -227,13 +266,9 @@ def performance(
     """Each simulation's means, shortest wait first, and its paired comparison with a baseline;
     streets of this server are compared with street:baseline unless another one is named.
     """
-    return answered(
-        request,
-        list[dict[str, Any]],
-        lambda: dashboards.performance(
-            services_of(request).database, for_simulation(window, simulation_id), baseline, block_s
-        ),
-    )  # type: ignore[return-value]
+    database, asked = services_of(request).database, for_simulation(window, simulation_id)
+    ask = partial(dashboards.performance, database, baseline=baseline, block_s=block_s)
+    return listed(request, list[dict[str, Any]], ask, asked, newest=False)  # type: ignore[return-value]
 
 
 @router.get(
@@ -245,7 +280,7 @@ def trend(
     simulation_id: Maybe = None,
     bucket_s: Annotated[int, Query(ge=1, le=86_400)] = 300,
 ) -> Response:
-    """Waits over time."""
+    """Waits over time: the newest `limit` buckets, oldest first."""
     return answered(
         request,
         records.Series,
@@ -257,20 +292,22 @@ def trend(
 
 @router.get("/api/v1/charts/performance-scatter", tags=["charts"], responses=OK)
 def scatter(request: Request, window: Window, simulation_id: Maybe = None) -> list[dict[str, Any]]:
-    """Throughput beside wait, a point a record."""
-    return answered(
-        request,
-        list[dict[str, Any]],
-        lambda: records.scatter(
-            services_of(request).database, for_simulation(window, simulation_id)
-        ),
-    )  # type: ignore[return-value]
+    """Throughput beside wait, a point a record: the newest `limit`, oldest first."""
+    database, asked = services_of(request).database, for_simulation(window, simulation_id)
+    ask = partial(records.scatter, database)
+    return listed(request, list[dict[str, Any]], ask, asked, newest=True)  # type: ignore[return-value]
 
 
 @router.get("/api/v1/runs", tags=["signals"], responses=OK)
-def runs(request: Request) -> list[dict[str, Any]]:
+def runs(
+    request: Request,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+) -> list[dict[str, Any]]:
     """The engine's runs, newest first."""
-    return signals.runs(services_of(request).database)
+    rows = signals.runs(services_of(request).database, limit + 1, offset)
+    return cut(request, response, rows, limit, offset)
 
 
 Run = Annotated[int, Path(ge=1, le=2**62)]
@@ -299,21 +336,20 @@ PartOf = Annotated[Part, Depends(part)]
 
 
 def measured(request: Request, kind: Any, measure: Callable[..., Any], run_part: Part) -> Response:
-    return answered(
-        request,
-        kind,
-        lambda: measure(
-            services_of(request).database,
-            run_part.run,
-            run_part.junction,
-            run_part.begin_s,
-            run_part.end_s,
-        ),
-    )
+    database, p = services_of(request).database, run_part
+
+    def ask() -> Any:
+        signals.need_run(database, p.run)
+        return measure(database, p.run, p.junction, p.begin_s, p.end_s)
+
+    return answered(request, kind, ask)
 
 
 @router.get(
-    "/api/v1/runs/{run}/splits", tags=["signals"], response_model=list[signals.Split], responses=OK
+    "/api/v1/runs/{run}/splits",
+    tags=["signals"],
+    response_model=list[signals.Split],
+    responses=FOUND,
 )
 def splits(request: Request, run_part: PartOf) -> Response:
     """Greens of each signal group: how many, how long, what share of the time."""
@@ -324,7 +360,7 @@ def splits(request: Request, run_part: PartOf) -> Response:
     "/api/v1/runs/{run}/arrivals",
     tags=["signals"],
     response_model=list[signals.Arrivals],
-    responses=OK,
+    responses=FOUND,
 )
 def arrivals(request: Request, run_part: PartOf) -> Response:
     """Arrivals on green, yellow and red, approach delay, split failures and detector health of each
@@ -337,7 +373,7 @@ def arrivals(request: Request, run_part: PartOf) -> Response:
     "/api/v1/runs/{run}/terminations",
     tags=["signals"],
     response_model=list[signals.Terminations],
-    responses=OK,
+    responses=FOUND,
 )
 def terminations(request: Request, run_part: PartOf) -> Response:
     """What ended the greens of each signal group (gap-out, max-out, force-off), and its mean
@@ -350,7 +386,7 @@ def terminations(request: Request, run_part: PartOf) -> Response:
     "/api/v1/runs/{run}/pedestrian-delay",
     tags=["signals"],
     response_model=list[signals.PedestrianDelay],
-    responses=OK,
+    responses=FOUND,
 )
 def pedestrian_delay(request: Request, run_part: PartOf) -> Response:
     """Seconds from a pedestrian's call to the walk signal, for each crossing."""
@@ -384,7 +420,10 @@ def run_impact(
 
 
 @router.get(
-    "/api/v1/runs/{run}/queues", tags=["signals"], response_model=list[signals.Queues], responses=OK
+    "/api/v1/runs/{run}/queues",
+    tags=["signals"],
+    response_model=list[signals.Queues],
+    responses=FOUND,
 )
 def queues(request: Request, run_part: PartOf) -> Response:
     """Stopped vehicles and longest waits of each junction."""
@@ -395,7 +434,7 @@ def queues(request: Request, run_part: PartOf) -> Response:
     "/api/v1/runs/{run}/coordination",
     tags=["signals"],
     response_model=signals.Coordination,
-    responses=OK,
+    responses=FOUND,
 )
 def coordination(
     request: Request,
@@ -406,35 +445,47 @@ def coordination(
     end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
 ) -> Response:
     """Data of the Purdue coordination diagram of one signal group."""
-    return answered(
-        request,
-        signals.Coordination,
-        lambda: signals.coordination(
-            services_of(request).database, run, _text(junction) or "", signal_group, begin_s, end_s
-        ),
-    )
+    database = services_of(request).database
+
+    def ask() -> signals.Coordination:
+        signals.need_run(database, run)
+        place = _text(junction) or "", signal_group
+        return signals.coordination(database, run, *place, begin_s, end_s)
+
+    return answered(request, signals.Coordination, ask)
 
 
-@router.get("/api/v1/runs/{run}/events", tags=["signals"], responses=OK)
+@router.get("/api/v1/runs/{run}/events", tags=["signals"], responses=FOUND)
 def events(
     request: Request,
+    response: Response,
     run: Run,
     kind: Annotated[str, Query(max_length=64, pattern=r"^[a-z_.]*$")] = "",
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> list[dict[str, Any]]:
     """Events of a run, in order."""
-    return signals.events(services_of(request).database, run, kind, limit, offset)
+    database = services_of(request).database
+    signals.need_run(database, run)
+    rows = signals.events(database, run, kind, limit + 1, offset)
+    return cut(request, response, rows, limit, offset)
 
 
-@router.get("/api/v1/runs/{run}/high-resolution", tags=["signals"], responses=OK)
+@router.get("/api/v1/runs/{run}/high-resolution", tags=["signals"], responses=FOUND)
 def high_resolution(
-    request: Request, run: Run, limit: Annotated[int, Query(ge=1, le=1_000_000)] = 100_000
+    request: Request,
+    response: Response,
+    run: Run,
+    limit: Annotated[int, Query(ge=1, le=1_000_000)] = 100_000,
+    offset: Annotated[int, Query(ge=0, le=100_000_000)] = 0,
 ) -> list[dict[str, Any]]:
     """Signals and detectors as Indiana high-resolution event codes (1 begin of green, 8 of yellow,
     10 of red; 4 gap-out, 5 max-out, 6 force-off; 82 detector on, 81 off; 21 walk, 45 call of a
     pedestrian; 300 and on the splits)."""
-    return highres.high_resolution(services_of(request).database, run, limit)
+    database = services_of(request).database
+    signals.need_run(database, run)
+    rows = highres.high_resolution(database, run, limit + 1, offset)
+    return cut(request, response, rows, limit, offset)
 
 
 def _text(value: str | None) -> str | None:

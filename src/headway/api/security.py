@@ -1,33 +1,27 @@
-"""Principal may do what: signed tokens, API keys, roles, and an audit trail that shows when it was
-tampered with.
-"""
+"""Principal may do what: signed tokens, API keys, roles."""
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
+import math
 import os
 import secrets
-import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import jwt
 import msgspec
-import sqlalchemy as sa
 
 from headway.api.problems import ProblemError
-from headway.store import Database
 
-AUDIT_LOCK = 4846  # any number that no other lock of the database has: entries come one by one
-# one entry waits for the one before, and the answer of an order for its entry
-AUDIT_LIMITS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '5s'"
 ALGORITHM = "HS256"
 ISSUER = "headway"
+TICKET_S = 30.0  # for which a ticket opens a stream
+STREAM = "stream"  # the use of a ticket, which is no other credential
 SHORTEST_SECRET = 16  # characters, in any environment; production asks for more
 
 
@@ -46,10 +40,15 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls: a name and a role."""
+    """Who calls: a name and a role. expires_s: when the credentials end, seconds since 1970. token,
+    key: the number of the one that was shown.
+    """
 
     name: str
     role: Role
+    expires_s: float = field(default=math.inf, compare=False)
+    token: str = field(default="", compare=False)
+    key: str = field(default="", compare=False)
 
 
 NOBODY = Principal("", Role.VIEWER)
@@ -103,6 +102,15 @@ class Keyring:
         return kid
 
     def token(self, name: str, role: Role, lasts_s: float = 12 * 3600.0) -> str:
+        return self._signed(name, role, lasts_s, {})
+
+    def ticket(self, who: Principal) -> str:
+        """Opens one stream within TICKET_S as `who`, whose own credentials' end is the stream's."""
+        until = None if math.isinf(who.expires_s) else who.expires_s
+        more = {"use": STREAM, "until": until, "token": who.token, "key": who.key}
+        return self._signed(who.name, who.role, TICKET_S, more)
+
+    def _signed(self, name: str, role: Role, lasts_s: float, more: dict[str, Any]) -> str:
         keys = self._keys | self._given
         kid, now = list(keys)[-1], time.time()
         claims = {
@@ -113,10 +121,23 @@ class Keyring:
             "exp": int(now + lasts_s),
             "jti": secrets.token_hex(8),
         }
-        return jwt.encode(claims, keys[kid], ALGORITHM, headers={"kid": kid})
+        return jwt.encode(claims | more, keys[kid], ALGORITHM, headers={"kid": kid})
 
     def read(self, token: str) -> Principal:
         """Raises ProblemError 401 for a token that is forged, expired, or of a key that is gone."""
+        claims, role = self._claims(token, "")
+        return Principal(
+            claims["sub"], role, float(claims["exp"]), token=str(claims.get("jti", ""))
+        )
+
+    def read_ticket(self, ticket: str) -> tuple[Principal, str]:
+        """(who it was made for, its number). Raises ProblemError 401, as for a token."""
+        claims, role = self._claims(ticket, STREAM)
+        expires_s = math.inf if claims["until"] is None else float(claims["until"])
+        who = Principal(claims["sub"], role, expires_s, claims["token"], claims["key"])
+        return who, str(claims["jti"])
+
+    def _claims(self, token: str, use: str) -> tuple[dict[str, Any], Role]:
         try:
             kid = jwt.get_unverified_header(token).get("kid", "")
             keys = self._keys | self._given
@@ -130,7 +151,9 @@ class Keyring:
                 issuer=ISSUER,
                 options={"require": ["exp", "sub", "role", "iss"]},
             )
-            return Principal(str(claims["sub"]), Role[str(claims["role"]).upper()])
+            if claims.get("use", "") != use:
+                raise jwt.InvalidTokenError("it is for another use")
+            return claims, Role[str(claims["role"]).upper()]
         except (jwt.InvalidTokenError, KeyError, ValueError) as error:
             raise refused(f"the token is not valid ({error})") from error
 
@@ -139,7 +162,7 @@ def _stored_keys(path: Path) -> dict[str, str]:
     """Raises ValueError for a file that holds none."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=StoredKeys)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path}: holds no keys any more ({error}). Put it back from a copy, or move it away: "
             "the next start of the server makes new ones, and all tokens of before end."
@@ -155,138 +178,31 @@ def refused(detail: str) -> ProblemError:
     return ProblemError(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
-class Keys:
-    """API keys, kept as hashes: `hw_ID_SECRET`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def make(self, name: str, role: Role) -> str:
-        """The key itself; it is shown this once."""
-        number, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-        row = "INSERT INTO api_key (id, hash, name, role) VALUES (:id, :hash, :name, :role)"
-        self._database.execute(
-            row, id=number, hash=_digest(secret), name=name, role=role.name.lower()
-        )
-        return f"hw_{number}_{secret}"
-
-    def read(self, key: str) -> Principal:
-        """Raises ProblemError 401."""
-        parts = key.split("_", 2)
-        if len(parts) == 3 and parts[0] == "hw" and parts[1].isalnum():
-            found = self._database.rows(
-                "SELECT hash, name, role FROM api_key WHERE id = :id AND revoked_at IS NULL",
-                id=parts[1],
-            )
-            if found and hmac.compare_digest(found[0]["hash"], _digest(parts[2])):
-                return Principal(found[0]["name"], Role[found[0]["role"].upper()])
-        raise refused("the API key is not valid")
-
-    def revoke(self, number: str) -> bool:
-        return (
-            self._database.execute(
-                "UPDATE api_key SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL",
-                id=number,
-            )
-            > 0
-        )
-
-
-class Audit:
-    """Who did what, each entry bound to the one before it by a hash: nothing can be changed or left
-    out unseen.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database, self._lock = database, threading.Lock()
-
-    def add(self, who: Principal, what: str, status: int, data: dict[str, Any]) -> None:
-        with self._lock, self._database.engine.begin() as held:
-            held.exec_driver_sql(AUDIT_LIMITS)
-            held.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": AUDIT_LOCK})
-            last = held.execute(
-                sa.text("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
-            ).first()
-            number, before = (last.number + 1, last.hash) if last else (1, "")
-            at = f"{time.time():.6f}"
-            entry = {
-                "number": number,
-                "at": at,
-                "who": who.name,
-                "role": who.role.name.lower(),
-                "what": what,
-                "status": status,
-                "data": data,
-            }
-            held.execute(
-                sa.text(
-                    "INSERT INTO audit (number, at, who, role, what, status, data, before, "
-                    "hash) VALUES "
-                    "(:number, to_timestamp(CAST(:at AS double precision)), :who, :role, "
-                    ":what, :status, CAST(:data AS jsonb), :before, :hash)"
-                ),
-                entry | {"data": json.dumps(data), "before": before, "hash": _chain(before, entry)},
-            )
-
-    def verify(self) -> tuple[int, str]:
-        """(entries, what is wrong); nothing is wrong where the second is empty."""
-        before, number = "", 0
-        for row in self._database.rows(
-            "SELECT number, extract(epoch FROM at) AS at, who, role, what, status, data, "
-            "before, hash FROM audit ORDER BY number"
-        ):
-            number += 1
-            entry = {k: row[k] for k in ("number", "who", "role", "what", "status", "data")} | {
-                "at": f"{row['at']:.6f}"
-            }
-            if row["number"] != number:
-                return number, f"entry {number} is missing"
-            if row["before"] != before or row["hash"] != _chain(before, entry):
-                return number, f"entry {number} was changed"
-            before = row["hash"]
-        return number, ""
-
-
-def _chain(before: str, entry: dict[str, Any]) -> str:
-    return _digest(before + json.dumps(entry, sort_keys=True, separators=(",", ":")))
-
-
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """SHA-256, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a caller shows; one of the two is empty, or both."""
+    """What a caller shows: one of the three, or none."""
 
     token: str = ""
     key: str = ""
-
-    @property
-    def client(self) -> str:
-        """The same for the same credentials in whatever form they come; empty for none. Of a token
-        its signed part: decoders take more than one spelling of the signature.
-        """
-        return self.token.rpartition(".")[0] or self.token or self.key
+    ticket: str = ""
 
 
 def credentials_of(headers: Any, query: Any = None) -> Credentials:
-    """A token, or an API key; where no header can be set (a browser's WebSocket), the token in the
-    query. headers, query: of Starlette.
+    """A token, or an API key; or a ticket or the token in the query, if one is given. headers,
+    query: of Starlette.
     """
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return Credentials(token=token.strip())
     if key := headers.get("x-api-key", ""):
         return Credentials(key=key)
-    return Credentials(token=query.get("token", "") if query is not None else "")
-
-
-def identify(keyring: Keyring, keys: Keys, headers: Any, query: Any = None) -> Principal:
-    """Who calls, by their credentials. Raises ProblemError 401."""
-    shown = credentials_of(headers, query)
-    if shown.token:
-        return keyring.read(shown.token)
-    if shown.key:
-        return keys.read(shown.key)
-    raise refused("credentials are needed: a bearer token, or an API key in X-API-Key")
+    if query is None:
+        return Credentials()
+    if ticket := query.get("ticket", ""):
+        return Credentials(ticket=ticket)
+    return Credentials(token=query.get("token", ""))

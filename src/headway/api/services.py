@@ -7,16 +7,20 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from headway import telemetry
+from headway.api.audit import Audit, AuditRecorder
 from headway.api.cache import Cache
 from headway.api.health import Lookout
 from headway.api.hub import Hub
+from headway.api.identity import Identity
+from headway.api.keys import Keys, RevokedTokens
 from headway.api.relay import Relay
-from headway.api.security import Audit, Keyring, Keys
+from headway.api.seal import Seal
+from headway.api.security import Keyring
+from headway.api.turns import PROBES_AT_ONCE, Turns
 from headway.sensing import MISSING
 from headway.service.cameras import NOTIFIER_ENDS_WITHIN_S, CameraService
 from headway.service.monitoring import MonitoringService
@@ -53,6 +57,7 @@ class ApiSettings:
     origins:    web origins elsewhere whose pages may call (CORS).
     redis_url:  Valkey or Redis, shared by several processes; empty for none.
     cache_s:    seconds for which answers of analytics are kept.
+    oldest_days, ahead_s: how old a record may be that is taken, and how far ahead of the clock.
     secret_key: signs tokens; empty for one of the data folder's own.
     alerts:     rules on the program itself.
     watched:    the settings file that is followed; None for none.
@@ -63,6 +68,8 @@ class ApiSettings:
     origins: tuple[str, ...] = ()
     redis_url: str = ""
     cache_s: float = 10.0
+    oldest_days: float = 3653.0
+    ahead_s: float = 300.0
     notify: NotifySettings = field(default_factory=NotifySettings)
     upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
     external: ExternalSettings = field(default_factory=ExternalSettings)
@@ -75,7 +82,7 @@ class ApiSettings:
 @dataclass(eq=False)
 class Services:
     """All parts behind the routes; street_service, camera_service, observations, notifier and
-    monitoring are None until they run.
+    monitoring are None until they run; selfwatch is there from `start` on.
     """
 
     settings: ApiSettings
@@ -91,7 +98,10 @@ class Services:
     camera_service: CameraService | None = None
     observations: ObservationService | None = None
     mqtt: MqttListener | None = None
+    revoked: RevokedTokens = field(init=False)
+    identity: Identity = field(init=False)
     lookout: Lookout = field(init=False)
+    recorder: AuditRecorder = field(init=False)
     upkeep: UpkeepService = field(init=False)
     selfwatch: SelfWatch = field(init=False)
     notifier: Notifier | None = None
@@ -103,21 +113,16 @@ class Services:
     ingest_turns: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(INGEST_THREADS)
     )
+    turns: Turns = field(default_factory=Turns)
+    probe_turns: Turns = field(default_factory=lambda: Turns(PROBES_AT_ONCE))
 
     def __post_init__(self) -> None:
+        self.revoked = RevokedTokens(self.database)
+        self.identity = Identity(self.keyring, self.keys, self.revoked, self.turns)
         self.lookout = Lookout(self)
+        self.recorder = AuditRecorder(self.audit, self.intake, self.folder)
         self.upkeep = UpkeepService(
             self.database, self.folder, self.settings.upkeep, self.hub.publish
-        )
-        self.selfwatch = SelfWatch(
-            folder=self.folder,
-            database=self.database,
-            intake=self.intake,
-            streets=lambda: self.street_service,
-            alerts=self.settings.alerts,
-            publish=self.hub.publish,
-            notify=self._notify,
-            watched=self.settings.watched,
         )
 
     @classmethod
@@ -130,7 +135,7 @@ class Services:
             hub=hub,
             keyring=Keyring(settings.folder / "keys.json", settings.secret_key),
             keys=Keys(database),
-            audit=Audit(database),
+            audit=Audit(database, Seal(settings.folder, settings.secret_key)),
             cache=Cache(
                 settings.redis_url, settings.cache_s, stale_s=STALE_SHARE * settings.cache_s
             ),
@@ -140,18 +145,6 @@ class Services:
     @property
     def folder(self) -> Path:
         return self.settings.folder
-
-    def _notify(
-        self,
-        kind: str,
-        number: str,
-        body: dict[str, Any],
-        critical: bool = False,
-        about: str = "",
-    ) -> None:
-        """Nobody is told before the notifier is there, nor after the end."""
-        if self.notifier is not None:
-            self.notifier.notify(kind, number, body, critical, about)
 
     def make_camera_service(self) -> CameraService:
         """Raises SensingError where the extra `vision` is missing."""
@@ -179,6 +172,7 @@ class Services:
             self.relay.begin()
         hooks, mail = recipients(self.settings.notify)
         self.notifier = Notifier(hooks, mail, self.folder / "undelivered.jsonl")
+        self.selfwatch = self._make_selfwatch(self.notifier)
         await run_in_threadpool(self.selfwatch.desk.close_left_over)
         if streets is not None:
             self.street_service = await run_in_threadpool(streets, self.intake)
@@ -191,13 +185,27 @@ class Services:
             self.notifier.notify,
             lambda: self.camera_service,
             self.settings.cameras,
+            program=self.selfwatch.figures,
         )
         self._replay = keep_running("spool", self._replay_spool, self._stop)
         if self.database.embedded is not None:
             self._reviver = keep_running("database", self._revive_database, self._stop)
+        await run_in_threadpool(self.revoked.refresh)
         await run_in_threadpool(self.lookout.begin)
         self.upkeep.begin()
         self.selfwatch.begin()
+
+    def _make_selfwatch(self, notifier: Notifier) -> SelfWatch:
+        return SelfWatch(
+            folder=self.folder,
+            database=self.database,
+            intake=self.intake,
+            streets=lambda: self.street_service,
+            alerts=self.settings.alerts,
+            publish=self.hub.publish,
+            notify=notifier.notify,
+            watched=self.settings.watched,
+        )
 
     def _take_observations(self, streets: StreetService) -> None:
         """From the API, and from a broker where there is one."""
@@ -243,8 +251,9 @@ class Services:
 
     def _replay_spool(self) -> None:
         while not self._stop.wait(SPOOL_EVERY_S):
-            try:
-                if self.intake.spool.waiting:
-                    self.intake.catch_up()
-            except Exception as error:
-                telemetry.log("store").error("spool not replayed", error=str(error))
+            for part in (self.intake, self.recorder):
+                try:
+                    if part.spool.waiting:
+                        part.catch_up()
+                except Exception as error:
+                    telemetry.log("store").error("spool not replayed", error=str(error))

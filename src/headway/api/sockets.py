@@ -10,6 +10,7 @@ without compression alone: some 200 of them would fit into what is read from a s
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -47,6 +48,7 @@ class Connection(WebSocketsSansIOProtocol):
         )
         self.window_bits = 0
         self.socket_number = -1  # file descriptor; -1 where frames must pass the transport
+        self._at_end: Callable[[], None] | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -81,7 +83,13 @@ class Connection(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.socket_number = -1  # its number may be another one's soon
+        if self._at_end is not None:
+            self._at_end()
         super().connection_lost(exc)
+
+    def call_at_end(self, call: Callable[[], None]) -> None:
+        """Once the connection is lost."""
+        self._at_end = call
 
     async def send(self, message: Any) -> None:
         await super().send(message)

@@ -19,6 +19,8 @@ from headway import __version__, telemetry
 
 RETRY_AFTER_S = 2
 TRY_AGAIN_LATER = 1013  # close code of a WebSocket (IANA)
+# a socket that is closed before it is accepted is told 403, after which no client comes again
+REFUSAL = "websocket.http.response"
 
 
 class StartingApp:
@@ -41,10 +43,12 @@ class StartingApp:
             await self._live(receive, send)
         elif self._app is not None:
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
+        elif scope["type"] == "http":
+            await self._answer(scope, send, "http.response")
+        elif REFUSAL in scope.get("extensions", {}):
+            await self._answer(scope, send, REFUSAL)
         else:
-            await self._answer(scope, send)
+            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()  # lifespan.startup
@@ -69,8 +73,8 @@ class StartingApp:
         gc.freeze()  # docs/decisions/0012-garbage-collection.md
         telemetry.log("api").info("started")
 
-    async def _answer(self, scope: Scope, send: Send) -> None:
-        """The process is alive; it is not ready."""
+    async def _answer(self, scope: Scope, send: Send, kind: str) -> None:
+        """The process is alive; it is not ready. kind: what ASGI calls such an answer."""
         path, headers = scope["path"], [(b"content-type", b"application/json")]
         status, body = 503, self._problem(path)
         if path == "/health":
@@ -81,9 +85,9 @@ class StartingApp:
             headers = [(b"content-type", b"application/problem+json")]
         headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
         text = json.dumps(body | {"starting": [self.starting]}).encode()
-        start: Message = {"type": "http.response.start", "status": status, "headers": headers}
+        start: Message = {"type": f"{kind}.start", "status": status, "headers": headers}
         await send(start)
-        await send({"type": "http.response.body", "body": text})
+        await send({"type": f"{kind}.body", "body": text})
 
     def _problem(self, path: str) -> dict[str, Any]:
         return {

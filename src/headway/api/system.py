@@ -10,15 +10,17 @@ from functools import cache
 from importlib import metadata
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from headway import __version__
-from headway.api.dependencies import need, services_of
+from headway import __version__, telemetry
+from headway.api.audit import AuditQuery
+from headway.api.dependencies import ASKS, PROBES, need, services_of
 from headway.api.health import Health
 from headway.api.problems import ProblemError, responses
-from headway.api.security import Principal, Role
+from headway.api.queries import When
+from headway.api.security import TICKET_S, Principal, Role
 from headway.api.services import Services
 from headway.service.cameras import CameraService
 from headway.service.streets import RunningStreet
@@ -29,6 +31,7 @@ from headway.telemetry import metrics
 
 router = APIRouter()
 Admin = Annotated[Principal, Depends(need(Role.ADMIN))]
+Viewer = Annotated[Principal, Depends(need(Role.VIEWER))]
 OK = responses(401, 403, 503)
 PACKAGES = (
     "fastapi",
@@ -60,6 +63,33 @@ class KeyIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
     role: str = Field(pattern="^(viewer|source|operator|engineer|admin)$")
+    days: float | None = Field(default=None, gt=0.0, le=3660.0)
+
+
+class KeyOut(BaseModel):
+    """A key without its secret; used_at: to the minute."""
+
+    id: str
+    name: str
+    role: str
+    made_at: datetime
+    used_at: datetime | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class TokenIn(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    token: str = Field(min_length=1, max_length=4096)
+
+
+class Ticket(BaseModel):
+    """ticket: for `?ticket=` of one stream, which ends with the credentials that it was asked for
+    with.
+    """
+
+    ticket: str
+    expires_in_s: float
 
 
 @router.get("/health", tags=["system"], response_model=Health)
@@ -72,7 +102,9 @@ async def health(request: Request) -> Response:
     return Response(body, media_type="application/json")
 
 
-@router.get("/health/ready", tags=["system"], responses={503: {"model": Ready}})
+@router.get(
+    "/health/ready", tags=["system"], responses={503: {"model": Ready}}, dependencies=[PROBES]
+)
 def ready(request: Request, response: Response) -> Ready:
     """It can do its work: the database can be reached and nothing waits to be written."""
     services = services_of(request)
@@ -147,7 +179,7 @@ class Info(BaseModel):
     database: DatabaseState | DatabaseAway
 
 
-@router.get("/system/info", tags=["system"], responses=OK)
+@router.get("/system/info", tags=["system"], responses=OK, dependencies=[ASKS])
 def info(request: Request, _: Annotated[Principal, Depends(need(Role.VIEWER))]) -> Info:
     """What runs here: versions, connections and tables of the database, the connection pool, and
     how well the live streams are read.
@@ -216,8 +248,39 @@ def clear_cache(request: Request, _: Admin) -> dict[str, bool]:
     "/api/v1/admin/keys", tags=["admin"], status_code=201, responses=responses(401, 403, 422, 503)
 )
 def make_key(request: Request, _: Admin, body: KeyIn) -> dict[str, str]:
-    """A new API key. It is shown this once; a hash of it is kept."""
-    return {"key": services_of(request).keys.make(body.name, Role[body.role.upper()])}
+    """A new API key, for `days` or for ever. It is shown this once; a hash of it is kept."""
+    keys = services_of(request).keys
+    return {"key": keys.make(body.name, Role[body.role.upper()], body.days)}
+
+
+@router.get("/api/v1/admin/keys", tags=["admin"], response_model=list[KeyOut], responses=OK)
+def list_keys(request: Request, _: Admin) -> Any:
+    """All API keys, newest first, also those that have ended."""
+    return services_of(request).keys.all()
+
+
+@router.post("/api/v1/admin/tokens/revoke", tags=["admin"], responses=responses(401, 403, 422, 503))
+def revoke_token(request: Request, _: Admin, body: TokenIn) -> dict[str, bool]:
+    """End a token before its time; its streams end within seconds."""
+    services = services_of(request)
+    try:
+        found = services.keyring.read(body.token)
+    except ProblemError as error:
+        raise ProblemError(422, f"nothing to revoke: {error.detail}") from error
+    if not found.token:
+        raise ProblemError(422, "the token has no number (jti) by which it could be revoked")
+    services.revoked.add(found.token, found.expires_s)
+    # the audit trail hides the token itself
+    telemetry.log("api").info("token revoked", holder=found.name, number=found.token)
+    return {"done": True}
+
+
+@router.post("/api/v1/tickets", tags=["live"], status_code=201, responses=OK)
+def ticket(request: Request, who: Viewer) -> Ticket:
+    """A ticket for one WebSocket or event stream (`?ticket=`), where no header can be set: unlike a
+    token it does no harm in logs and histories.
+    """
+    return Ticket(ticket=services_of(request).keyring.ticket(who), expires_in_s=TICKET_S)
 
 
 @router.delete(
@@ -293,6 +356,43 @@ def run_upkeep(request: Request, _: Admin, task: UpkeepTask) -> UpkeepRun:
         return service.run(task)
     except UpkeepError as error:
         raise ProblemError(503, str(error)) from error
+
+
+class AuditOut(BaseModel):
+    """An entry of the audit trail. data: `query` and `body` of the request, without secrets."""
+
+    number: int
+    at: datetime
+    who: str
+    role: str
+    what: str
+    status: int
+    data: dict[str, Any]
+
+
+@router.get(
+    "/api/v1/admin/audit",
+    tags=["admin"],
+    response_model=list[AuditOut],
+    responses=responses(401, 403, 422, 503),
+)
+def read_audit(
+    request: Request,
+    _: Admin,
+    who: Annotated[str | None, Query(max_length=64)] = None,
+    what: Annotated[str | None, Query(max_length=512, description="a part of the action")] = None,
+    status: Annotated[int | None, Query(ge=100, le=599)] = None,
+    begin: When = None,
+    end: When = None,
+    before: Annotated[
+        int | None, Query(ge=1, le=2**63 - 1, description="of a smaller number: the next part")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Any:
+    """Entries of the audit trail, newest first."""
+    who, what = (text.replace("\x00", "") if text else None for text in (who, what))
+    where = AuditQuery(before, who, what, status, begin, end, limit)
+    return services_of(request).audit.read(where)
 
 
 @router.get("/api/v1/admin/audit/verify", tags=["admin"], responses=OK)

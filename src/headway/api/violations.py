@@ -18,14 +18,14 @@ from headway.analytics.violations import (
     ViolationSummary,
 )
 from headway.api.cameras import Cameras
-from headway.api.dependencies import need, services_of
+from headway.api.dependencies import ASKS, need, services_of
 from headway.api.problems import ProblemError, responses
-from headway.api.queries import Moment, answered
+from headway.api.queries import Moment, answered, cut
 from headway.api.security import Principal, Role
 from headway.service.evidence import SealCheck
 from headway.store.upkeep import erase_violations
 
-router = APIRouter(tags=["violations"], dependencies=[Depends(need(Role.VIEWER))])
+router = APIRouter(tags=["violations"], dependencies=[Depends(need(Role.VIEWER)), ASKS])
 Device = Annotated[str | None, Query(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 RuleName = Annotated[str | None, Query(max_length=64, pattern=r"^[a-z_]+$")]
 MOST_HOURS = 10.0 * 8766.0  # ten years
@@ -61,6 +61,7 @@ ASKED = responses(401, 403, 422, 503)
 @router.get("", responses=ASKED)
 def newest(
     request: Request,
+    response: Response,
     window: Window,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
@@ -70,7 +71,8 @@ def newest(
     `confirmed`, and no `confidence` is above 0.9. With the times of their images (`pictures`:
     deprecated name of `images`) and the seal over all of it.
     """
-    return asked.newest(services_of(request).database, window, limit, offset, state)
+    rows = asked.newest(services_of(request).database, window, limit + 1, offset, state)
+    return cut(request, response, rows, limit, offset)
 
 
 @router.get("/trends", response_model=Trend, responses=ASKED)

@@ -1,4 +1,4 @@
-"""The commands. Exit status: 0 done, 1 failed (one line why), 2 called wrongly."""
+"""The commands. Exit status: 0 done, 1 failed (one line why), 2 called wrongly, 130 interrupted."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from headway.settings import use_aliases
-
 if TYPE_CHECKING:
     import typer
+
+INTERRUPTED = 130  # as shells have it, and typer
 
 
 def main() -> None:
     """Entry point of `headway`."""
-    use_aliases(os.environ)
     try:
+        from headway.settings import use_aliases  # seconds pass until all is imported
+
+        use_aliases(os.environ)
         _application(sys.argv[1:])(prog_name="headway")
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
     except (ValueError, RuntimeError, OSError) as error:
         print(f"headway: {_text(error)}", file=sys.stderr)
         raise SystemExit(1) from error

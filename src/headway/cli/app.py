@@ -20,7 +20,8 @@ from headway.cli.tables import comparison, left_to_others
 from headway.control.catalogue import CONTROLLERS
 from headway.control.qlearning import DEFAULT_TABLE, QLearning, table_path
 from headway.control.qtable import QTable
-from headway.experiments.benchmark import Job, Result, run_all
+from headway.experiments.benchmark import Job, Result
+from headway.experiments.processes import run_all
 from headway.learning import training
 from headway.learning.training import TrainingSettings
 from headway.plants.sumo import network_of
@@ -92,7 +93,8 @@ def bench(
         str,
         typer.Option(
             "--scenario",
-            help="Scenarios (see `headway scenarios`), separated by commas, or `all`.",
+            help="Scenarios (see `headway scenarios`) or paths of .sumocfg files, separated by "
+            "commas, or `all`.",
         ),
     ] = "cologne8",
     sumocfg: Annotated[
@@ -124,8 +126,9 @@ def bench(
     ] = "",
 ) -> None:
     """Benchmark: run controllers on scenarios with several seeds, and compare delay and safety."""
-    names = [sumocfg] if sumocfg else list(RESCO) if scenario_ == "all" else scenario_.split(",")
-    chosen = controllers.split(",")
+    asked = list(RESCO) if scenario_ == "all" else scenario_.split(",")
+    names = [sumocfg] if sumocfg else list(dict.fromkeys(asked))
+    chosen = list(dict.fromkeys(controllers.split(",")))
     if unknown := [c for c in chosen if c not in CONTROLLERS]:
         raise typer.BadParameter(
             f"no controller {unknown[0]!r}. There are: {', '.join(CONTROLLERS)}."
@@ -142,8 +145,9 @@ def bench(
             f"no Q-table at {table_path()}: the figures of {QLearning.name} would be those of its "
             "fallback. Train one: headway train."
         )
+    label = labels(names)
     work = [
-        Job(n, c, s, timing, sensing, scale, keep)
+        Job(n, c, s, timing, sensing, scale, keep, label=label[n])
         for s in parse_seeds(seeds)
         for n in names
         for c in chosen
@@ -328,8 +332,24 @@ def progress(work: list[Job], jobs: int) -> list[Result]:
                 advance=1,
                 description=f"{result.scenario} {result.controller} seed {result.seed}",
             )
-    rank = {(scenario(w.scenario).name, w.controller, w.seed): i for i, w in enumerate(work)}
+    named = {w.scenario: w.label or scenario(w.scenario).name for w in work}
+    rank = {(named[w.scenario], w.controller, w.seed): i for i, w in enumerate(work)}
     return sorted(done, key=lambda r: rank.get((r.scenario, r.controller, r.seed), len(rank)))
+
+
+def labels(names: Sequence[str]) -> dict[str, str]:
+    """Of files that have one name, each with as many of its folders as tell it from the others;
+    empty for all other scenarios.
+    """
+    parts = {name: Path(name).resolve().with_suffix("").parts for name in names}
+    found = {}
+    for name, own in parts.items():
+        others = [of for other, of in parts.items() if other != name]
+        count = 1
+        while count < len(own) and any(of[-count:] == own[-count:] for of in others):
+            count += 1
+        found[name] = "-".join(own[-count:]) if count > 1 else ""
+    return found
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -342,4 +362,4 @@ def parse_seeds(text: str) -> list[int]:
         seeds += range(int(low), int(high or low) + 1)
     if not seeds:
         raise typer.BadParameter(f"seeds {text!r} is empty.")
-    return seeds
+    return list(dict.fromkeys(seeds))

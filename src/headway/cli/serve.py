@@ -11,6 +11,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,8 +26,11 @@ from sqlalchemy.engine import make_url
 from headway import __version__, telemetry
 from headway.analytics import highres
 from headway.api import create_app
+from headway.api.audit import Audit
+from headway.api.connections import HttpConnection
 from headway.api.observations import SOCKET_BYTES
-from headway.api.security import Audit, Keyring, Principal, Role
+from headway.api.seal import Seal
+from headway.api.security import Keyring, Principal, Role
 from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
 from headway.api.startup import StartingApp
@@ -64,6 +68,8 @@ LONGEST_NAME = 64  # letters, of a holder of credentials
 # of mallopt(3): parameters of glibc's malloc.h, and their values
 ARENA_MAX, ARENAS = -8, 2
 MMAP_THRESHOLD, LARGE_BLOCK_BYTES = -3, 65_536
+# of requests under way at the end; an event stream or a camera's view has none of its own
+ANSWERS_END_WITHIN_S = 5
 DEFAULTS: Changes = {"loop": {"speed_factor": 10.0}}  # where the settings file says nothing else
 
 
@@ -202,6 +208,8 @@ def _api_settings(settings: Settings, folder: Path, watched: Watched | None) -> 
         settings.api.per_minute,
         settings.api.origins,
         cache_s=settings.api.cache_s,
+        oldest_days=settings.api.oldest_days,
+        ahead_s=settings.api.ahead_s,
         redis_url=os.environ.get("HEADWAY_REDIS_URL", ""),
         notify=settings.notify,
         upkeep=settings.upkeep,
@@ -270,14 +278,17 @@ def _run(make: Callable[[], FastAPI], host: str, port: int, settings: Settings) 
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     server_settings = settings.server
+    HttpConnection.proxies = tuple(ip_network(p, strict=False) for p in server_settings.proxies)
     config = uvicorn.Config(
         StartingApp(make, fail),
         host=host,
         port=port,
         log_level="warning",
+        http=HttpConnection,
         ws=Connection,
         ws_max_size=SOCKET_BYTES,
         ws_ping_interval=20.0,
+        timeout_graceful_shutdown=ANSWERS_END_WITHIN_S,
         server_header=False,
         ssl_certfile=server_settings.tls_certificate or None,
         ssl_keyfile=server_settings.tls_key or None,
@@ -416,6 +427,11 @@ def _drill(path: Path | None, key: Path | None, config: str, folder: Path) -> No
         database.close()
 
 
+def _audit(database: Database, folder: Path) -> Audit:
+    """Raises ValueError where what binds it is damaged."""
+    return Audit(database, Seal(folder, os.environ.get(SECRET_KEY, "")))
+
+
 def _restore(path: Path, secret: bytes, folder: Path, force: bool) -> None:
     """Raises DatabaseError while others are connected, unless `force`."""
     database = open_database(folder)
@@ -428,7 +444,7 @@ def _restore(path: Path, secret: bytes, folder: Path, force: bool) -> None:
         after = contents(database)
         data = {"file": path.name, "entries_before": before.audited, "entries": after.audited}
         who = Principal("headway db restore", Role.ADMIN)
-        Audit(database).add(who, "restore", 200, data)
+        _audit(database, folder).add(who, "restore", 200, data)
     finally:
         database.close()
     console.print(f"restored from {escape(str(path))}: {after}", soft_wrap=True)
@@ -511,7 +527,7 @@ def verify(data: Data = "data") -> None:
     """Check the integrity of the audit trail; exit status 1 if it is broken."""
     database = open_database(Path(data), create=False)
     try:
-        entries, wrong = Audit(database).verify()
+        entries, wrong = _audit(database, Path(data)).verify()
     finally:
         database.close()
     console.print(f"{entries} entries, {wrong or 'whole'}")

@@ -37,7 +37,7 @@ class Actuated:
         self._timing = timing
         self._table = StageTable(network, timing)
         self._sure = np.ones(len(network.junctions))
-        self._group = np.array([x.group for x in network.links], np.int32)
+        self._group = network.link_group
 
     def start(self, observation: Observation) -> ActuatedState:
         n = len(self._network.junctions)

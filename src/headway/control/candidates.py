@@ -11,11 +11,23 @@ import numpy as np
 from numba import njit
 
 from headway.control.planner_tables import WordArray
-from headway.control.queue_model import LONG_AGO_S, Closed, compiled, inlined
+from headway.control.queue_model import (
+    LONG_AGO_S,
+    NEVER_S,
+    Closed,
+    Records,
+    compiled,
+    inlined,
+    record_type,
+)
 from headway.roads import Colour
 from headway.values import BoolArray, ColourArray, FloatArray
 
 INSIDE_CLEARS_S = 1.0  # from the end of the opposing green until waiting turners clear
+# Stages that are searched; the time of a search grows by their square. The scenarios of the
+# benchmark and the towns of the tests have up to 34 worth trying, a jammed junction of eight
+# streets 353, which took two seconds.
+MOST_TRIED = 48
 
 
 class Demand(NamedTuple):
@@ -30,6 +42,11 @@ class Demand(NamedTuple):
     lit: WordArray
 
 
+# Of one column. is_lit: green now; barred_s: until its shortest cycle is over, LONG_AGO_S if it has
+# none; due_s: until it has to begin, NEVER_S if nobody waits.
+LIMIT = record_type(min_green_s=np.float64, barred_s=np.float64, due_s=np.float64, is_lit=np.bool_)
+
+
 class Candidates(NamedTuple):
     """The stages that are searched at one junction; the first is the stage of now.
 
@@ -39,7 +56,9 @@ class Candidates(NamedTuple):
     opens_after_s: float (stages, stages, columns), from a change of stage; see `change_times`.
     leaves_s:      float (stages,), until the stage of now may be left for each of them.
     blocking_cost: float (stages,), of a second of each, by what it blocks.
-    min_green_s:   float (columns,).
+    limits:        LIMIT (columns,).
+    is_any_barred: the shortest cycle of some column is not over.
+    is_any_due:    some column has to begin.
     """
 
     colours: ColourArray
@@ -48,7 +67,9 @@ class Candidates(NamedTuple):
     opens_after_s: FloatArray
     leaves_s: FloatArray
     blocking_cost: FloatArray
-    min_green_s: FloatArray
+    limits: Records
+    is_any_barred: bool
+    is_any_due: bool
 
 
 # what is asked for
@@ -149,6 +170,34 @@ def worth_trying(lit, green, stage, demand):  # type: ignore[no-untyped-def]
     return kept[:count]
 
 
+@njit(cache=True)
+def most_useful(picks, served_s, lit, green, need):  # type: ignore[no-untyped-def]
+    """Of the stages `picks`, MOST_TRIED where there are more: the first, those that serve most, and
+    one, be it one more, for each column that is asked for.
+
+    served_s: float (picks,), what each serves. lit, green, need: as in `worth_trying`.
+    """
+    kept = np.zeros(len(picks), np.bool_)
+    kept[0] = True
+    lit_by_kept = lit[picks[0]] & need
+    green_by_kept = green[picks[0]] & need
+    order = np.argsort(-served_s, kind="mergesort")
+    for i in order:
+        more_lit = lit[picks[i]] & need & ~lit_by_kept
+        more_green = green[picks[i]] & need & ~green_by_kept
+        if (more_lit | more_green).any():
+            kept[i] = True
+            lit_by_kept |= more_lit
+            green_by_kept |= more_green
+
+    left = MOST_TRIED - kept.sum()
+    for i in order:
+        if left > 0 and not kept[i]:
+            kept[i] = True
+            left -= 1
+    return picks[kept]
+
+
 @inlined
 def serves_no_more(lit, green, a, b, need):  # type: ignore[no-untyped-def]
     """Stage a serves none of the columns `need` that stage b does not serve as well."""
@@ -160,8 +209,8 @@ def serves_no_more(lit, green, a, b, need):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def candidate_stages(tables, model, junction, picks, demand, opens_now_s, leaves_s):  # type: ignore[no-untyped-def]
-    """All that the search has to know of the stages `picks`."""
+def candidate_stages(tables, model, junction, picks, demand, opens_now_s, leaves_s, cycles):  # type: ignore[no-untyped-def]
+    """All that the search has to know of the stages `picks`. cycles: `CycleTimes`."""
     first_group = tables.junctions[junction].first_group
     end_group = tables.junctions[junction + 1].first_group
     groups = end_group - first_group
@@ -178,9 +227,19 @@ def candidate_stages(tables, model, junction, picks, demand, opens_now_s, leaves
         harmed = overlap(tables.lit[row], demand.blocking)
         blocking_cost[s] = harmed * model.blocking_cost
 
-    min_green_s = np.zeros(columns)
-    for g in range(groups):
-        min_green_s[g] = tables.groups[first_group + g].min_green_s
+    limits = np.empty(columns, LIMIT)
+    is_any_barred = is_any_due = False
+    for column in range(columns):
+        limit = limits[column]
+        limit.min_green_s, limit.barred_s, limit.due_s = 0.0, LONG_AGO_S, NEVER_S
+        limit.is_lit = False
+        if column < groups:
+            g = first_group + column
+            limit.min_green_s = tables.groups[g].min_green_s
+            limit.barred_s, limit.due_s = cycles.barred_s[g], cycles.due_s[g]
+            limit.is_lit = is_marked(demand.lit, column)
+        is_any_barred |= limit.barred_s > 0.0
+        is_any_due |= limit.due_s < model.horizon_s
     intergreen_s = tables.intergreen_s[first_group:end_group]
     return Candidates(
         colours,
@@ -189,7 +248,9 @@ def candidate_stages(tables, model, junction, picks, demand, opens_now_s, leaves
         change_times(colours, groups, intergreen_s),
         leaves_s,
         blocking_cost,
-        min_green_s,
+        limits,
+        is_any_barred,
+        is_any_due,
     )
 
 
@@ -197,9 +258,9 @@ def candidate_stages(tables, model, junction, picks, demand, opens_now_s, leaves
 
 
 @njit(cache=True)
-def look_ahead(tables, junction, picks, signals):  # type: ignore[no-untyped-def]
+def look_ahead(tables, junction, picks, signals, barred_s):  # type: ignore[no-untyped-def]
     """(opens_now_s, leaves_s) of `Candidates` for the stages `picks`, and whether the first is
-    bound to stay: no other stage can begin yet.
+    bound to stay: no other stage can begin yet. barred_s: float (groups,), see `CycleTimes`.
     """
     first_stage = tables.junctions[junction].first_stage
     first_column = tables.junctions[junction].first_column
@@ -217,13 +278,15 @@ def look_ahead(tables, junction, picks, signals):  # type: ignore[no-untyped-def
             if leaves_s[s] <= 0.0:
                 is_bound = False
 
-    # the greens of the stage of now that are still to come have their minimum, too
+    # the greens of the stage of now that are still to come have their minimum, too, but for those
+    # whose shortest cycle keeps them from coming: the stage need not wait for them
     first_group = tables.junctions[junction].first_group
     groups = tables.junctions[junction + 1].first_group - first_group
     for s in range(1, len(picks)):
         stage = tables.stages[first_stage + picks[s]]
         for g in range(groups):
-            if now[g] >= Colour.PERMISSIVE and stage[g] < Colour.PERMISSIVE:
+            ends = now[g] >= Colour.PERMISSIVE and stage[g] < Colour.PERMISSIVE
+            if ends and barred_s[first_group + g] <= opens_now_s[0, g]:
                 green_s = tables.groups[first_group + g].min_green_s
                 leaves_s[s] = max(leaves_s[s], opens_now_s[0, g] + green_s)
     return opens_now_s, leaves_s, is_bound
@@ -321,6 +384,12 @@ def longest_intergreen_s(before, after, groups, intergreen_s):  # type: ignore[n
 def mark(words, column):  # type: ignore[no-untyped-def]
     """Set the bit of `column` in `words`."""
     words[column // 64] |= np.uint64(1) << np.uint64(column % 64)
+
+
+@compiled
+def is_marked(words, column):  # type: ignore[no-untyped-def]
+    """The bit of `column` is set in `words`."""
+    return (words[column // 64] >> np.uint64(column % 64)) & np.uint64(1) != 0
 
 
 @compiled

@@ -35,7 +35,8 @@ def controller(
     if name not in CONTROLLERS:
         raise ValueError(f"no controller {name!r}. There are: {', '.join(CONTROLLERS)}.")
     if settings is not None and name == Planner.name:
-        return Planner(network, timing, Model(**settings.planner.model_dump()))
+        model = Model(**settings.planner.model_dump())
+        return Planner(network, timing, model, settings.loop.tick_s)
     if settings is not None and name == QLearning.name:
         return QLearning(network, timing, interval_s=settings.q_learning.interval_s)
     return CONTROLLERS[name](network, timing)

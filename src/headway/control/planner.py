@@ -15,11 +15,12 @@ import numpy as np
 
 from headway.control import model_check
 from headway.control import planner_kernel as kernel
+from headway.control.cycles import no_cycles
 from headway.control.lane_queues import SignalTimes, Traffic
 from headway.control.model_check import ModelCheck
 from headway.control.planner_tables import planner_tables
 from headway.control.queue_model import Model, as_record
-from headway.control.stages import EPS_S, RED, StageTable
+from headway.control.stages import RED, StageTable
 from headway.roads import Colour, Network, Timing
 from headway.settings import PlannerSettings
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observation, Proposal
@@ -34,7 +35,8 @@ UNCHANGED_FOR_S = 1000.0
 @dataclass(frozen=True, slots=True)
 class PlannerState:
     """The stage aimed at (junctions,); the colours observed last; when each group's green began and
-    ended last, seconds, and whether it is lit (groups,); how well the model held.
+    ended last, seconds, and whether it is lit (groups,); what `cycles` remembers of it
+    (3, groups); how well the model held.
     """
 
     target: IntArray
@@ -42,22 +44,24 @@ class PlannerState:
     began_s: FloatArray
     ended_s: FloatArray
     lit: BoolArray
+    cycles: FloatArray
     check: ModelCheck
 
 
 class Planner:
     """See the module's text. One set of figures, `MODEL`, for all networks; how it was found stands
-    in docs/decisions.
+    in docs/decisions. tick_s: of the street's loop, in whole ones of which signals change.
     """
 
     name = "planner"
 
-    def __init__(self, network: Network, timing: Timing, model: Model = MODEL) -> None:
+    def __init__(
+        self, network: Network, timing: Timing, model: Model = MODEL, tick_s: float = 1.0
+    ) -> None:
         self._network = network
         self._model = as_record(model)
         self._stages = StageTable(network, timing, every=True)
-        self._tables = planner_tables(network, timing, self._stages, HOLDS_S, LENGTHS_S)
-        self._min_cycle_s = timing.min_cycle_s
+        self._tables = planner_tables(network, timing, self._stages, HOLDS_S, LENGTHS_S, tick_s)
 
     def start(self, observation: Observation) -> PlannerState:
         long_ago_s = np.full(len(observation.shown), observation.at_s - UNCHANGED_FOR_S)
@@ -67,6 +71,7 @@ class Planner:
             began_s=long_ago_s,
             ended_s=long_ago_s,
             lit=observation.shown >= Colour.PERMISSIVE,
+            cycles=no_cycles(len(observation.shown), observation.at_s),
             check=model_check.no_check(
                 len(self._network.junctions),
                 len(self._tables.stop_lanes),
@@ -78,20 +83,21 @@ class Planner:
     def step(self, observation: Observation, state: PlannerState) -> tuple[Proposal, PlannerState]:
         lit, began_s, ended_s = self._last_changes(observation, state)
         signals, traffic = signals_of(observation, ended_s), traffic_of(observation)
-        target, withheld, check, factors, confidence = kernel.decide(
+        target, barred, is_any_barred, cycles, check, factors, confidence = kernel.decide(
             self._tables,
             self._model,
             float(observation.at_s),
             state.target,
             state.check,
+            began_s,
+            state.cycles,
             signals,
             traffic,
             bool(observation.links_known),
         )
         wanted = self._stages.wanted_after_min_green(target, observation)
-        # a group may not start again yet: known here, not in the search, where it did harm
-        barred = ~lit & (withheld | (observation.at_s - began_s < self._min_cycle_s - EPS_S))
-        wanted[barred] = np.minimum(wanted[barred], RED)
+        if is_any_barred:
+            wanted[barred] = np.minimum(wanted[barred], RED)
         why = dict(zip(model_check.FACTORS, factors, strict=True))
         proposal = Proposal(observation.at_s, self.name, wanted, confidence, why)
         after = PlannerState(
@@ -100,6 +106,7 @@ class Planner:
             began_s=began_s,
             ended_s=ended_s,
             lit=lit,
+            cycles=cycles,
             check=check,
         )
         return proposal, after

@@ -8,42 +8,63 @@ import numpy as np
 from numba import njit
 
 from headway.control.candidates import (
+    MOST_TRIED,
     asks_for_change,
     candidate_stages,
     demand_bits,
     is_settled,
     look_ahead,
+    most_useful,
     worth_trying,
 )
+from headway.control.cycles import cycle_times
 from headway.control.lane_queues import build_queues, observe, vehicle_memory, would_block
 from headway.control.model_check import updated
+from headway.control.queue_model import served_now_s
 from headway.control.search import search
+from headway.control.stages import EPS_S
 from headway.roads import Colour
 
 
 @njit(cache=True)
-def decide(tables, model, at_s, target, check, signals, traffic, links_known):  # type: ignore[no-untyped-def]
-    """(target, withheld, check, factors, confidence) from now on: see `plan`, `would_block` and
-    `updated`. One call, as each array that is handed over takes about a microsecond.
+def decide(tables, model, at_s, target, check, began_s, cycles, signals, traffic, links_known):  # type: ignore[no-untyped-def]
+    """(target, barred, is_any_barred, cycles, check, factors, confidence) from now on: see `plan`,
+    `barred_groups`, `cycle_times` and `updated`. One call, as each array that is handed over takes
+    about a microsecond.
 
-    at_s: seconds. target, check: those up to now.
+    at_s: seconds. target, check, cycles: those up to now. began_s: see `cycle_times`.
     """
     observed = observe(tables, signals, traffic)
-    decided = plan(tables, model, target, observed, links_known)
+    cycles, times = cycle_times(tables, at_s, began_s, cycles, observed)
+    decided = plan(tables, model, target, observed, times, links_known)
     check, factors, confidence = updated(check, at_s, tables, model, decided, observed)
-    withheld = np.zeros(len(tables.groups), np.bool_)
-    if links_known:  # a guess would keep the wrong traffic waiting
-        withheld = would_block(tables, model, observed)
-    return decided, withheld, check, factors, confidence
+    barred, is_any_barred = barred_groups(tables, model, times, observed, links_known)
+    return decided, barred, is_any_barred, cycles, check, factors, confidence
 
 
 @njit(cache=True)
-def plan(tables, model, target, observed, links_known):  # type: ignore[no-untyped-def]
+def barred_groups(tables, model, cycles, observed, links_known):  # type: ignore[no-untyped-def]
+    """(barred, is_any_barred): bool (groups,), who may not begin now, whatever the stage: its
+    shortest cycle is not over, or its traffic would block others. cycles: `CycleTimes`.
+    """
+    barred = np.zeros(len(tables.groups), np.bool_)
+    if links_known:  # a guess would keep the wrong traffic waiting
+        barred = would_block(tables, model, observed)
+    is_any_barred = False
+    for g in range(len(barred)):
+        is_lit = observed.signals.colour[g] >= Colour.PERMISSIVE
+        barred[g] = not is_lit and (barred[g] or cycles.barred_s[g] > EPS_S)
+        is_any_barred |= barred[g]
+    return barred, is_any_barred
+
+
+@njit(cache=True)
+def plan(tables, model, target, observed, cycles, links_known):  # type: ignore[no-untyped-def]
     """Decide all junctions: the stages (junctions,) to aim at from now on.
 
-    target: int (junctions,), those up to now. links_known: the links of vehicles are measured;
-        where they are guessed, only the programme's stages are tried, which serve the whole of a
-        lane.
+    target: int (junctions,), those up to now. cycles: `CycleTimes`. links_known: the links of
+        vehicles are measured; where they are guessed, only the programme's stages are tried, which
+        serve the whole of a lane.
     """
     decided = np.empty_like(target)
     memory = vehicle_memory(observed.traffic)
@@ -54,12 +75,14 @@ def plan(tables, model, target, observed, links_known):  # type: ignore[no-untyp
         if not links_known:
             count = tables.junctions[junction].own_stages
         stage = target[junction] if target[junction] < count else 0
-        decided[junction] = plan_junction(tables, model, junction, stage, count, observed, memory)
+        decided[junction] = plan_junction(
+            tables, model, junction, stage, count, observed, cycles, memory
+        )
     return decided
 
 
 @njit(cache=True)
-def plan_junction(tables, model, junction, stage, count, observed, memory):  # type: ignore[no-untyped-def]
+def plan_junction(tables, model, junction, stage, count, observed, cycles, memory):  # type: ignore[no-untyped-def]
     """The stage to aim at, of the first `count` of the junction; `stage` unless another is better.
 
     memory: see `build_queues`; used anew for each junction.
@@ -78,11 +101,16 @@ def plan_junction(tables, model, junction, stage, count, observed, memory):  # t
     first_stage = tables.junctions[junction].first_stage
     rows = slice(first_stage, first_stage + count)
     picks = worth_trying(tables.lit[rows], tables.green[rows], stage, demand)
-    opens_now_s, leaves_s, is_bound = look_ahead(tables, junction, picks, signals)
+    if len(picks) > MOST_TRIED:
+        served_s = served_now_s(queues, tables.stages[rows][picks], model)
+        picks = most_useful(picks, served_s, tables.lit[rows], tables.green[rows], demand.need)
+    opens_now_s, leaves_s, is_bound = look_ahead(tables, junction, picks, signals, cycles.barred_s)
     if is_bound:
         return stage
 
-    candidates = candidate_stages(tables, model, junction, picks, demand, opens_now_s, leaves_s)
+    candidates = candidate_stages(
+        tables, model, junction, picks, demand, opens_now_s, leaves_s, cycles
+    )
     chosen = search(queues, candidates, tables.holds_s, tables.lengths_s, model)
     return picks[chosen]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headway.control.queue_model import Records, record_type
-from headway.control.stages import GREEN, StageTable
+from headway.control.stages import EPS_S, GREEN, StageTable
 from headway.roads import GO, Colour, Junction, Link, Network, Timing
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray
 
@@ -35,7 +35,10 @@ JUNCTION = record_type(
     first_lane=np.int64,
     own_stages=np.int64,
 )
-GROUP = record_type(min_green_s=np.float64, yellow_s=np.float64)
+# min_cycle_s, max_cycle_s: see `headway.control.cycles`.
+GROUP = record_type(
+    min_green_s=np.float64, yellow_s=np.float64, min_cycle_s=np.float64, max_cycle_s=np.float64
+)
 # A lane that ends at a signal; lane: its index among all lanes.
 STOP_LANE = record_type(lane=np.int64, limit_mps=np.float64, length_m=np.float64)
 # Any lane; stop_lane: its place among those, or NO_LANE; street: the first lane of the same street.
@@ -65,6 +68,9 @@ class Tables(NamedTuple):
     yields:       bool (columns, widest), the row gives way to the column.
     holds_s:      float, for how long the stage of now may be held; the first is 0.
     lengths_s:    float, how long the next stage may last, beside the time that clears its queues.
+    has_max_cycle: some group has a longest cycle.
+
+    Yellows and intergreens are in whole ticks, as the gate shows them.
     """
 
     junctions: Records
@@ -79,6 +85,7 @@ class Tables(NamedTuple):
     yields: BoolArray
     holds_s: FloatArray
     lengths_s: FloatArray
+    has_max_cycle: bool
 
 
 def planner_tables(
@@ -87,8 +94,9 @@ def planner_tables(
     stages: StageTable,
     holds_s: Sequence[float],
     lengths_s: Sequence[float],
+    tick_s: float,
 ) -> Tables:
-    """The tables of a network. holds_s, lengths_s: see `Tables`."""
+    """The tables of a network. holds_s, lengths_s: see `Tables`. tick_s: of the street's loop."""
     junctions = network.junctions
     inside = [groups_waiting_inside(network, junction) for junction in junctions]
     columns = [len(j.groups) + len(own) for j, own in zip(junctions, inside, strict=True)]
@@ -105,7 +113,13 @@ def planner_tables(
             # without doubles, as in the table of stages
             own_stages=[*(len(np.unique(j.stages, axis=0)) for j in junctions), 0],
         ),
-        groups=records(GROUP, min_green_s=timing.min_green_s, yellow_s=timing.yellow_s),
+        groups=records(
+            GROUP,
+            min_green_s=timing.min_green_s,
+            yellow_s=whole_ticks(timing.yellow_s, tick_s),
+            min_cycle_s=timing.min_cycle_s,
+            max_cycle_s=timing.max_cycle_s,
+        ),
         stop_lanes=records(
             STOP_LANE,
             lane=lanes,
@@ -117,10 +131,11 @@ def planner_tables(
         stages=colours,
         lit=as_bits(colours >= GO),
         green=as_bits(colours >= GREEN),
-        intergreen_s=intergreens_s(network, timing, max(columns)),
+        intergreen_s=intergreens_s(network, timing, tick_s, max(columns)),
         yields=column_yields(network, inside, max(columns)),
         holds_s=np.array(holds_s, np.float64),
         lengths_s=np.array(lengths_s, np.float64),
+        has_max_cycle=bool(np.isfinite(timing.max_cycle_s).any()),
     )
 
 
@@ -172,13 +187,21 @@ def stage_colours(
     return colours
 
 
-def intergreens_s(network: Network, timing: Timing, widest: int) -> FloatArray:
-    """(groups, widest), from the end of the column's green to the start of the row's."""
+def intergreens_s(network: Network, timing: Timing, tick_s: float, widest: int) -> FloatArray:
+    """(groups, widest), from the end of the column's green to the start of the row's: the clearance
+    begins with the red, after a yellow of whole ticks, and a green begins at a tick.
+    """
+    change_s = whole_ticks(whole_ticks(timing.yellow_s, tick_s) + timing.clearance_s, tick_s)
     out = np.zeros((len(network.groups), widest))
-    for i, junction in enumerate(network.junctions):
+    for junction in network.junctions:
         rows = slice(junction.first, junction.end)
-        out[rows, : len(junction.groups)] = timing.intergreen_s(network, i).T
+        out[rows, : len(junction.groups)] = (change_s[rows, None] * junction.conflicts).T
     return out
+
+
+def whole_ticks(duration_s: FloatArray, tick_s: float) -> FloatArray:
+    """Durations, rounded up to whole ticks."""
+    return np.asarray(np.ceil((duration_s - EPS_S) / tick_s) * tick_s, np.float64)
 
 
 def column_yields(network: Network, inside: list[list[int]], widest: int) -> BoolArray:
@@ -214,7 +237,7 @@ def link_records(network: Network, inside: list[list[int]]) -> Records:
                     inside_column[k] = len(junction.groups) + own.index(g)
     return records(
         LINK,
-        group=[link.group for link in network.links],
+        group=network.link_group,
         column=column,
         inside_column=inside_column,
         to_lane=[link.to_lane for link in network.links],

@@ -213,7 +213,7 @@ class QLearning:
         """(n,): the junction that each stopped vehicle waits at."""
         v = observation.vehicles
         stopped = (v.speed_mps < HALTING_MPS) & (v.link >= 0)
-        groups = np.array([x.group for x in self._network.links])[v.link[stopped]]
+        groups = self._network.link_group[v.link[stopped]]
         return np.asarray(self._network.group_junction[groups[groups >= 0]], np.int32)
 
 

@@ -488,3 +488,13 @@ def waiting_served_s(queues, progress, row, colours, at_s, model):  # type: igno
             share = 1.0 if colour == Colour.GREEN else PERMISSIVE_WORTH
             served_s += (until_s - vehicle.eta_s) * share
     return served_s
+
+
+@njit(cache=True)
+def served_now_s(queues, stages, model):  # type: ignore[no-untyped-def]
+    """(stages,): what `best_next` compares, of each of the stages (stages, columns) now."""
+    progress = no_progress(len(queues.start) - 1)
+    served_s = np.empty(len(stages))
+    for s in range(len(stages)):
+        served_s[s] = waiting_served_s(queues, progress, NOW, stages[s], 0.0, model)
+    return served_s

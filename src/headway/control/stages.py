@@ -110,7 +110,7 @@ def demand(network: Network, observation: Observation, within_m: float = NEAR_M)
     """
     v = observation.vehicles
     near = (v.link >= 0) & (v.distance_m >= 0.0) & (v.distance_m <= within_m)
-    groups = np.array([x.group for x in network.links], np.int32)[v.link[near]]
+    groups = network.link_group[v.link[near]]
     return np.asarray(
         np.bincount(groups[groups >= 0], minlength=len(network.groups))
         + observation.waiting_persons,

@@ -5,11 +5,9 @@ records.
 from __future__ import annotations
 
 import math
-import multiprocessing
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import copyfile
@@ -23,7 +21,8 @@ from headway.plants.sumo.signal_record import read_states
 from headway.roads import PROFILES, Network, work_out
 from headway.safety.audit import audit
 from headway.safety.audit_demand import Demand, audit_waits
-from headway.street.closed_loop import Street, open_street
+from headway.street.closed_loop import Street
+from headway.street.opening import open_street
 from headway.values import BoolArray, Event, FloatArray, Observation
 
 TICK_S = 1.0  # of the street's loop
@@ -43,7 +42,8 @@ EMISSIONS = ("fuel_abs", "CO2_abs")  # mg, of its <emissions>
 @dataclass(frozen=True, slots=True)
 class Job:
     """One run to be made. scenario: a name of the catalogue, or the path of a .sumocfg. step_s: of
-    the simulation; None for the scenario's own, or the nearest that fits ticks of TICK_S.
+    the simulation; None for the scenario's own, or the nearest that fits ticks of TICK_S. label:
+    what results call the scenario; empty for its name.
     """
 
     scenario: str
@@ -54,11 +54,13 @@ class Job:
     scale: float = 1.0
     keep: str = ""
     step_s: float | None = None
+    label: str = ""
 
     def identity(self) -> dict[str, Any]:
         """What its result is of."""
-        names = ("scenario", "controller", "seed", "timing", "sensing", "scale")
-        return {name: getattr(self, name) for name in names}
+        names = ("controller", "seed", "timing", "sensing", "scale")
+        own = {name: getattr(self, name) for name in names}
+        return {"scenario": self.label or self.scenario, **own}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +97,6 @@ class Result:
 
     def flat(self) -> dict[str, object]:
         return asdict(self)
-
-
-def run_all(jobs: list[Job], workers: int) -> Iterator[Result]:
-    """Run `jobs` over `workers` processes; results come as they are ready. A run that fails is a
-    Result with an error.
-    """
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(min(workers, len(jobs)), maxtasksperchild=8) as pool:
-        yield from pool.imap_unordered(run_guarded, jobs)
 
 
 def run_guarded(job: Job) -> Result:
@@ -151,6 +144,8 @@ class _Outputs:
 def run(job: Job) -> Result:
     """One run, from the scenario's begin to its end."""
     site = scenario(job.scenario)
+    if site.end_s == site.begin_s:
+        raise ValueError(f"{site.sumocfg}: ends at its begin, {site.end_s:g} s. Give a later end.")
     network = network_of(site)
     timing = work_out(network, PROFILES[job.timing])
     events: list[Event] = []
@@ -180,11 +175,11 @@ def run(job: Job) -> Result:
         unexplained = len(found) - len(late) + max(len(late) - watch.explained(), 0)
         if job.keep:
             Path(job.keep).mkdir(parents=True, exist_ok=True)
-            name = f"{site.name}-{job.controller}-{job.seed}.tripinfo.xml"
+            name = f"{job.label or site.name}-{job.controller}-{job.seed}.tripinfo.xml"
             copyfile(outputs.trips, Path(job.keep) / name)
         decisions_ms = street.durations.table()[:, 1] * 1e3 / len(network.junctions)
         return Result(
-            **job.identity() | {"scenario": site.name},
+            **job.identity() | {"scenario": job.label or site.name},
             **judge(outputs.trips, pending, site),
             safety_violations=len(violations) + unexplained,
             late_starts=len(late),
@@ -209,7 +204,7 @@ class Watch:
     """
 
     def __init__(self, network: Network, events: list[Event]) -> None:
-        self._groups = np.array([link.group for link in network.links], np.int32)
+        self._groups = network.link_group
         self._lane_groups: dict[int, list[int]] = {}
         for link in network.links:
             if link.group >= 0:

@@ -17,7 +17,7 @@ from headway.rendered.view import view_of
 from headway.roads import Network
 from headway.sensing.output.overlay import VideoWriter
 from headway.values import ColourArray
-from headway.vision.frames.sources import Image
+from headway.vision.frames.images import Image
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from headway.roads import Network
 from headway.roads.network import Colour
 from headway.sensing import SensingError
 from headway.values import ColourArray, FloatArray
-from headway.vision.frames.sources import Image
+from headway.vision.frames.images import Image
 
 LANE_CHANGE_S = 2.0  # s that a driver takes for a change of lanes
 # m to the side in one step: less is within the lane, more is another street

@@ -18,7 +18,7 @@ from headway.rendered.view import View, ribbon
 from headway.roads import Network
 from headway.roads.network import Kind
 from headway.values import ColourArray, FloatArray
-from headway.vision.frames.sources import Image
+from headway.vision.frames.images import Image
 
 # By the kinds of a Scene: car, bus, truck, bicycle, tram, emergency vehicle
 CAR, BUS, BICYCLE, EMERGENCY = 0, 1, 3, 5

@@ -27,7 +27,8 @@ from headway.sensing.traffic.site import Site
 from headway.values import ColourArray, FloatArray, IntArray, Observation, Vehicles
 from headway.vision.detection.detectors import Detector
 from headway.vision.detection.motion import MotionDetector
-from headway.vision.frames.sources import Frame, Image
+from headway.vision.frames.images import Image
+from headway.vision.frames.sources import Frame
 
 CAMERA_HEIGHT_M = 90.0  # m above the road: vehicles hide one another hardly
 CAMERA_REACH_M = 80.0  # m to either side: some 5 s of driving before a stop line
@@ -107,6 +108,9 @@ class CameraPlant(FilmedPlant):
             completeness=self._completeness(simulated.at_s),
             links_known=False,
         )
+
+    def take_rerouted(self) -> IntArray:
+        return np.zeros_like(super().take_rerouted())  # a track keeps its lane's link
 
     def _completeness(self, now_s: float) -> FloatArray:
         """(junctions,), by whether the camera over each delivers."""

@@ -198,6 +198,20 @@ class Network:
     def group_junction(self) -> IntArray:
         return np.array([g.junction for g in self.groups], np.int32)
 
+    @cached_property
+    def link_group(self) -> IntArray:
+        """(links,), -1 without a signal."""
+        return np.array([link.group for link in self.links], np.int32)
+
+    @cached_property
+    def lane_junction(self) -> IntArray:
+        """(lanes,), to whose signals each leads, -1 where to none."""
+        found = np.full(len(self.lanes), -1, np.int32)
+        for link in self.links:
+            if link.group >= 0:
+                found[link.from_lane] = self.groups[link.group].junction
+        return found
+
     def links_from(self, lane: int) -> list[int]:
         return self._from.get(lane, [])
 

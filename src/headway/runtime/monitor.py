@@ -36,6 +36,15 @@ BUDGET_WINDOW_S = 60.0  # of plant time
 SMALLEST_EXCESS = 1e-9  # an alert exactly at its threshold is "worse" from twice this on
 
 
+def is_beyond(value: float, condition: str, threshold: float, hysteresis: float) -> bool:
+    """Whether `condition` holds. hysteresis: for > and <, how much earlier it does."""
+    if condition in (">", ">="):
+        threshold -= hysteresis
+    elif condition in ("<", "<="):
+        threshold += hysteresis
+    return CONDITIONS[condition](value, threshold)
+
+
 class Level(IntEnum):
     """How severe an alert is."""
 
@@ -116,12 +125,7 @@ class AlertRule:
         """Whether the condition holds. already: an alert is open, so the hysteresis counts."""
         if isinstance(value, float) and math.isnan(value):
             return True
-        threshold, hysteresis = self.threshold, self.hysteresis if already else 0.0
-        if self.condition in (">", ">="):
-            threshold -= hysteresis
-        elif self.condition in ("<", "<="):
-            threshold += hysteresis
-        return CONDITIONS[self.condition](value, threshold)
+        return is_beyond(value, self.condition, self.threshold, self.hysteresis if already else 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -31,6 +32,7 @@ SEND_WITHIN_S = 2.0  # until an order is refused because an earlier one is still
 PARENT_CHECK_S = 0.5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0  # before a restart, from the second in a row on
 PAUSE_CHECK_S = 0.1
+LONGEST_WAIT_S = 0.5  # for a message at once: what a wait took longer, nobody was awake
 
 LONGEST_FAULT = 500  # characters of the error that ends a worker
 
@@ -286,7 +288,8 @@ class Supervisor:
         self._process = self._context.Process(
             target=begin_worker, args=(self._work, theirs, inbox, self._argument), daemon=True
         )
-        self._process.start()
+        with interrupts_held():
+            self._process.start()
         atexit.register(self._kill)  # else the end of this process would wait for it for ever
         theirs.close()
         inbox.close()
@@ -296,29 +299,27 @@ class Supervisor:
 
     def _listen(self, pipe: Connection) -> Iterator[Any]:
         """Until the worker ends, or has given no sign of life for too long."""
-        patience_s, since = self._start_s, self._clock()
+        patience_s, silent_s = self._start_s, 0.0
         self._silent_for_s, self._fault = 0.0, ""
-        while True:
-            left_s = patience_s - (self._clock() - since)
-            if left_s <= 0.0 or not pipe.poll(left_s):
-                self._silent_for_s = patience_s
-                self._was_stopped = is_stopped(self.pid)
-                return
+        while silent_s < patience_s:
+            awake_s = min(patience_s - silent_s, LONGEST_WAIT_S)
+            begun = self._clock()
             try:
-                message = pipe.recv()
+                message = pipe.recv() if pipe.poll(awake_s) else None
             except (EOFError, OSError):
                 return
+            # this process may have been stopped itself (Ctrl-Z, a machine that slept)
+            silent_s += min(self._clock() - begun, awake_s)
             if isinstance(message, Compiling):
-                since = self._clock()
-                continue
-            if isinstance(message, _Fault):
+                silent_s = 0.0
+            elif isinstance(message, _Fault):
                 self._fault = message.text
-                continue
-            if self._lives is None or self._lives(message):
-                patience_s, since = self._silent_s, self._clock()
-            handed_over = self._clock()
-            yield message
-            since += self._clock() - handed_over  # whoever listens may have to wait, for a database
+            elif message is not None:
+                if self._lives is None or self._lives(message):
+                    patience_s, silent_s = self._silent_s, 0.0
+                yield message
+        self._silent_for_s = patience_s
+        self._was_stopped = is_stopped(self.pid)
 
     def _failure(self) -> str:
         """How the worker ended; empty if it ended well."""
@@ -396,7 +397,7 @@ def begin_worker(work: Work, pipe: Connection, inbox: Inbox, argument: Any) -> N
     of a service, are left to the parent, which then asks the worker to stop; without a parent the
     worker ends.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave_to_parent)  # its own children would inherit SIG_IGN
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
@@ -408,6 +409,25 @@ def begin_worker(work: Work, pipe: Connection, inbox: Inbox, argument: Any) -> N
         raise
     finally:
         outbox.close()
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """A process that is started within the block hears no Ctrl-C until it calls
+    `ignore_interrupts`: before, it would end with a traceback while it is still importing.
+    """
+    resource_tracker.ensure_running()  # its start would let them through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_interrupts() -> None:
+    """Ctrl-C is left to the parent, which hears it too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _leave_to_parent(number: int, frame: FrameType | None) -> None:

@@ -37,6 +37,7 @@ class Claim(NamedTuple):
     groups:     the signal groups that it may take there: several where its source knows the lane
         alone.
     distance_m: to the stop line.
+    speed_mps:  that its source tells, or the limit of the street where that is no number.
     eta_s:      seconds until it arrives there if nothing stops it at this junction.
     needed_s:   seconds from a request until it could pass: change interval and queue.
     vehicles_before: between it and the stop line, on its lane.
@@ -48,6 +49,7 @@ class Claim(NamedTuple):
     junction: int
     groups: tuple[int, ...]
     distance_m: float
+    speed_mps: float
     eta_s: float
     needed_s: float
     vehicles_before: int
@@ -68,7 +70,7 @@ class Arrivals:
     def __init__(self, network: Network, limits: Limits, conflicts: Conflicts) -> None:
         self._limits = limits
         self._conflicts = conflicts
-        self._link_group = np.array([link.group for link in network.links], np.int32)
+        self._link_group = network.link_group
         self._junction = network.group_junction
         self._lanes = [
             np.array(sorted({network.links[k].from_lane for k in group.links}), np.int32)
@@ -122,6 +124,7 @@ class Arrivals:
                 junction=stop.junction,
                 groups=stop.groups,
                 distance_m=stop.distance_m,
+                speed_mps=vehicle.speed_mps if isfinite(vehicle.speed_mps) else limit_mps,
                 eta_s=eta_s,
                 needed_s=change_s + queue_s,
                 vehicles_before=len(rows),

@@ -132,9 +132,9 @@ class SafetyGate:
             "ahead": memory.clock.ahead_s,
             "tick": self.tick_s,
             "better": self._choice.better_since_s,
-            "faults": self._monitor.state(),
-            "overrides": dict(self.overrides),
             "priority": self._priority.state(),
+            **self._operators.state(),
+            **self._monitor.state(),
         }
 
     def resume(self, state: Mapping[str, Any]) -> None:
@@ -144,8 +144,8 @@ class SafetyGate:
         self._memory.clock = GateClock(state["now"], self._tick_s, state.get("ahead", 0.0))
         self._choice.source = ControlSource(state["source"])
         self._choice.better_since_s = state["better"]
-        self._monitor.resume(state.get("faults", {}), state["now"])
-        self._operators.resume(state["overrides"])
+        self._monitor.resume(state)
+        self._operators.resume(state)
         if "priority" in state:  # not in checkpoints of 0.1
             self._priority.resume(state["priority"])
 

@@ -156,15 +156,21 @@ class ConflictMonitor:
 
     # checkpoints
 
-    def state(self) -> dict[int, str]:
-        """The faults that are latched, by junction."""
-        return {junction: fault.value for junction, fault in self.faults.items()}
+    def state(self) -> dict[str, Any]:
+        """The faults that are latched, by junction, and the ticks that count for the next."""
+        return {
+            "faults": {junction: fault.value for junction, fault in self.faults.items()},
+            "lamps_wrong_ticks": self._wrong_ticks.copy(),
+            "lamps_right_since": self._right_since_s.copy(),
+            "lamps_wrong": self._is_wrong.copy(),
+        }
 
-    def resume(self, state: Mapping[int, str], now_s: float) -> None:
-        """Go on from a `state`: what is latched stays so."""
-        self.faults = {junction: Fault(value) for junction, value in state.items()}
-        self._wrong_ticks[:] = 0
-        self._right_since_s[:] = now_s
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`: what is latched stays so, and what counted counts on."""
+        self.faults = {junction: Fault(value) for junction, value in state["faults"].items()}
+        self._wrong_ticks[:] = state["lamps_wrong_ticks"]
+        self._right_since_s[:] = state["lamps_right_since"]
+        self._is_wrong[:] = state["lamps_wrong"]
         self._note_calm()
 
 

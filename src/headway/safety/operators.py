@@ -168,8 +168,13 @@ class Operators:
 
     # checkpoints
 
-    def resume(self, overrides: Mapping[int, Override]) -> None:
+    def state(self) -> dict[str, Any]:
+        """The orders in force, by junction, and when they end by the gate's own clock."""
+        ends_s = {junction: self._ends_s[junction] for junction in self.overrides}
+        return {"overrides": dict(self.overrides), "override_ends": ends_s}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
         """Go on with the orders of another gate."""
         self.overrides.clear()
-        for override in overrides.values():
-            self._put_in_force(override)
+        self.overrides.update(state["overrides"])
+        self._ends_s.update(state["override_ends"])

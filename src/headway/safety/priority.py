@@ -2,16 +2,15 @@
 
 A junction serves one vehicle at a time, the first to arrive, from early enough that its lane is
 clear by then until it has passed. Nobody is trusted: each service is bounded, a vehicle that does
-not come nearer though it has green loses its claim, and what cannot be is left out. What a vehicle
-was given counts on if its source loses it for a while, or calls it otherwise. Afterwards the group
-that has waited longest is served first, if it has waited long.
+not come nearer though it has green loses its claim, and what cannot be is left out. Who claims, and
+who is whom, is in `claimants`. Afterwards the group that has waited longest is served first, if it
+has waited long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
 from math import inf
 from typing import Any, NamedTuple
 
@@ -20,79 +19,34 @@ import numpy as np
 from headway.roads import GO, Network
 from headway.safety.arrays import NO_GROUP, NO_STAGE, Calls, Conflicts, Limits, Signals
 from headway.safety.arrivals import Arrivals, Claim
+from headway.safety.claimants import (
+    PROGRESS_M,
+    REST_S,
+    Bar,
+    Claimants,
+    Claims,
+    Exit,
+    Memory,
+    Service,
+)
 from headway.safety.clearing import Clearing
 from headway.safety.kernel import CALL_MEMORY_S, EPS_S
-from headway.values import ColourArray, EmergencyVehicle, Event, IntArray, Observation, Vehicles
+from headway.values import ColourArray, Event, IntArray, Observation, Vehicles
 
 # A junction is opened at least so long before the vehicle arrives, and never longer.
 LOOK_AHEAD_S = 25.0
 FARTHEST_S = 120.0
 MARGIN_S = 5.0  # on the time that the lane needs to clear
 LONGEST_SERVICE_S = 120.0
-REST_S = 60.0  # until a vehicle whose service lasted so long may claim again, or is forgotten
-# With green, a vehicle comes nearer by PROGRESS_M within STALLED_S, or it has stalled.
-STALLED_S = 40.0
-PROGRESS_M = 5.0
-SAME_PLACE_M = 1.0  # inside the junction, of one that stands there
+STALLED_S = 40.0  # with green, in which a vehicle comes nearer by PROGRESS_M or has stalled
 # A vehicle that is being served goes before one that would arrive up to so much earlier.
 SERVED_BONUS_S = 3.0
-MOST_CLAIMS = 8  # vehicles looked at for one junction, the nearest: a flood of claims costs no time
 # After a service, a group that has waited so long is served first; otherwise the controller, which
 # knows the queues, gives back better (decision 19).
 EXIT_FROM_S = 45.0
 LONGEST_EXIT_S = 30.0
 UNSERVED_QUIET_S = 10.0  # between two events of one junction that serves nobody
 NOWHERE: Mapping[int, str] = {}
-
-
-@dataclass
-class Service:
-    """A junction serves a vehicle, or has served it.
-
-    nearest_m: the least distance, at `moved_s`. stage: wanted.
-    group, last_m: where it was last; ended_s: when the service was over, shifted out of the others
-        when it goes on.
-    inside_m: distances of other emergency vehicles, inside the junction before it was.
-    """
-
-    vehicle: str
-    began_s: float
-    nearest_m: float
-    moved_s: float
-    stage: int = NO_STAGE
-    group: int = NO_GROUP
-    last_m: float = inf
-    ended_s: float = inf
-    inside_m: tuple[float, ...] = ()
-
-
-class Bar(NamedTuple):
-    """A vehicle may not claim a junction before `until_s`, nor before it is nearer."""
-
-    until_s: float
-    nearer_than_m: float
-
-
-class Exit(NamedTuple):
-    """After a service, `group` is served first; given up at `until_s`."""
-
-    group: int
-    until_s: float
-
-
-@dataclass
-class Memory:
-    """What is remembered from second to second. By junction, or by (junction, vehicle).
-
-    past: services that are over. seen_s: when a claim was there last; of those of the second
-        before, and of those with a bar or a past service.
-    """
-
-    services: dict[int, Service] = field(default_factory=dict)
-    bars: dict[tuple[int, str], Bar] = field(default_factory=dict)
-    exits: dict[int, Exit] = field(default_factory=dict)
-    past: dict[tuple[int, str], Service] = field(default_factory=dict)
-    seen_s: dict[tuple[int, str], float] = field(default_factory=dict)
 
 
 class Traffic(NamedTuple):
@@ -112,15 +66,18 @@ class Priority:
     ) -> None:
         self._network = network
         self._limits = limits
-        self._arrivals = Arrivals(network, limits, conflicts)
         self._clearing = clearing
-        self._link_group = np.array([link.group for link in network.links], np.int32)
-        self._memory = Memory()
+        self._claimants = Claimants(network, Arrivals(network, limits, conflicts), clearing)
+        self._link_group = network.link_group
         self._events: list[Event] = []
         self._closed: Mapping[int, str] = {}
         # by junction: the vehicle that was last told to be unserved, and when
         self._unserved: dict[int, tuple[str, float]] = {}
         self._began_as: dict[int, str] = {}  # by junction: its name when its service was told
+
+    @property
+    def _memory(self) -> Memory:
+        return self._claimants.memory
 
     @property
     def busy(self) -> bool:
@@ -133,7 +90,7 @@ class Priority:
 
     def resume(self, state: Any) -> None:
         """Go on from a `state`."""
-        self._memory = deepcopy(state)
+        self._claimants.memory = deepcopy(state)
         self._began_as = {j: service.vehicle for j, service in self._memory.services.items()}
 
     def serve(
@@ -151,7 +108,7 @@ class Priority:
         """
         self._closed = closed
         traffic = Traffic(now_s, observation, signals, calls)
-        claims = self._claims(observation.emergencies, traffic)
+        claims = self._claimants.claims(observation, signals, now_s)
         self._bar_stalled(claims, traffic)
         first = self._first_to_arrive(claims, now_s)
         self._end_services(first, traffic)
@@ -163,118 +120,13 @@ class Priority:
         self._events = []
         return wanted, self._exits(traffic), events
 
-    # who claims what
+    # who goes first
 
-    def _claims(
-        self, vehicles: Sequence[EmergencyVehicle], traffic: Traffic
-    ) -> dict[tuple[int, str], Claim]:
-        """The claims that can be served, by junction and vehicle."""
-        found = {}
-        for vehicle in self._nearest(vehicles):
-            for claim in self._arrivals.claims(
-                vehicle, traffic.observation, traffic.signals, traffic.now_s
-            ):
-                if self._clearing.is_served(claim.junction, claim.groups):
-                    found[claim.junction, claim.vehicle] = claim
-        found |= self._inside(found, traffic)
-        self._recognise(found)
-        self._forget(found, traffic.now_s)
-        return found
-
-    def _recognise(self, found: dict[tuple[int, str], Claim]) -> None:
-        """A vehicle that nobody knew, where one is missing that was known: the same, renamed."""
-        memory = self._memory
-        known = memory.past | {(j, one.vehicle): one for j, one in memory.services.items()}
-        missing = {key: service for key, service in known.items() if key not in found}
-        for key, claim in found.items():
-            if key in memory.seen_s or not missing:
-                continue
-            for before, service in missing.items():
-                is_near = abs(service.last_m - claim.distance_m) <= PROGRESS_M
-                if before[0] == claim.junction and service.group in claim.groups and is_near:
-                    self._rename(before, key)
-                    del missing[before]
-                    break
-
-    def _rename(self, before: tuple[int, str], key: tuple[int, str]) -> None:
-        _move(self._memory.past, before, key)
-        _move(self._memory.bars, before, key)
-        _move(self._memory.seen_s, before, key)
-        served = self._memory.services.get(key[0])
-        for service in (served, self._memory.past.get(key)):
-            if service is not None and service.vehicle == before[1]:
-                service.vehicle = key[1]
-
-    def _forget(self, found: dict[tuple[int, str], Claim], now_s: float) -> None:
-        """Lift the bars that are over; forget who has been out of sight for REST_S."""
-        memory = self._memory
-        for key, claim in found.items():
-            if now_s - memory.seen_s.get(key, now_s) > REST_S:
-                memory.bars.pop(key, None)
-                memory.past.pop(key, None)
-            memory.seen_s[key] = now_s
-            if key in memory.bars and not self._is_barred(claim, now_s):
-                del memory.bars[key]
-                memory.past.pop(key, None)
-        for key, seen_s in list(memory.seen_s.items()):
-            is_of_use = key in memory.bars or key in memory.past
-            if key not in found and not (is_of_use and now_s - seen_s <= REST_S):
-                memory.seen_s.pop(key)
-                memory.bars.pop(key, None)
-                memory.past.pop(key, None)
-
-    def _inside(
-        self, found: dict[tuple[int, str], Claim], traffic: Traffic
-    ) -> dict[tuple[int, str], Claim]:
-        """The claims of vehicles that have passed the stop line and wait inside the junction. One
-        that stood there before is another one.
-        """
-        vehicles = traffic.observation.vehicles
-        rows = np.flatnonzero(
-            np.asarray(vehicles.emergency, np.bool_) & (vehicles.distance_m < 0.0)
-        )
-        places: dict[int, list[tuple[float, int]]] = {j: [] for j in self._memory.services}
-        for row in rows.tolist():
-            link = int(vehicles.link[row])
-            group = int(self._link_group[link]) if 0 <= link < len(self._link_group) else NO_GROUP
-            if group != NO_GROUP and self._network.groups[group].junction in places:
-                place = (float(vehicles.distance_m[row]), group)
-                places[self._network.groups[group].junction].append(place)
-        inside = {}
-        for junction, service in self._memory.services.items():
-            if (junction, service.vehicle) in found:
-                service.inside_m = tuple(distance_m for distance_m, _ in places[junction])
-                continue
-            for distance_m, group in places[junction]:
-                if all(abs(distance_m - other) > SAME_PLACE_M for other in service.inside_m):
-                    claim = _claim_inside(service.vehicle, junction, group, distance_m)
-                    inside[junction, service.vehicle] = claim
-        return inside
-
-    def _nearest(self, vehicles: Sequence[EmergencyVehicle]) -> Sequence[EmergencyVehicle]:
-        """Those that are among the MOST_CLAIMS nearest of a junction, or barred or served there."""
-        if len(vehicles) <= MOST_CLAIMS:
-            return vehicles
-        places: dict[int, list[tuple[float, int]]] = {}
-        chosen = set[int]()
-        for i, vehicle in enumerate(vehicles):
-            for stop in self._arrivals.stops(vehicle):
-                served = self._memory.services.get(stop.junction)
-                is_barred = (stop.junction, vehicle.id) in self._memory.bars
-                if is_barred or (served is not None and served.vehicle == vehicle.id):
-                    chosen.add(i)
-                if not is_barred:
-                    places.setdefault(stop.junction, []).append((stop.distance_m, i))
-        chosen |= {i for own in places.values() for _, i in sorted(own)[:MOST_CLAIMS]}
-        return [vehicles[i] for i in sorted(chosen)]
-
-    def _first_to_arrive(
-        self, claims: dict[tuple[int, str], Claim], now_s: float
-    ) -> dict[int, Claim]:
+    def _first_to_arrive(self, claims: Claims, now_s: float) -> dict[int, Claim]:
         """The claim to be served at each junction."""
         first: dict[int, Claim] = {}
         for claim in claims.values():
-            if not self._is_due(claim) or self._is_barred(claim, now_s):
+            if not self._is_due(claim) or self._memory.is_barred(claim, now_s):
                 continue
             if claim.junction in self._closed:
                 self._tell_unserved(claim, now_s)
@@ -294,39 +146,26 @@ class Priority:
 
     def _is_due(self, claim: Claim) -> bool:
         """It arrives so soon that its way must be cleared now; one that is served stays so."""
-        if self._is_being_served(claim):
+        if self._memory.is_serving(claim):
             return claim.eta_s <= FARTHEST_S
         soon_s = min(max(LOOK_AHEAD_S, claim.needed_s + MARGIN_S), FARTHEST_S)
         return claim.eta_s <= soon_s
-
-    def _is_barred(self, claim: Claim, now_s: float) -> bool:
-        bar = self._memory.bars.get((claim.junction, claim.vehicle))
-        if bar is None:
-            return False
-        return now_s < bar.until_s or claim.distance_m >= bar.nearer_than_m
 
     def _rank(self, claim: Claim) -> tuple[float, str]:
         """First come first; the one being served is not put back for another of nearly the same
         time.
         """
-        return (claim.eta_s - SERVED_BONUS_S * self._is_being_served(claim), claim.vehicle)
-
-    def _is_being_served(self, claim: Claim) -> bool:
-        service = self._memory.services.get(claim.junction)
-        return service is not None and service.vehicle == claim.vehicle
+        return (claim.eta_s - SERVED_BONUS_S * self._memory.is_serving(claim), claim.vehicle)
 
     # services
 
-    def _bar_stalled(self, claims: dict[tuple[int, str], Claim], traffic: Traffic) -> None:
+    def _bar_stalled(self, claims: Claims, traffic: Traffic) -> None:
         """Bar the vehicles whose service lasts too long, or that do not move though they could."""
         now_s = traffic.now_s
         for junction, service in self._memory.services.items():
             claim = claims.get((junction, service.vehicle))
             if claim is None:
                 continue
-            if claim.distance_m > service.last_m + PROGRESS_M:
-                service.nearest_m = claim.distance_m  # it comes once more
-            service.group, service.last_m = claim.groups[0], claim.distance_m
             is_green = any(traffic.signals.colour[g] >= GO for g in claim.groups)
             if not is_green or claim.distance_m <= service.nearest_m - PROGRESS_M:
                 service.moved_s = now_s
@@ -380,14 +219,14 @@ class Priority:
         """A new one, or the one that was interrupted: its time counts on."""
         service = self._memory.past.pop((claim.junction, claim.vehicle), None)
         if service is None:
-            return Service(
+            service = Service(
                 vehicle=claim.vehicle,
                 began_s=now_s,
                 nearest_m=claim.distance_m,
                 moved_s=now_s,
-                group=claim.groups[0],
-                last_m=claim.distance_m,
             )
+            service.see(claim)
+            return service
         service.began_s += now_s - service.ended_s
         service.moved_s += now_s - service.ended_s
         return service
@@ -404,9 +243,7 @@ class Priority:
 
     # stages
 
-    def _stage_for(
-        self, claim: Claim, claims: dict[tuple[int, str], Claim], traffic: Traffic
-    ) -> ColourArray:
+    def _stage_for(self, claim: Claim, claims: Claims, traffic: Traffic) -> ColourArray:
         """The colours for the vehicle that is being served."""
         service = self._memory.services[claim.junction]
         also = [
@@ -488,21 +325,3 @@ class Priority:
             and shown_s + EPS_S >= self._limits.min_green_s[left.group]
         )
         return bool(has_had_green) or traffic.now_s >= left.until_s
-
-
-def _move(of_vehicles: dict[tuple[int, str], Any], before: tuple[int, str], key: Any) -> None:
-    if before in of_vehicles:
-        of_vehicles[key] = of_vehicles.pop(before)
-
-
-def _claim_inside(vehicle: str, junction: int, group: int, distance_m: float) -> Claim:
-    return Claim(
-        vehicle=vehicle,
-        junction=junction,
-        groups=(group,),
-        distance_m=distance_m,
-        eta_s=0.0,
-        needed_s=0.0,
-        vehicles_before=0,
-        queue=(group,),
-    )

@@ -37,7 +37,7 @@ def way_table(network: Network) -> Ways:
         for lane in range(len(network.lanes))
     ]
     return Ways(
-        link_group=np.array([link.group for link in network.links], np.int32),
+        link_group=network.link_group,
         lane_start=np.cumsum([0] + [len(own) for own in groups]).astype(np.int32),
         lane_group=np.array([g for own in groups for g in own], np.int32),
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from headway.runtime.monitor import CONDITIONS
+from headway.runtime.monitor import is_beyond
 from headway.settings import CAMERA_METRICS, CameraRule, SettingsError
 
 PRIVATE = 0o600  # only this user may read it
@@ -47,9 +47,12 @@ class AlertChange:
 
 @dataclass(slots=True)
 class _Condition:
-    """A rule that holds, at one camera. since_s: from when on."""
+    """A rule that holds, at one camera, or whose alert is still open. since_s: from when on;
+    clear_since_s: since when it does not any more, None while it does.
+    """
 
     since_s: float
+    clear_since_s: float | None = None
     alert: OpenAlert | None = None
 
 
@@ -139,19 +142,16 @@ class CameraAlerts:
         """What has changed. A figure that is not known holds for nothing; an alert whose rule or
         camera is gone is closed.
         """
-        changes, holding = list[AlertChange](), set[tuple[str, str]]()
+        changes, looked_at = list[AlertChange](), set[tuple[str, str]]()
         for rule in self.rules.all():
             places: Mapping[str, Figures] = {MACHINE: machine}
             if CAMERA_METRICS[rule.metric].of_camera:
                 places = {c: f for c, f in cameras.items() if rule.camera in ("", c)}
             for camera, figures in places.items():
-                value = figures.get(rule.metric)
-                if value is not None and CONDITIONS[rule.operator](value, rule.threshold):
-                    holding.add((rule.name, camera))
-                    changes += self._hold(at_s, rule, camera, value)
-        for key in self._conditions.keys() - holding:
-            alert = self._conditions.pop(key).alert
-            changes += [AlertChange(False, alert)] if alert is not None else []
+                looked_at.add((rule.name, camera))
+                changes += self._check_value(at_s, rule, camera, figures.get(rule.metric))
+        for key in self._conditions.keys() - looked_at:
+            changes += self._drop(key)
         return changes
 
     def open_alerts(self) -> list[OpenAlert]:
@@ -165,8 +165,19 @@ class CameraAlerts:
         self._conditions.clear()
         return was_open
 
+    def _check_value(
+        self, at_s: float, rule: CameraRule, camera: str, value: float | None
+    ) -> list[AlertChange]:
+        condition = self._conditions.get((rule.name, camera))
+        is_open = condition is not None and condition.alert is not None
+        hysteresis = rule.hysteresis if is_open else 0.0
+        if value is not None and is_beyond(value, rule.operator, rule.threshold, hysteresis):
+            return self._hold(at_s, rule, camera, value)
+        return self._clear(at_s, rule, camera)
+
     def _hold(self, at_s: float, rule: CameraRule, camera: str, value: float) -> list[AlertChange]:
         condition = self._conditions.setdefault((rule.name, camera), _Condition(at_s))
+        condition.clear_since_s = None
         if condition.alert is not None:
             condition.alert = replace(condition.alert, value=value, rule=rule)
             return []
@@ -174,3 +185,21 @@ class CameraAlerts:
             return []
         condition.alert = OpenAlert(str(uuid.uuid4()), rule, camera, value, at_s)
         return [AlertChange(True, condition.alert)]
+
+    def _clear(self, at_s: float, rule: CameraRule, camera: str) -> list[AlertChange]:
+        """Its figure has returned, or is not known: closed after `clear_s` of that; at once where
+        the rule was changed.
+        """
+        condition = self._conditions.get((rule.name, camera))
+        if condition is None:
+            return []
+        if condition.clear_since_s is None:
+            condition.clear_since_s = at_s
+        is_same = condition.alert is not None and condition.alert.rule == rule
+        if is_same and at_s - condition.clear_since_s < rule.clear_s:
+            return []
+        return self._drop((rule.name, camera))
+
+    def _drop(self, key: tuple[str, str]) -> list[AlertChange]:
+        alert = self._conditions.pop(key).alert
+        return [AlertChange(False, alert)] if alert is not None else []

@@ -85,6 +85,7 @@ class Stream:
 
     settings: StreamSettings
     source: FrameSource
+    clock: Callable[[], float] = time.monotonic
     perception: Perception | None = None
     signals: SignalHistory = field(default_factory=SignalHistory)
     processed: int = 0
@@ -115,6 +116,8 @@ class Stream:
             self.faults = 0
             self.signals = SignalHistory()
             self.in_flight.clear()
+            self.latencies.clear()
+            self.processed_at.clear()
             self.running = True
             self.started_at = started_at
 
@@ -162,11 +165,15 @@ class Stream:
         }
 
     def _rate_hz(self) -> float:
-        """Of frames processed, over the last RATE_OVER_S."""
-        recent = [t for t in self.processed_at if self.processed_at[-1] - t <= RATE_OVER_S]
+        """Of frames processed, over the last RATE_OVER_S. Between one frame and the next it is as
+        it was; it falls where the next is late.
+        """
+        now_s = self.clock()
+        recent = [t for t in self.processed_at if now_s - t <= RATE_OVER_S]
         if len(recent) < 2:
             return 0.0
-        return (len(recent) - 1) / max(recent[-1] - recent[0], 1e-3)
+        rate_hz = (len(recent) - 1) / max(recent[-1] - recent[0], 1e-3)
+        return min(rate_hz, len(recent) / max(now_s - recent[0], 1e-3))
 
     def figures(self) -> dict[str, Any]:
         """Of the traffic: the tracks of the last frame, counts, queues."""
@@ -242,7 +249,9 @@ class StreamManager:
                     f"stream {settings.id!r} is there already. Delete it first, or take another id."
                 )
             self._detector(settings.detector)
-            stream = self.streams[settings.id] = Stream(settings, self._source(settings.source))
+            stream = self.streams[settings.id] = Stream(
+                settings, self._source(settings.source), self._makers.clock
+            )
             return stream
 
     def _source(self, source: SourceSettings) -> FrameSource:

@@ -343,7 +343,7 @@ class CameraService:
             return source
         media = (self._folder / "media").resolve()
         path = (media / source).resolve()
-        if not path.is_relative_to(media) or not path.exists():
+        if not path.is_relative_to(media) or not (path.is_file() or path.is_dir()):
             raise SensingError(
                 f"source {source!r}: give rtsp://, rtsps://, http://, https://, or a file in "
                 f"{media}."

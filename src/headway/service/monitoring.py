@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from headway import telemetry
 from headway.service.camera_alerts import AlertChange, CameraAlerts, OpenAlert, RuleBook
+from headway.service.camera_figures import RecentFrames, rate_hz
 from headway.service.camera_health import CameraHealth, CameraView, HealthChange
 from headway.service.notification import Notify
 from headway.settings import CAMERA_METRICS, CameraSettings
@@ -23,9 +24,7 @@ from headway.telemetry.threads import keep_running
 
 CHECK_PERIOD_S = 1.0
 PUBLISH_PERIOD_S = 2.0  # of the figures on the live stream `monitoring`
-LEAST_RECEIVED = 50  # frames; a share of fewer says nothing
-FRAMES_OF_A_RATE = 2
-STARTS_WITHIN_S = 5.0  # that a camera may take for its first frames, as long as a stream is silent
+AT_WORK = ("starting", "running")  # states in which latency and shares of frames are of now
 THREAD_ENDS_WITHIN_S = 5.0
 LISTED = (
     "id",
@@ -64,6 +63,7 @@ class MonitoringService:
         notify: Notify,
         cameras: Callable[[], Cameras | None],
         settings: CameraSettings | None = None,
+        program: Callable[[], Mapping[str, Any]] = dict,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         background: bool = True,
@@ -74,11 +74,13 @@ class MonitoringService:
         self._publish = publish
         self._notify = notify
         self._cameras = cameras
+        self._program = program
         self._clock = clock
         self._wall_clock = wall_clock
         self._machine = Machine(folder)
         self._health = CameraHealth(settings.dead_after_s, settings.still_after_s)
         self._alerts = CameraAlerts(self.rules)
+        self._recent: dict[str, RecentFrames] = {}
         self._lock = threading.Lock()  # of all that `check` changes
         self._stop = threading.Event()
         self._log = telemetry.log("sensing")
@@ -98,10 +100,12 @@ class MonitoringService:
                 self._report_alert(AlertChange(False, alert), self._clock(), "the server ended")
 
     def system(self) -> dict[str, Any]:
-        """The machine's figures, see `Machine.figures`; `process`: of this process alone."""
+        """The machine's figures, see `Machine.figures`; `process`: of this process alone; and those
+        of `program`.
+        """
         with self._lock:
             figures = self._machine.figures()
-        return {**figures, "process": metrics.system(self._folder)}
+        return {**figures, "process": metrics.system(self._folder), **self._program()}
 
     def performance(self) -> dict[str, Any]:
         """Rates, latency and drops of the cameras."""
@@ -131,6 +135,7 @@ class MonitoringService:
             states = {s["id"]: s for s in cameras.states()} if cameras is not None else {}
             for change in self._health.check(now_s, views):
                 self._report_health(change, now_s)
+            self._recent = {n: recent for n, recent in self._recent.items() if n in states}
             figures = {
                 view.name: self._figures(view, states[view.name], now_s)
                 for view in views
@@ -150,28 +155,21 @@ class MonitoringService:
         self, view: CameraView, state: Mapping[str, Any], now_s: float
     ) -> dict[str, float | None]:
         """Of one camera, by the names of CAMERA_METRICS."""
-        received, running = state["received"], state["state"] == "running"
+        name, silent_s = view.name, self._health.silent_s(view.name, now_s)
         is_due = view.expected and state["state"] != "ended"  # a file that has ended owes nothing
         is_failed = view.expected and (
             state["state"] in ("failed", "reconnecting") or bool(view.stopped_fault)
         )
+        recent = self._recent.setdefault(name, RecentFrames()).shares(now_s, state)
+        recent |= {key: state[key] for key in ("latency_p50_ms", "latency_p95_ms")}
+        is_at_work = state["state"] in AT_WORK
         return {
-            "fps": self._fps(view.name, state, now_s) if running or is_due else None,
-            "latency_p50_ms": state["latency_p50_ms"],
-            "latency_p95_ms": state["latency_p95_ms"],
-            "dropped_share": state["dropped"] / received if received > LEAST_RECEIVED else None,
-            "broken_share": state["broken"] / max(received, 1),
-            "silent_s": self._health.silent_s(view.name, now_s) if is_due else None,
+            "fps": rate_hz(state, silent_s or 0.0) if is_at_work or is_due else None,
+            **(recent if is_at_work else dict.fromkeys(recent)),
+            "silent_s": silent_s if is_due else None,
             "failed": float(is_failed),
-            "dead": float(view.name in self._health.outages()),
+            "dead": float(name in self._health.outages()),
         }
-
-    def _fps(self, name: str, state: Mapping[str, Any], now_s: float) -> float | None:
-        """None for a camera that has only just begun: it has no rate yet."""
-        silent_s = self._health.silent_s(name, now_s) or 0.0
-        if state["received"] < FRAMES_OF_A_RATE and silent_s < STARTS_WITHIN_S:
-            return None
-        return float(state["rate_hz"]) if state["state"] == "running" else 0.0
 
     # --- who is told ---
 

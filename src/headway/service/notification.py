@@ -11,7 +11,6 @@ import http.client
 import ipaddress
 import json
 import math
-import smtplib
 import ssl
 import threading
 import time
@@ -27,6 +26,13 @@ from urllib.parse import urlsplit
 
 from headway import telemetry
 from headway.sensing import SensingError
+from headway.service.deadline import (
+    Deadline,
+    MailConnection,
+    SafeMailConnection,
+    SafeWebHandler,
+    WebHandler,
+)
 from headway.settings import NotifySettings
 from headway.telemetry.bursts import Burst
 from headway.telemetry.plain import plain
@@ -94,6 +100,7 @@ class Mail:
 
     security:   tls, starttls or none.
     at_least_s: between two e-mails about the same kind of event.
+    timeout_s:  of one answer; whole_s: of one attempt.
     """
 
     host: str
@@ -107,6 +114,7 @@ class Mail:
     delay_s: float = 5.0
     at_least_s: float = 60.0
     timeout_s: float = 20.0
+    whole_s: float = 60.0
 
     @property
     def name(self) -> str:
@@ -466,8 +474,12 @@ def _post(hook: Webhook, note: Mapping[str, Any]) -> None:
     if hook.bearer_token:
         headers["Authorization"] = f"Bearer {hook.bearer_token}"
     request = urllib.request.Request(hook.url, data=body, headers=headers, method="POST")
-    with OPENER.open(request, timeout=hook.timeout_s) as answer:
-        answer.read(ANSWER_BYTES)
+    with Deadline(hook.timeout_s) as deadline:
+        opener = urllib.request.build_opener(
+            WebHandler(deadline), SafeWebHandler(deadline), _NoRedirect
+        )
+        with opener.open(request, timeout=hook.timeout_s) as answer:
+            answer.read(ANSWER_BYTES)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -475,9 +487,6 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any) -> None:
         return None
-
-
-OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 def keeps_secrets(url: str) -> bool:
@@ -496,7 +505,7 @@ def _send_mail(mail: Mail, note: Mapping[str, Any]) -> dict[str, tuple[int, byte
     where it refused all of them too, or ValueError.
     """
     message, context = _message(mail, note), ssl.create_default_context()
-    with _connect(mail, context) as server:
+    with Deadline(mail.whole_s) as deadline, _connect(mail, context, deadline) as server:
         if mail.security == "starttls":
             server.starttls(context=context)
         if mail.user:
@@ -504,10 +513,10 @@ def _send_mail(mail: Mail, note: Mapping[str, Any]) -> dict[str, tuple[int, byte
         return server.send_message(message)
 
 
-def _connect(mail: Mail, context: ssl.SSLContext) -> smtplib.SMTP:
+def _connect(mail: Mail, context: ssl.SSLContext, deadline: Deadline) -> MailConnection:
     if mail.security == "tls":
-        return smtplib.SMTP_SSL(mail.host, mail.port, timeout=mail.timeout_s, context=context)
-    return smtplib.SMTP(mail.host, mail.port, timeout=mail.timeout_s)
+        return SafeMailConnection(mail.host, mail.port, mail.timeout_s, deadline, context)
+    return MailConnection(mail.host, mail.port, mail.timeout_s, deadline)
 
 
 def _message(mail: Mail, note: Mapping[str, Any]) -> EmailMessage:

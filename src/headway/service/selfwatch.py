@@ -35,6 +35,8 @@ from headway.telemetry.threads import keep_running
 EVERY_S = 2.0
 RATE_WITHIN_S = 60.0
 THREAD_ENDS_WITHIN_S = 5.0
+# events of a street that its process does not report: they are of the topic alerts alone
+SAID_HERE = ("engine.given_up", "engine.restarted", "engine.not_followed")
 
 
 class Rate:
@@ -103,20 +105,25 @@ class SelfWatch:
             self._thread.join(THREAD_ENDS_WITHIN_S)
         self.desk.close()
 
-    def take(self, topic: str, street: str, event: Mapping[str, Any]) -> None:
-        """What the streets report, each event once: all of it is of the topic monitoring, but for
-        what their supervisor says.
+    def take(self, topic: str, street: str, event: Mapping[str, Any]) -> bool:
+        """What the streets report, each event once, whether this is that once: all of it is of the
+        topic monitoring, but for what is said of them here.
         """
         kind = str(event.get("kind", ""))
-        from_supervisor = kind in ("engine.given_up", "engine.restarted")
-        if street == SYSTEM or (topic != "monitoring" and not from_supervisor):
-            return
+        if street == SYSTEM or (topic != "monitoring" and kind not in SAID_HERE):
+            return False
         if kind == "engine.restarted":
             self._restarts[street] = self._restarts.get(street, 0) + 1
         if kind in STREET_ERRORS:
             metrics.errors.labels("street").inc()
             self.errors.add()
         self.desk.take(street, event)
+        return True
+
+    def figures(self) -> dict[str, Any]:
+        """What was seen last of processes, streets, database and errors; open alerts."""
+        names = ("processes", "streets", "database", "errors_per_minute")
+        return {**{name: self.newest.get(name) for name in names}, "open": self.desk.open_alerts()}
 
     def look(self) -> dict[str, Any]:
         """Measure all, check the rules; returns the state, as `street.alerts.PROGRAM` has it."""

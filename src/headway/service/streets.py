@@ -93,6 +93,7 @@ class RunningStreet:
     report:   of its real-time loop, the newest; None before the first.
     controller_ordered: the last one that was ordered, fixed time aside; empty for none.
     flows:    of each junction what it was when its last row was recorded.
+    recorded_controller: of the run, until its engine says who decides; then empty.
     unconfirmed: a controller or scenario that was ordered, with the engine that took the order,
         until it is in force: a run that ends meanwhile, or hangs, does not obey any more.
     """
@@ -118,6 +119,7 @@ class RunningStreet:
     controller_ordered: str = ""
     unconfirmed: tuple[Engine | None, Switch] | None = None
     report: Mapping[str, Any] | None = None
+    recorded_controller: str = ""
     flows: dict[str, JunctionState] = field(default_factory=dict)
 
     @property
@@ -129,6 +131,12 @@ class RunningStreet:
         if from_settings == FIXED_TIME:
             from_settings = ControlSettings().controller
         return self.controller_ordered or from_settings
+
+    @property
+    def controller(self) -> str:
+        """Who decides, as was said last; by the settings before that."""
+        said = self.snapshot.controller if self.snapshot is not None else ""
+        return said or self.task.settings.control.controller
 
     def place(self, group: int) -> tuple[str, int]:
         """A signal group as the database names it: its junction, and its number there."""
@@ -223,15 +231,18 @@ class StreetService:
 
     # --- runs in the database ---
 
-    def _begin_run(self, street: RunningStreet) -> int:
-        """The number of a new run, with its pedestrian crossings; 0 without a database."""
+    def _begin_run(self, street: RunningStreet, controller: str = "") -> int:
+        """The number of a new run, with its pedestrian crossings; 0 without a database. controller:
+        who decides at its begin; empty for who decides now.
+        """
+        street.recorded_controller = controller or street.controller
         if self._intake is None:
             return 0
         s = street.task.settings
         run = self._intake.begin_run(
             f"{street.name} {street.task.key()} {self._clock_ns()}",
             street.scenario,
-            s.control.controller,
+            street.recorded_controller,
             s.street.seed,
             street.name,
             s.street.scale,
@@ -241,11 +252,23 @@ class StreetService:
                 self._record("crossing", (run, *street.place(group)))
         return run
 
-    def _begin_next_run(self, street: RunningStreet) -> None:
+    def _correct_controller(self, street: RunningStreet, controller: str) -> None:
+        """A run is recorded before its engine says who decides: an order of before may be in force
+        again. The first start of a run counts, not what is ordered later.
+        """
+        before, street.recorded_controller = street.recorded_controller, ""
+        if self._intake is None or controller in ("", before) or not before:
+            return
+        try:
+            self._intake.correct_run(street.run, controller)
+        except SQLAlchemyError as error:
+            self._log.error("the controller of a run is not corrected", error=str(error))
+
+    def _begin_next_run(self, street: RunningStreet, controller: str = "") -> None:
         """Nothing can be recorded without the number of the run, so this waits for the database."""
         while not self._stopping:
             try:
-                street.run = self._begin_run(street)
+                street.run = self._begin_run(street, controller)
                 return
             except SQLAlchemyError as error:
                 self._log.error(
@@ -440,10 +463,11 @@ class StreetService:
             street.network = read_network(
                 str(start.data["net"]), start.data.get("additional", ()), start.at_s
             )
-            self._begin_next_run(street)
+            self._begin_next_run(street, str(start.data.get("controller", "")))
             street.history.clear()
             street.flows.clear()
             street.colours.clear()
+        self._correct_controller(street, str(start.data.get("controller", "")))
         street.alerts.clear()  # a street that starts numbers its alerts from 1 again
         street.scenario_ordered = False
 

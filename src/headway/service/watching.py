@@ -24,7 +24,8 @@ from headway.sensing.traffic.signals import SignalHistory
 from headway.sensing.traffic.site import Site
 from headway.vision.detection.detectors import CLASSES, Detector, OnnxDetector
 from headway.vision.detection.motion import MotionDetector
-from headway.vision.frames.sources import Frame, FrameSource, Image, SourceSettings, sampled
+from headway.vision.frames.images import Image
+from headway.vision.frames.sources import Frame, FrameSource, SourceSettings, sampled
 
 SAMPLES = 45  # frames of a clip from which its background is learned before it is watched
 LEAST_SAMPLES = 5  # fewer say nothing about the background
@@ -230,8 +231,7 @@ def watch_source(
         if site is not None:
             report.perception = Perception(source, site, USUAL_RATE_HZ, blur=blur, signals=history)
         for result in frame_results(camera, detector, report.perception, source):
-            if site is not None:
-                _check_size(source, site, result.frame)
+            _check_size(source, result.perception.site, result.frame, is_known=site is not None)
             report.perception = result.perception
             report.add_frame(result, camera.nominal_hz or USUAL_RATE_HZ)
             yield result, camera.health.length
@@ -254,13 +254,17 @@ def _detector(source: str, model: Path | None, threads: int) -> Detector:
     return detector
 
 
-def _check_size(source: str, site: Site, frame: Frame) -> None:
-    """Raises SensingError if the frames are not of the site's size."""
+def _check_size(source: str, site: Site, frame: Frame, is_known: bool) -> None:
+    """Raises SensingError if the frames are not of the site's size. is_known: it was given; else it
+    is of the first frame's size.
+    """
     width, height = frame.image.shape[1], frame.image.shape[0]
     if site.size != (width, height):
+        other = "its site is of" if is_known else "others before of"
+        remedy = "" if is_known else " Give frames of one size."
         raise SensingError(
-            f"{source}: its frames are {width} x {height}, its site is of "
-            f"{site.size[0]} x {site.size[1]}."
+            f"{source}: its frames are {width} x {height}, {other} "
+            f"{site.size[0]} x {site.size[1]}.{remedy}"
         )
 
 

@@ -21,8 +21,14 @@ CAMERA_METRICS = {
     "fps": MetricInfo("frames processed a second, of late", True),
     "latency_p50_ms": MetricInfo("from decoded to published, median of late", True),
     "latency_p95_ms": MetricInfo("the same, 95th percentile", True),
-    "dropped_share": MetricInfo("dropped of the frames received, 0 to 1, from 51 frames on", True),
-    "broken_share": MetricInfo("frames that could not be decoded, 0 to 1", True),
+    "dropped_share": MetricInfo(
+        "dropped of the frames of the last minute, without those beyond rate_hz, 0 to 1; from 51 "
+        "frames on, of a slow camera over as long as they take",
+        True,
+    ),
+    "broken_share": MetricInfo(
+        "could not be decoded, of the frames of the last minute, 0 to 1; from 51 frames on", True
+    ),
     "silent_s": MetricInfo("seconds since the last frame", True),
     "failed": MetricInfo("1 while it cannot be read, or was given up", True),
     "dead": MetricInfo("1 while it delivers no images, or always the same, or black ones", True),
@@ -38,9 +44,14 @@ CAMERA_METRICS = {
 }
 
 
+CLEAR_S = 10.0  # s; a figure that trembles about its threshold is told no more often than this
+
+
 class CameraRule(Section):
     """An alert on a figure of CAMERA_METRICS: when it is `operator` than `threshold` for `for_s`.
 
+    hysteresis: for > and <, how far the figure must return beyond the threshold before it counts as
+    returned. clear_s: for how long it must have, before the alert closes.
     camera: of one camera alone, empty for each. notify: webhooks are told; of a critical one by
     e-mail as well.
     """
@@ -51,6 +62,8 @@ class CameraRule(Section):
     threshold: float = Field(allow_inf_nan=False)
     severity: Literal["info", "warning", "error", "critical"] = "warning"
     for_s: float = Field(default=0.0, ge=0.0, le=86_400.0)
+    hysteresis: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    clear_s: float = Field(default=CLEAR_S, ge=0.0, le=86_400.0)
     camera: str = Field(default="", max_length=64, pattern=r"^[A-Za-z0-9_-]*$")
     notify: bool = True
 
@@ -102,7 +115,14 @@ class CameraSettings(Section):
         CameraRule(
             name="failed", metric="failed", threshold=0.5, severity="critical", notify=False
         ),
-        CameraRule(name="dead", metric="dead", threshold=0.5, severity="critical", notify=False),
+        CameraRule(
+            name="dead",
+            metric="dead",
+            threshold=0.5,
+            severity="critical",
+            clear_s=0.0,  # it says what camera.dead and camera.recovered say
+            notify=False,
+        ),
     )
 
     @field_validator("alert_rules")

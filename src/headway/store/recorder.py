@@ -51,9 +51,15 @@ class Recorder:
             self._log.error("rows for the database were lost", rows=count, why=self.trouble)
 
     def close(self) -> None:
-        """Write what waits, and end."""
+        """Write what waits, and end; what neither database nor disk takes now is lost."""
         self._stop.set()
         self._thread.join(10.0)
+        with self._lock:
+            left = len(self._waiting)
+        if left:
+            self.lost += left
+            why = self.trouble or "the database does not answer"
+            self._log.error("rows for the database were lost at the end", rows=left, why=why)
 
     def _work(self) -> None:
         while not self._stop.wait(FLUSH_S):

@@ -26,7 +26,7 @@ TRIES_FILE = "tries"
 MOST_TRIES = 2  # processes that may end while they load a checkpoint, before an older one is taken
 LONGEST_NAME = 60  # characters of a run's folder, before its digest
 # counts up when what is written changes: a state of another format is not resumed
-FORMAT = 7
+FORMAT = 8
 
 
 class Checkpointable(Protocol):

@@ -6,25 +6,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Mapping, MutableSequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from collections.abc import Callable, Collection, MutableSequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from headway.control import Controller
-from headway.control.catalogue import controller as controller_by_name
-from headway.control.confidence import freshness
 from headway.control.fixed import programme_colours
-from headway.plants.sumo import SumoPlant, SumoSettings, UnobservedPlant
-from headway.roads import GO, Network, Timing
+from headway.plants.sumo import SumoPlant
+from headway.roads import Network, Timing
 from headway.safety import ControlSource, ObservationCheck, SafetyGate
 from headway.safety.door import field_of
 from headway.safety.reports import FaultChanges
-from headway.settings import Settings
 from headway.street.congestion import CongestionDetector
+from headway.street.durations import ADVANCE, Durations
 from headway.street.external.merge import External
 from headway.street.guard import (
     CONTROLLER,
@@ -35,25 +31,21 @@ from headway.street.guard import (
     Guard,
     name_of,
 )
-from headway.street.messages import JunctionState
 from headway.street.plausibility import drop_implausible
 from headway.street.signal_log import SignalLog
 from headway.street.silence import SilenceDetector
 from headway.street.state_file import PLAIN, StateError, require_like
+from headway.street.trust import Trust
 from headway.values import (
     HALTING_MPS,
     BoolArray,
     ColourArray,
     Event,
-    FloatArray,
     Observation,
     Proposal,
     Vehicles,
 )
 
-CONFIDENCE_HYSTERESIS = 0.1  # above the threshold, for a junction that was left to the fallback
-DURATIONS_KEPT = 7200  # ticks; two hours at one a second
-ADVANCE = 4  # the column of `Durations` that is the plant's own work
 NEVER_RELIEVED = ("planner", "fixed")
 HUNG = "the process did not come back from its step"
 FIXED_TIME = "fixed_time"  # who decides where neither controller nor fallback can
@@ -64,25 +56,6 @@ TIME_TOLERANCE_S = 1e-6  # of simulated times that are sums of ticks
 def stopped_vehicles(vehicles: Vehicles) -> int:
     """How many of `vehicles` are stopped."""
     return int((vehicles.speed_mps < HALTING_MPS).sum())
-
-
-@dataclass
-class Durations:
-    """Wall time of the parts of the last DURATIONS_KEPT ticks, seconds; one row a tick: observe,
-    decide, gate, apply, advance.
-    """
-
-    rows: deque[tuple[float, float, float, float, float]] = field(
-        default_factory=lambda: deque(maxlen=DURATIONS_KEPT)
-    )
-
-    def table(self) -> np.ndarray[Any, Any]:
-        """(ticks, 5), oldest first."""
-        return np.array(self.rows).reshape(-1, 5)
-
-    def last(self, ticks: int) -> np.ndarray[Any, Any]:
-        """(at most `ticks`, 5), newest first."""
-        return np.array(list(islice(reversed(self.rows), ticks))).reshape(-1, 5)
 
 
 @dataclass
@@ -114,9 +87,10 @@ class Street:
     cycle_s:              seconds between optimisation cycles.
     confidence_threshold: below it a junction is left to the fallback, 0..1.
     observation:          of the last tick.
-    junction_confidence:  float (junctions,), how far the controller's last proposal is trusted;
-        None without one.
+    trust:                how far the controller's last proposal is trusted.
     external:             what sources from outside report.
+    arrived:              int (links,), vehicles first detected, each once a junction, since this
+        start.
     congestion:           which approaches are congested.
     silence:              which lanes have no detection any more; controllers and gate are given the
         traffic that is presumed there.
@@ -150,7 +124,6 @@ class Street:
         self.fallback = fallback
         self._record = record
         self.cycle_s = cycle_s
-        self.confidence_threshold = confidence_threshold
         self._clock = clock
         self.gate = SafetyGate(network, timing, plant.time_s)
         self.observation = plant.observe()
@@ -168,9 +141,7 @@ class Street:
             arrived_since_fallback=np.zeros(len(network.links), np.int64),
             next_cycle_s=plant.time_s + cycle_s,
         )
-        self.junction_confidence: FloatArray | None = None
-        self._factors: Mapping[str, FloatArray] = {}  # of it, by name; times `_fresh`
-        self._fresh = 1.0
+        self.trust = Trust(network, record, confidence_threshold)
         self.external = External(network, record)
         self.congestion = CongestionDetector(network)
         self.silence = SilenceDetector(network, plant.time_s)
@@ -178,8 +149,7 @@ class Street:
         self._relief_state: Any = None  # None while it does not decide anywhere
         self.signal_log = SignalLog(network)
         self.durations = Durations()
-        self._group_of_link = np.array([link.group for link in network.links], np.int32)
-        self._arrived = np.zeros(len(network.links), np.int64)  # of each link, since this start
+        self.arrived = np.zeros(len(network.links), np.int64)
         self._ticks_in_cycle = 0
         self._observation_check = ObservationCheck(network)
         self._observation_faults = FaultChanges()
@@ -220,7 +190,7 @@ class Street:
             fault = f"at_s: {observed.at_s!r:.40} is not of now, {now_s!r}"
         self._record_observation_fault(fault, now_s)
         if fault:
-            self.junction_confidence, self._factors = None, {}
+            self.trust.nothing()
             return None
         merged = self.external.merged(observed)
         self.observation = drop_implausible(merged, self.network)
@@ -287,21 +257,27 @@ class Street:
         """
         state = self.loop_state
         state.arrived_since_fallback += observation.arrived
-        self._arrived += self.observation.arrived
+        self.arrived += self.observation.arrived
+        self.arrived -= self.plant.take_rerouted()
         proposal = self._propose(observation)
-        self._judge(proposal, observation)
+        if proposal is None:
+            self.trust.nothing()
+        else:
+            self.trust.judge(proposal, observation, self.plant.time_s)
 
         if observation.at_s >= state.next_cycle_s - TIME_TOLERANCE_S:
             self._run_cycle(observation, proposal)
         if proposal is None:
             return None, self._ask_fallback(observation)
-        low = self._low_confidence()
         before = state.low_confidence
+        low = self.trust.low(before)
         if before is None and not low.any() and self.gate.source is ControlSource.CONTROLLER:
             return proposal, None
 
         fallback = self._ask_fallback(observation)
-        self._record_low_confidence(low, FIXED_TIME if fallback is None else name_of(self.fallback))
+        decides = FIXED_TIME if fallback is None else name_of(self.fallback)
+        self.trust.record_changes(observation.at_s, before, low, decides)
+        state.low_confidence = low if low.any() else None
         if low.any():
             low_group = low[self.network.group_junction]
             instead = self._instead(fallback, observation)
@@ -341,28 +317,6 @@ class Street:
             wanted=np.where(of_group, relief.wanted, proposal.wanted),
             confidence=np.where(congested, relief.confidence, proposal.confidence),
         )
-
-    def _judge(self, proposal: Proposal | None, observation: Observation) -> None:
-        """How far each junction's proposal is trusted: the controller's confidence, times how fresh
-        and complete the observation is that it rests on.
-        """
-        if proposal is None:
-            self.junction_confidence, self._factors = None, {}
-            return
-        self._fresh = freshness(self.plant.time_s - observation.at_s)
-        self.junction_confidence = proposal.confidence * observation.completeness * self._fresh
-        self._factors = {"completeness": observation.completeness, **proposal.why}
-
-    def _low_confidence(self) -> BoolArray:
-        """(junctions,), to be left to the fallback; also where the confidence is not a number. One
-        that was left is taken back a little above the threshold.
-        """
-        assert self.junction_confidence is not None
-        bound: float | FloatArray = self.confidence_threshold
-        before = self.loop_state.low_confidence
-        if before is not None:
-            bound = np.where(before, min(bound + CONFIDENCE_HYSTERESIS, 1.0), bound)
-        return ~(self.junction_confidence >= bound)
 
     def _propose(self, observation: Observation) -> Proposal | None:
         """The controller's proposal; None if there is none that can be used, which is recorded."""
@@ -409,7 +363,8 @@ class Street:
         self._ticks_in_cycle = 0
         state.cycles += 1
         state.next_cycle_s += self.cycle_s
-        stopped = stopped_vehicles(observation.vehicles)
+        measured = self.observation.vehicles
+        stopped = stopped_vehicles(measured)
         spent_s = self._clock() - begun_s + float(durations[:, :ADVANCE].sum())
         is_followed = proposal is not None and self.gate.source is ControlSource.CONTROLLER
         ok = is_followed and spent_s <= self.cycle_s
@@ -417,7 +372,7 @@ class Street:
         data = {
             "cycle": state.cycles,
             "ok": ok,
-            "vehicles": len(observation.vehicles),
+            "vehicles": len(measured),
             "stopped": stopped,
             "halted": stopped,  # its old name, until 0.2 (docs/deprecated.md)
             "source": self.gate.source.name.lower(),
@@ -425,43 +380,8 @@ class Street:
             "processing_ms": round(spent_s * 1e3, 3),
         }
         if proposal is not None:
-            data |= self._least_confidence()
+            data |= self.trust.least()
         self._record(Event(observation.at_s, "engine.cycle", "", data))
-
-    def _least_confidence(self) -> dict[str, Any]:
-        """The junction that is trusted least: its confidence, name and factors."""
-        assert self.junction_confidence is not None
-        least = int(np.argmin(self.junction_confidence))
-        confidence = round(float(self.junction_confidence[least]), 3)
-        name = self.network.junctions[least].id
-        return {"confidence": confidence, "least_sure": name, **self._factors_of(least)}
-
-    def _record_low_confidence(self, low: BoolArray, fallback: str) -> None:
-        """Record which junctions are left to the fallback from now on, and which are not any more.
-        low: (junctions,). fallback: who decides there.
-        """
-        assert self.junction_confidence is not None
-        before = self.loop_state.low_confidence
-        changed = low != before if before is not None else low
-        for j in np.flatnonzero(changed).tolist():
-            kind = "engine.fallback" if low[j] else "engine.fallback_ended"
-            data = {
-                "confidence": round(float(self.junction_confidence[j]), 3),
-                "threshold": self.confidence_threshold,
-                "fallback": fallback,
-                **self._factors_of(j),
-            }
-            junction = self.network.junctions[j].id
-            self._record(Event(self.observation.at_s, kind, junction, data))
-        self.loop_state.low_confidence = low if low.any() else None
-
-    def _factors_of(self, junction: int) -> dict[str, float]:
-        """The factors of a junction's confidence, by name."""
-        if not self._factors:
-            return {}
-        found = {name: float(factor[junction]) for name, factor in self._factors.items()}
-        found["freshness"] = found.get("freshness", 1.0) * self._fresh
-        return {name: round(factor, 3) for name, factor in found.items()}
 
     def controller_share(self) -> float:
         """Share of the junctions for which the controller itself decided in the last tick."""
@@ -473,54 +393,6 @@ class Street:
         if self._relief_state is not None:
             others |= self.congestion.junctions()
         return float(1.0 - others.mean())
-
-    def junction_states(self) -> tuple[JunctionState, ...]:
-        """Each junction as it was at the last tick."""
-        junctions, v = self.network.junctions, self.observation.vehicles
-        n = len(junctions)
-
-        # only vehicles on the way to a signal count: of known link, whose link has a signal group
-        group = np.where(v.link >= 0, self._group_of_link[v.link], -1)
-        signalised = group >= 0
-        junction = self.network.group_junction[group[signalised]]
-        stopped = v.speed_mps[signalised] < HALTING_MPS
-
-        count = np.bincount(junction, minlength=n)
-        queue = np.bincount(junction[stopped], minlength=n)
-        longest_wait_s = np.zeros(n)
-        np.maximum.at(longest_wait_s, junction, v.waiting_s[signalised])
-        present = np.maximum(count, 1)
-        mean_wait_s = np.bincount(junction, v.waiting_s[signalised], n) / present
-        mean_speed_mps = np.bincount(junction, v.speed_mps[signalised], n) / present
-        arrived = self._arrived_by_junction()
-        lit = self.gate.shown >= GO
-        confidence = self.junction_confidence
-        faults = self.gate.faults
-        return tuple(
-            JunctionState(
-                junction=j.id,
-                at_s=self.observation.at_s,
-                vehicles=int(count[i]),
-                stopped=int(queue[i]),
-                longest_wait_s=float(longest_wait_s[i]),
-                green=tuple(np.flatnonzero(lit[j.first : j.end]).tolist()),
-                confidence=float(confidence[i]) if confidence is not None else 0.0,
-                factors=self._factors_of(i),
-                mean_wait_s=float(mean_wait_s[i]),
-                mean_speed_mps=float(mean_speed_mps[i]) if count[i] else None,
-                arrived=int(arrived[i]),
-                congested=self.congestion.of_junction(i),
-                fault=faults[i].value if i in faults else "",
-                order=self.gate.overrides.get(i),
-            )
-            for i, j in enumerate(junctions)
-        )
-
-    def _arrived_by_junction(self) -> np.ndarray[Any, Any]:
-        """(junctions,): vehicles first detected for links with a signal, since this start."""
-        signalised = self._group_of_link >= 0
-        junction = self.network.group_junction[self._group_of_link[signalised]]
-        return np.bincount(junction, self._arrived[signalised], len(self.network.junctions))
 
     def rehearse(
         self,
@@ -626,76 +498,6 @@ class Street:
         )
         relief = state.get("relief") if is_same[RELIEF] else None
         return {**state, "loop": loop, "relief": relief, "controllers": now}
-
-
-def open_street(
-    network: Network,
-    timing: Timing,
-    sumo: SumoSettings,
-    controller: str,
-    record: Callable[[Event], None],
-    fallback: str = "webster",
-    cycle_s: float = 30.0,
-    confidence_threshold: float = 0.4,
-    clock: Callable[[], float] = time.perf_counter,
-    settings: Settings | None = None,
-    relief: str = "",
-    step_within_s: float = STEP_WITHIN_S,
-    mark: MutableSequence[int] | None = None,
-    hung: Collection[str] = (),
-) -> Street:
-    """Start SUMO, with the controllers of these names on it; compiled parts are ready before the
-    first tick. settings: the controllers' figures. Other arguments: see `Street`.
-
-    Raises ValueError for an unknown controller. SUMO is closed if anything fails.
-    """
-    plant = _start_plant(sumo, network)
-    try:
-        street = Street(
-            network=network,
-            timing=timing,
-            plant=plant,
-            controller=controller_by_name(controller, network, timing, settings),
-            fallback=controller_by_name(fallback, network, timing, settings),
-            record=record,
-            cycle_s=cycle_s,
-            confidence_threshold=confidence_threshold,
-            clock=clock,
-            relief=controller_by_name(relief, network, timing, settings) if relief else None,
-            step_within_s=step_within_s,
-            mark=mark,
-            hung=hung,
-        )
-        _rehearse(street, timing)
-    except BaseException:
-        plant.close()
-        raise
-    return street
-
-
-def _start_plant(sumo: SumoSettings, network: Network) -> SumoPlant:
-    if sumo.sensing == "external":
-        return UnobservedPlant(sumo, network)
-    if sumo.sensing != "rendered":
-        return SumoPlant(sumo, network)
-    from headway.rendered.plant import CameraPlant  # needs the extra `vision`
-
-    return CameraPlant(sumo, network)
-
-
-def _rehearse(street: Street, timing: Timing) -> None:
-    """Compile what the controllers and the gate need, on a gate that is thrown away: a step that
-    is compiled within a tick would count as slow.
-    """
-    roles = {CONTROLLER: street.controller, FALLBACK: street.fallback, RELIEF: street.relief}
-    for role, controller in roles.items():
-        guard = street.guards[role]
-        if controller is None or guard.down_until_s == math.inf:
-            continue
-        proposal = street.rehearse(controller, role, guard.mark)
-        if role == CONTROLLER:
-            gate = SafetyGate(street.network, timing, street.plant.time_s)
-            gate.admit(proposal, street.observation.at_s, street.observation)
 
 
 def _ignore(event: Event) -> None:

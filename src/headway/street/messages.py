@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from headway.plants.sumo import Scene
@@ -218,7 +219,10 @@ class Task:
     def key(self) -> str:
         """Identifies the run: only checkpoints and orders with the same key are resumed."""
         s = self.settings.street
+        name = s.scenario  # the same path from another working folder is another file
+        if name.endswith(".sumocfg"):
+            name = str(Path(name).resolve())
         return (
-            f"{s.scenario} seed {s.seed} scale {s.scale} timing {s.timing} sensing {s.sensing} "
+            f"{name} seed {s.seed} scale {s.scale} timing {s.timing} sensing {s.sensing} "
             f"controller {self.settings.control.controller}"
         )

@@ -8,12 +8,13 @@ import numpy as np
 from numba import njit
 
 from headway.roads import Network
-from headway.values import Observation, Vehicles
+from headway.values import BoolArray, FloatArray, IntArray, Observation, Vehicles
 
 # A vehicle that waits inside a junction has passed its stop line: its distance is below zero.
 NEAREST_M = -20.0
 FARTHEST_M = 5000.0
 FASTEST_MPS = 100.0
+NOWHERE = -1  # no junction
 UNKNOWN = -1  # a lane or link that the source could not tell
 
 
@@ -21,8 +22,8 @@ def drop_implausible(observation: Observation, network: Network) -> Observation:
     """The observation without rows that cannot be true: not a number, a place that does not exist,
     a speed out of range.
 
-    The share of dropped rows lowers the completeness of all junctions. An observation without
-    implausible rows is returned as it is.
+    The share of dropped rows lowers the completeness of their junction, or of all, where a row is
+    of no lane before a signal. An observation without implausible rows is returned as it is.
     """
     v = observation.vehicles
     plausible = plausible_rows(
@@ -37,8 +38,22 @@ def drop_implausible(observation: Observation, network: Network) -> Observation:
     if plausible.all():
         return observation
     kept = Vehicles(**{f.name: getattr(v, f.name)[plausible] for f in fields(Vehicles)})
-    completeness = observation.completeness * float(plausible.mean())
+    completeness = observation.completeness * _share_kept(v.lane, plausible, network)
     return replace(observation, vehicles=kept, completeness=completeness)
+
+
+def _share_kept(lane: IntArray, plausible: BoolArray, network: Network) -> FloatArray:
+    """(junctions,): of the rows of each junction, times the share of all that is left without those
+    of nowhere. lane, plausible: (n,), n at least 1.
+    """
+    junctions = len(network.junctions)
+    is_known = (lane >= 0) & (lane < len(network.lanes))
+    junction = np.where(is_known, network.lane_junction[lane * is_known], NOWHERE)
+    is_placed = junction != NOWHERE
+    rows = np.bincount(junction[is_placed], minlength=junctions)
+    dropped = np.bincount(junction[is_placed & ~plausible], minlength=junctions)
+    of_nowhere = float((~is_placed & ~plausible).mean())
+    return (1.0 - dropped / np.maximum(rows, 1)) * (1.0 - of_nowhere)
 
 
 @njit(cache=True)

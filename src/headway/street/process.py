@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -20,7 +21,7 @@ from headway.control import Controller
 from headway.control.catalogue import controller
 from headway.plants import PlantError
 from headway.plants.sumo import network_of
-from headway.plants.sumo.scenarios import scenario
+from headway.plants.sumo.scenarios import RESCO, scenario
 from headway.runtime import (
     AlertRule,
     ErrorRecoverySystem,
@@ -35,9 +36,10 @@ from headway.safety import Override
 from headway.settings import Settings, Watched, log_level, overridden
 from headway.street import checkpoint
 from headway.street.alerts import alert_rules, rules_on
-from headway.street.closed_loop import TIME_TOLERANCE_S, Street, open_street
+from headway.street.closed_loop import TIME_TOLERANCE_S, Street
 from headway.street.external.merge import Reported
 from headway.street.guard import CONTROLLER, FALLBACK, RELIEF, name_of
+from headway.street.junction_states import junction_states
 from headway.street.messages import (
     AtJunction,
     JunctionState,
@@ -51,6 +53,7 @@ from headway.street.messages import (
     Task,
     Waiting,
 )
+from headway.street.opening import open_street
 from headway.street.orders import AppliedSettings, Orders, OrderStore, with_orders
 from headway.street.run import LIMITS, StreetRun, open_run, relief_of
 from headway.street.step_mark import forget, hung, set_hung
@@ -245,7 +248,7 @@ class StreetProcess:
 
     def _finish(self) -> None:
         """Nothing of a finished run is resumed."""
-        self._put_snapshot(self.run.street.junction_states(), keep=True)
+        self._put_snapshot(junction_states(self.run.street), keep=True)
         self._outbox.put(RunEnded(self.run.time_s, finished=True), keep=True)
         checkpoint.clear(self.run.checkpoints)
         with self._disk_may_fail():
@@ -341,7 +344,7 @@ class StreetProcess:
         self._set_up_logs()
         self.run.tick_s = new.loop.tick_s
         street.cycle_s = new.loop.cycle_s
-        street.confidence_threshold = new.control.confidence
+        street.trust.threshold = new.control.confidence
         for guard in street.guards.values():
             guard.within_s = new.control.step_within_s
         if new.control.fallback != before.control.fallback:
@@ -535,10 +538,15 @@ class StreetProcess:
         )
 
     def _key_of(self, ordered: Settings) -> str:
-        """Of a run by these settings. A controller that was ordered is no other run."""
+        """Of a run by these settings. A controller that was ordered is no other run; one's own
+        network that has changed since makes another, which SUMO's state does not fit.
+        """
         settings = ordered.model_copy(update={"control": self.settings.control})
-        name = scenario(ordered.street.scenario).name
-        return f"{name} {replace(self._task, settings=settings).key()}"
+        of = scenario(ordered.street.scenario)
+        key = f"{of.name} {replace(self._task, settings=settings).key()}"
+        if of.name in RESCO:
+            return key
+        return f"{key} net {hashlib.sha256(Path(of.net).read_bytes()).hexdigest()[:12]}"
 
     def _use_run(self, run: StreetRun) -> None:
         self.run = run

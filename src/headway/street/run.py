@@ -21,18 +21,15 @@ from headway.runtime.pacing import Schedule
 from headway.runtime.supervisor import Outbox
 from headway.settings import Settings
 from headway.street import checkpoint
-from headway.street.closed_loop import (
-    TIME_TOLERANCE_S,
-    Street,
-    open_street,
-    stopped_vehicles,
-)
+from headway.street.closed_loop import TIME_TOLERANCE_S, Street, stopped_vehicles
 from headway.street.event_lines import SAFETY, EventLines
 from headway.street.event_log import EventLog
 from headway.street.external.rows import AgeLimits
 from headway.street.guard import name_of
+from headway.street.junction_states import junction_states
 from headway.street.limits import timing_of, without_unknown_junctions
 from headway.street.messages import JunctionState, Reporting, Snapshot, Task
+from headway.street.opening import open_street
 from headway.street.state_file import StateError
 from headway.street.step_mark import hung, open_mark
 from headway.values import Event
@@ -127,7 +124,7 @@ class StreetRun:
         """Figures of the whole street, and of `junctions` by name: vehicles, queue (stopped
         vehicles), longest_wait_s, confidence, congested (approaches). `states`: the same as values.
         """
-        states = self.street.junction_states()
+        states = junction_states(self.street)
         junctions = {
             j.junction: {
                 "vehicles": j.vehicles,

@@ -2,9 +2,9 @@
 
 A dead detector or camera reports what an empty lane reports. A lane counts as silent where by its
 own flow SILENT_VEHICLES would have come since the last one, and where nobody has been there for
-much longer than ever of late. Until somebody is seen there again it is presumed to have that flow,
-and its queue to pass at green: it calls and is served, as a detector on recall is (FHWA, Traffic
-Signal Timing Manual, FHWA-HOP-08-024, chapter 5). See decision 26.
+much longer than ever of late, or for half an hour. Until somebody is seen there again it is
+presumed to have that flow, and its queue to pass at green: it calls and is served, as a detector on
+recall is (FHWA, Traffic Signal Timing Manual, FHWA-HOP-08-024, chapter 5). See decision 26.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ NO_JUNCTION = -1
 
 # Of one lane. junction: to whose signals it leads, or NO_JUNCTION. seen_s: when somebody was there
 # last; counted, span_s: vehicles up to then, and the time in which they came; gap_s: the longest
-# without any; these fade. flow: vehicles a second, while nobody is seen. queue: presumed vehicles;
-# due: that came and were not reported yet; most: for which there is room. served_s: when a part of
-# it was last green. is_new: it became silent, or not, with the last observation.
+# without any, up to where it counted as silence; these fade. flow: vehicles a second, while nobody
+# is seen. queue: presumed vehicles; due: that came since the observation before, and the part of
+# one that is on its way; most: for which there is room. served_s: when a part of it was last green.
+# silent_s: how long the silence had lasted when it began to count, or was over. is_new: it became
+# silent, or not, with the last observation.
 LANE = record_type(
     junction=np.int64,
     most=np.float64,
@@ -47,6 +49,7 @@ LANE = record_type(
     queue=np.float64,
     served_s=np.float64,
     due=np.float64,
+    silent_s=np.float64,
     is_seen=np.bool_,
     is_silent=np.bool_,
     is_new=np.bool_,
@@ -57,7 +60,7 @@ LINK = record_type(lane=np.int64, group=np.int64, counted=np.float64)
 
 class Change(NamedTuple):
     """A lane fell silent, or is heard again. flow_per_h: vehicles that it had. silent_s: how long
-    nobody has been seen there.
+    nobody had been seen there.
     """
 
     junction: int
@@ -78,7 +81,7 @@ class SilenceDetector:
         self.at_s = at_s
         self.links = np.zeros(len(network.links), LINK)
         self.lanes = np.zeros(len(network.lanes), LANE)
-        self.lanes["junction"] = NO_JUNCTION
+        self.lanes["junction"] = network.lane_junction
         self.lanes["seen_s"] = self.lanes["served_s"] = at_s
         self.lanes["most"] = [
             min(max(lane.length_m // SPACING_M, 1.0), MOST_PRESUMED) for lane in network.lanes
@@ -86,9 +89,6 @@ class SilenceDetector:
         for k, link in enumerate(network.links):
             self.links[k].lane = link.from_lane
             self.links[k].group = link.group
-            if link.group >= 0:
-                junction = int(network.group_junction[link.group])
-                self.lanes[link.from_lane].junction = junction
 
     def update(self, observation: Observation) -> list[Change]:
         """What changed with this observation, of a street whose vehicles do not report themselves:
@@ -125,7 +125,7 @@ class SilenceDetector:
             lane=self._network.lanes[lane].id,
             silent=bool(own["is_silent"]),
             flow_per_h=round(float(own["flow"]) * 3600.0, 1),
-            silent_s=round(float(self.at_s - own["seen_s"]), 1),
+            silent_s=round(float(own["silent_s"]), 1),
         )
 
     def filled(self, observation: Observation) -> Observation:
@@ -153,9 +153,7 @@ class SilenceDetector:
         """(links,): vehicles that are presumed to have come since the observation before."""
         arrived = np.zeros(len(self.links), np.int64)
         for lane in silent:
-            came = int(self.lanes[lane]["due"])
-            self.lanes[lane]["due"] -= came
-            np.add.at(arrived, self._links_of(lane, came), 1)
+            np.add.at(arrived, self._links_of(lane, int(self.lanes[lane]["due"])), 1)
         return arrived
 
     def _presumed(self, lane: int) -> list[tuple[int, int, float, float, float, float, bool]]:
@@ -239,13 +237,14 @@ def listen(now_s, elapsed_s, vehicle_lanes, arrived, shown, completeness, lanes,
 @compiled
 def hear(lane, now_s):  # type: ignore[no-untyped-def]
     """Somebody is there. The time since the last one belongs to the flow, unless it was dead."""
-    gap_s = now_s - lane.seen_s
-    fading = np.exp(-gap_s / MEMORY_S)
-    lane.gap_s = max(lane.gap_s * fading, gap_s)
     if lane.is_silent:
+        lane.silent_s = now_s - lane.seen_s
         lane.is_silent = False
         lane.is_new = True
     else:
+        gap_s = now_s - lane.seen_s
+        fading = np.exp(-gap_s / MEMORY_S)
+        lane.gap_s = max(lane.gap_s * fading, gap_s)
         lane.counted *= fading
         lane.span_s = lane.span_s * fading + gap_s
     lane.flow = 0.0
@@ -262,7 +261,9 @@ def note_silence(lane, now_s):  # type: ignore[no-untyped-def]
     lane.flow = min(lane.counted / max(lane.span_s, 1.0), DISCHARGE_PER_S)
     silent_s = now_s - lane.seen_s
     is_missed = lane.flow * silent_s >= SILENT_VEHICLES
-    if is_missed and silent_s >= max(SILENT_GAPS * lane.gap_s, LEAST_SILENT_S):
+    if is_missed and silent_s >= min(max(SILENT_GAPS * lane.gap_s, LEAST_SILENT_S), MEMORY_S):
+        lane.gap_s = silent_s  # if it is a gap after all, a longer one may be, too
+        lane.silent_s = silent_s
         lane.is_silent = True
         lane.is_new = True
 
@@ -277,4 +278,5 @@ def serve(now_s, elapsed_s, shown, lanes, links):  # type: ignore[no-untyped-def
         own = lanes[lane]
         passed = DISCHARGE_PER_S * elapsed_s if own.served_s == now_s else 0.0
         own.queue = min(max(own.queue + own.flow * elapsed_s - passed, 0.0), own.most)
+        own.due -= np.floor(own.due)  # those are in the observation before
         own.due += own.flow * elapsed_s if own.is_silent else 0.0

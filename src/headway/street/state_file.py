@@ -22,8 +22,8 @@ from headway.control.planner import PlannerState
 from headway.control.pressure import Aim
 from headway.control.qlearning import QState
 from headway.control.webster import Plan, WebsterState
+from headway.safety.claimants import Bar, Exit, Memory, Service
 from headway.safety.override import Order, Override
-from headway.safety.priority import Bar, Exit, Memory, Service
 
 # what may stand in a state, besides plain values and arrays
 STATES: tuple[type, ...] = (

@@ -101,7 +101,7 @@ source_weight = Gauge(
 clients = Gauge("headway_stream_clients", "Clients of a live stream", ("topic",), registry=registry)
 sent = Counter(
     "headway_stream_messages",
-    "Messages to clients of live streams",
+    "Messages that clients of live streams did not get, since they read too slowly (dropped)",
     ("topic", "what"),
     registry=registry,
 )

@@ -157,6 +157,8 @@ class Watcher:
         self.arrived, self._any_arrived = np.zeros(len(network.links), np.int32), False
         self._none_arrived = np.zeros(len(network.links), np.int32)
         self._none_arrived.setflags(write=False)
+        self.rerouted = np.zeros(len(network.links), np.int32)
+        self._junction = _junctions(network)
         self.urgent: set[str] = set()
 
     def read(self, at_s: float, period_s: float) -> tuple[Vehicles, IntArray]:
@@ -224,6 +226,15 @@ class Watcher:
         self._any_arrived = False
         return taken
 
+    def take_rerouted(self) -> IntArray:
+        """Vehicles that were counted as arrived for each link since the last call or before, and
+        then for another one of the same junction, since they changed lanes; (links,).
+        """
+        taken = self.rerouted
+        if taken.any():
+            self.rerouted = np.zeros(len(taken), np.int32)
+        return taken
+
     def emergencies(self) -> tuple[EmergencyVehicle, ...]:
         """The emergency vehicles that have signals on their way within `AHEAD_M`: from the first
         watched lane until they leave the street.
@@ -275,6 +286,8 @@ class Watcher:
             if link >= 0 and not self._stop[on]:  # its way may be longer than the shortest
                 detour = ahead[0][2] + self._position_of(name) - self._to_end[on]
         if link >= 0 and link != known:
+            if known >= 0 and self._junction[known] == self._junction[link]:
+                self.rerouted[known] += 1
             self.arrived[link] += 1
             self._any_arrived = True
         self._link[slot] = link
@@ -404,3 +417,10 @@ def behind(lanes, exits, places, count):  # type: ignore[no-untyped-def]
     for i in range(len(exits)):
         room[exits[i]], vehicles[exits[i]] = lanes[places[i]]["room"], lanes[places[i]]["count"]
     return room, vehicles
+
+
+def _junctions(network: Network) -> list[int]:
+    """The junction of each link; -1 of one without a signal."""
+    group = network.link_group
+    found: list[int] = np.where(group >= 0, network.group_junction[group], -1).tolist()
+    return found

@@ -289,6 +289,12 @@ class SumoPlant:
             links_known=self._settings.sensing == "connected",
         )
 
+    def take_rerouted(self) -> IntArray:
+        """Of the vehicles that `arrived` of what was observed had for each link, those that it has
+        once more, for another link of the same junction; since the last call.
+        """
+        return self._watcher.take_rerouted()
+
     def _arrivals(self) -> IntArray:
         """Arrivals by link; by the likely link of each lane, where the equipment does not tell
         links.
@@ -489,3 +495,6 @@ class UnobservedPlant(SumoPlant):
             emergencies=(),
             links_known=False,
         )
+
+    def take_rerouted(self) -> IntArray:
+        return np.zeros_like(super().take_rerouted())  # nobody has arrived that it knows of

@@ -18,7 +18,7 @@ from headway.sensing.traffic.evidence import draw_text
 from headway.sensing.traffic.measures import Direction, Measures
 from headway.sensing.traffic.site import Line, Site
 from headway.vision.detection.detectors import CLASSES
-from headway.vision.frames.sources import Image
+from headway.vision.frames.images import Image
 
 COLOURS = (  # by class; all colours are blue, green, red
     (80, 200, 255),

@@ -17,6 +17,9 @@ NODES, NODE_WEIGHTS = np.polynomial.legendre.leggauss(4)  # of the path's length
 HUBER = 2.2  # times the median residual: points farther off weigh less
 LEAST_RESIDUAL_M = 1e-3  # m, added to the median: a perfect fit has none
 RIDGE = 1e-9  # keeps the normal equations solvable where the cubic is left out
+LEAP_M = 2.0  # m beyond twice its usual way that a road user moves from one point to the next
+LEAP_RATIO = 2.0  # then the track has changed to another road user
+LEAST_STEP_S = 1e-3  # s; of a shorter step the speed says nothing
 LEAST_MOVED_M = 1e-6  # m; a road user that moved less has no direction
 
 
@@ -68,6 +71,21 @@ def motions(times_s: FloatArray, road_m: FloatArray, count: NDArray[np.int64]) -
         mean_mps=_mean_speed(fit, half_s),
         mean_se_mps=_standard_error(fit, half_s, there, count),
     )
+
+
+def has_leap(
+    times_s: FloatArray, road_m: FloatArray, count: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """(m,), whether a road user goes farther in one step than any can, by its other steps; over a
+    gap a curve follows a leap as if it were a way. Arguments as for `motions`.
+    """
+    steps_m = np.hypot(*np.moveaxis(np.diff(road_m, axis=1), 2, 0))
+    lasted_s = np.diff(times_s, axis=1)
+    there = np.arange(steps_m.shape[1]) < count[:, None] - 1
+    speeds_mps = np.where(there, steps_m / np.maximum(lasted_s, LEAST_STEP_S), np.inf)
+    usual_mps = np.sort(speeds_mps, 1)[np.arange(len(count)), (count - 1) // 2]
+    allowed_m = LEAP_RATIO * usual_mps[:, None] * lasted_s + LEAP_M
+    return np.asarray((there & (steps_m > allowed_m)).any(1))
 
 
 def _robust_fit(

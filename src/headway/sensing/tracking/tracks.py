@@ -10,7 +10,7 @@ import numpy as np
 import supervision as sv
 
 from headway.sensing.tracking.association import Association, TrackedDetection
-from headway.sensing.tracking.speed import motions
+from headway.sensing.tracking.speed import has_leap, motions
 from headway.sensing.traffic.calibration import Calibration
 from headway.values import FloatArray
 from headway.vision.boxes import centres, lower_edges
@@ -286,15 +286,19 @@ def _usable_points(track: Track) -> list[int]:
 
 
 def _fit_speeds(measurable: Sequence[tuple[Track, list[int]]]) -> None:
-    """All tracks of a frame at once, each by its points."""
+    """All tracks of a frame at once, each by its points; unknown for one that leaps."""
     count = np.array([len(points) for _, points in measurable])
     times_s = np.zeros((len(measurable), count.max()))
     road_m = np.zeros((len(measurable), count.max(), 2))
     for row, (track, points) in enumerate(measurable):
         times_s[row, : len(points)] = [track.times[k] - track.at_s for k in points]
         road_m[row, : len(points)] = [track.road_m[k] for k in points]
-    fitted = motions(times_s, road_m, count)
+    fitted, leaps = motions(times_s, road_m, count), has_leap(times_s, road_m, count)
     for row, (track, _) in enumerate(measurable):
+        if leaps[row]:
+            track.speed_mps = track.mean_mps = track.mean_se_mps = np.nan
+            track.velocity_mps = (np.nan, np.nan)
+            continue
         x, y = fitted.velocity_mps[row].tolist()
         track.velocity_mps = (x, y)
         track.speed_mps = float(np.hypot(x, y))

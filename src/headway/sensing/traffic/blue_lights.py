@@ -15,7 +15,7 @@ import numpy as np
 
 from headway.sensing.tracking.tracks import Track
 from headway.values import FloatArray
-from headway.vision.frames.sources import Image
+from headway.vision.frames.images import Image
 
 # A pixel is of a light if blue stands out by so many levels of 255, and by this share of itself.
 LEAST_LEVELS = 60

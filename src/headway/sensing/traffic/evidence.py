@@ -18,7 +18,7 @@ import numpy as np
 from headway.sensing.tracking.tracks import Track
 from headway.sensing.traffic.site import Site
 from headway.values import FloatArray
-from headway.vision.frames.sources import Image
+from headway.vision.frames.images import Image
 
 BgrColour = tuple[int, int, int]  # as OpenCV has it: blue, green, red
 RED: BgrColour = (0, 0, 255)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from headway.roads.network import Colour
-from headway.vision.frames.sources import Image
+from headway.vision.frames.images import Image
 
 LAMP_READINGS = 3  # frames with the same colour before a lamp is believed: reflections are shorter
 STALE_S = 180.0  # a colour is unknown so long after the last report: no signal stays silent longer

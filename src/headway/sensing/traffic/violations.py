@@ -25,7 +25,7 @@ from headway.sensing.traffic.rules import (
 from headway.sensing.traffic.signals import SignalHistory, lamp_colour
 from headway.sensing.traffic.site import Site
 from headway.vision.detection.detectors import CLASSES, PERSON
-from headway.vision.frames.sources import Image
+from headway.vision.frames.images import Image
 
 PATH_S = 3.0  # s of the track's path that stand in the evidence
 PATH_STEP = 3  # every so many points of it: enough to draw the path

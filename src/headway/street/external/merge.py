@@ -302,6 +302,7 @@ class External:
         self._note_decision()
         return replace(
             self._with_vehicles(own, best),
+            arrived=self._arrivals(own, candidates, best),
             waiting_persons=self._calls.with_calls(own),
             completeness=np.maximum(own.completeness, completeness),
             emergencies=own.emergencies + granted,
@@ -354,16 +355,13 @@ class External:
     def _with_vehicles(self, own: Observation, best: Mapping[int, Candidate]) -> Observation:
         """With the vehicles of the best sources that are not among one's own."""
         rows = list[tuple[int, float, float, float]]()
-        arrived = own.arrived.copy()
         for lane, candidate in best.items():
             vehicles = candidate.vehicles
             if own.completeness[self._road_of[lane][0]] > 0.0:
                 vehicles = _unmatched(vehicles, own.vehicles, lane)
-            else:  # a lane before a signal always has a link
-                arrived[self._link[lane]] += candidate.source.views[lane].arrived()
             rows += [(lane, *vehicle) for vehicle in vehicles]
         if not rows:
-            return replace(own, arrived=arrived)
+            return own
         table = np.array(rows, np.float64)
         lanes = table[:, 0].astype(np.int64)
         count = own.count + np.bincount(lanes, minlength=len(own.count))
@@ -371,9 +369,27 @@ class External:
             own,
             vehicles=_joined(own.vehicles, table, self._link),
             count=count.astype(np.int32),
-            arrived=arrived,
             links_known=False,  # those of the sources are guessed from their lanes
         )
+
+    def _arrivals(
+        self,
+        own: Observation,
+        candidates: Mapping[int, list[Candidate]],
+        best: Mapping[int, Candidate],
+    ) -> IntArray:
+        """(links,): vehicles that came, on lanes of which the street itself sees nothing as the
+        best source says. What the others counted meanwhile are the same vehicles: it is dropped,
+        so that nobody brings it along who becomes the best one later.
+        """
+        arrived = own.arrived.copy()
+        for lane, found in candidates.items():
+            is_seen = own.completeness[self._road_of[lane][0]] > 0.0
+            for candidate in found:
+                came = candidate.source.views[lane].arrived()
+                if candidate is best.get(lane) and not is_seen:
+                    arrived[self._link[lane]] += came  # a lane before a signal always has a link
+        return arrived
 
     def _note_decision(self) -> None:
         """What has come by now is decided on."""

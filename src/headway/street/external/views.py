@@ -34,6 +34,9 @@ STANDS_FROM = 0.9  # occupancy of a detector on which a vehicle stands
 CLEAR_S = 4.0  # an empty stop line for so long: who should be there was counted in error
 SILENT_S = 20.0  # without a word of the detector at the stop line, its part is modelled
 
+NAME_KEPT_S = 5.0  # of a vehicle that a source loses for a moment
+RENAMED_M = 5.0  # one that is no farther from where a lost one should be is the same
+
 SeenVehicle = tuple[float, float, float]
 """A vehicle: metres to the stop line, m/s, seconds stood."""
 
@@ -59,6 +62,58 @@ class LanePart:
     occupancy: float | None
     interval_s: float
     detector_m: float
+
+
+class NamedVehicle(NamedTuple):
+    """Where a vehicle was when its source named it last."""
+
+    at_s: float
+    distance_m: float
+    speed_mps: float
+
+    def due_m(self, at_s: float) -> float:
+        """Where it should be by now; below 0 it has passed the stop line."""
+        return self.distance_m - self.speed_mps * max(at_s - self.at_s, 0.0)
+
+
+class Names:
+    """The vehicles of a lane that their source names: which of them are new. Trackers lose a
+    vehicle for a moment, and find it under another name.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, NamedVehicle] = {}  # in the order in which they were seen last
+
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._known)
+
+    def count_new(self, named: dict[str, tuple[float, float]], at_s: float) -> int:
+        """How many of `named`, (metres, m/s) by name, were never there before."""
+        known = self._known
+        missing = (known[name].due_m(at_s) for name in known.keys() - named.keys())
+        lost = deque(sorted(due_m for due_m in missing if due_m >= 0.0))
+        count = 0
+        for distance_m, _ in sorted(own for name, own in named.items() if name not in known):
+            while lost and lost[0] < distance_m - RENAMED_M:
+                lost.popleft()
+            if lost and lost[0] <= distance_m + RENAMED_M:
+                lost.popleft()
+            else:
+                count += 1
+        self._remember(named, at_s)
+        return count
+
+    def _remember(self, named: dict[str, tuple[float, float]], at_s: float) -> None:
+        """Forget who has been lost for NAME_KEPT_S, or is one too many."""
+        for name, (distance_m, speed_mps) in named.items():
+            self._known.pop(name, None)
+            self._known[name] = NamedVehicle(at_s, distance_m, speed_mps)
+        most = len(named) + MOST_VEHICLES
+        for name, vehicle in list(self._known.items()):
+            if at_s - vehicle.at_s <= NAME_KEPT_S and len(self._known) <= most:
+                return
+            del self._known[name]
 
 
 def parts(row: ObservationRow, lanes: int) -> list[LanePart]:
@@ -110,7 +165,8 @@ class LaneView:
         self._free_mps = min(APPROACH_MPS, limit_mps)
         # (metres, m/s), nearest first; None where detectors speak
         self._placed: list[tuple[float, float]] | None = None
-        self._ids = frozenset[str]()
+        self._names = Names()
+        self._unnamed = 0
         self._standing = deque[float]()  # since when each has stood, front first
         self._entered = deque[float]()  # when each passed ZONE_M, front first
         self._zone_m = ZONE_M
@@ -138,10 +194,11 @@ class LaneView:
         self.at_s, self.quality = at_s, part.quality
 
     def _take_places(self, vehicles: tuple[tuple[float, float, str], ...], at_s: float) -> None:
-        before = 0 if self._placed is None else len(self._placed)
-        ids = frozenset(v[2] for v in vehicles if v[2])
-        self._arrived += max(len(ids - self._ids), len(vehicles) - before, 0)
-        self._ids = ids
+        named = {name: (metres, mps) for metres, mps, name in vehicles if name}
+        unnamed = sum(not name for _, _, name in vehicles)
+        before = 0 if self._placed is None else self._unnamed
+        self._arrived += self._names.count_new(named, at_s) + max(unnamed - before, 0)
+        self._unnamed = unnamed
         self._placed = [(distance_m, speed_mps) for distance_m, speed_mps, _ in sorted(vehicles)]
         standing = sum(speed_mps < HALTING_MPS for _, speed_mps in self._placed)
         while len(self._standing) > standing:

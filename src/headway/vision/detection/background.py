@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.vision.frames.sources import Image
+from headway.vision.frames.images import Image
 
 Mask = NDArray[np.uint8]  # (height, width), 0 or 255
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from headway.vision import SensingError
 from headway.vision.boxes import overlaps, sizes, upper_left
-from headway.vision.frames.sources import Image
+from headway.vision.frames.images import Image
 
 CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "truck", "vehicle")
 PERSON, BICYCLE, CAR, MOTORCYCLE, BUS, TRUCK, VEHICLE = range(7)

@@ -28,7 +28,7 @@ from headway.vision.detection.blobs import (
 )
 from headway.vision.detection.detectors import VEHICLE
 from headway.vision.detection.templates import Match, best_match, crop
-from headway.vision.frames.sources import Image
+from headway.vision.frames.images import Image
 
 # When an object is known. Counts are of frames.
 KNOWN_ALONE = 5  # frames alone: what flickers is not there for as long

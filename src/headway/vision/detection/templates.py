@@ -10,7 +10,7 @@ import numpy as np
 from headway.values import FloatArray
 from headway.vision.boxes import Box
 from headway.vision.detection.blobs import Blob
-from headway.vision.frames.sources import Image
+from headway.vision.frames.images import Image
 
 # What a place scores, beside its correlation of -1 to 1
 INSIDE_WEIGHT = 0.7  # for lying within the blob

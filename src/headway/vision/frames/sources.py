@@ -18,15 +18,18 @@ from urllib.parse import urlsplit
 import av
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from headway.vision import SensingError
-from headway.vision.frames.timing import LiveClock, Playback, RateLimit, WallSteps
+from headway.vision.frames.images import (
+    SUFFIXES,
+    Image,
+    image_files,
+    read_image,
+    require_bounded,
+)
+from headway.vision.frames.timing import LiveClock, Playback, RateLimit, StampPace, WallSteps
 
-Image = NDArray[np.uint8]  # (height, width, 3), BGR
 LIVE = ("rtsp", "rtsps", "http", "https", "rtmp", "udp")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-MOST_PIXELS = 8192 * 4320  # of a frame: more is an attack or a mistake
 RATE_SPAN_S = 5.0  # s over which the rate of frames is measured
 KEPT_TIMES = 256  # instants of frames kept for it
 CONTAINER_RATE_HZ = 25.0  # of a video whose container states no rate
@@ -41,6 +44,8 @@ LENGTH_SLACK_S = 1.0
 
 SECRET_IN_PATH = re.compile(r"((?:pass\w*|pwd|token|secret|key)=)[^&/]*", re.IGNORECASE)
 
+WITHOUT_TIMES = "mpjpeg"  # MJPEG over HTTP, as FFmpeg names it; it makes up the times
+IN_PARTS = ("hls", "dash")  # of many seconds, each of which comes at once
 FAR_S = 10.0  # s between samples from which seeking is quicker than decoding
 
 
@@ -112,9 +117,11 @@ class SourceHealth:
 
     state:    idle, starting, running, reconnecting, ended, failed. fault: the last one, in words.
     received, dropped, skipped, broken: frames so far; dropped: no reader was ready for
-        them; skipped: beyond the requested rate; broken: not decodable.
+        them; skipped: beyond the requested rate, or of a stream without times and late; broken:
+        not decodable.
     rate_hz:  of late. size: width, height. length: frames of a file, 0 where not known.
-    clock:    where the time comes from: stream, or rate.
+    clock:    where the time comes from: stream; rate, of a file without; arrival, of a live stream
+        without, or whose own passes more slowly.
     """
 
     state: str = "idle"
@@ -166,6 +173,7 @@ class FrameSource:
         self._times: deque[float] = deque(maxlen=KEPT_TIMES)
         self._last_s = 0.0  # of the last frame: a file that is repeated continues from there
         self._wall_steps = WallSteps()
+        self._stamps_are_wrong = False
 
     def start(self) -> None:
         """Begin, or begin again. Raises SensingError if it runs already."""
@@ -173,6 +181,7 @@ class FrameSource:
             raise SensingError(f"{self.settings.display_url}: it runs already")
         self._stop.clear()
         self._waiting.clear()
+        self._stamps_are_wrong = False
         self.health = SourceHealth("starting")
         self._thread = self.platform.make_thread(
             target=self._work, daemon=True, name=f"source {self.settings.display_url}"
@@ -270,10 +279,10 @@ class FrameSource:
             self._play_stream()
 
     def _play_folder(self, folder: Path) -> None:
-        names = _image_files(folder)
+        names = image_files(folder)
         if not names:
             raise SensingError(
-                f"there is no image in the folder. Known endings: {', '.join(IMAGE_SUFFIXES)}"
+                f"there is no image in the folder. Known endings: {', '.join(SUFFIXES)}"
             )
         rate_hz = self.settings.rate_hz or FOLDER_RATE_HZ
         begun_s = self.platform.monotonic_s()
@@ -282,11 +291,10 @@ class FrameSource:
         for k, name in enumerate(names):
             if self._stop.is_set():
                 return
-            image = _read_image(name)
+            image = read_image(name)
             if image is None:
                 self._set(broken=self.health.broken + 1, fault=f"{name.name} is no image")
                 continue
-            _require_bounded(image.shape[1], image.shape[0])
             if self.settings.paced:
                 self._wait_until(begun_s + k / rate_hz)
             self._last_s = base_s + k / rate_hz
@@ -307,11 +315,15 @@ class FrameSource:
             if not container.streams.video:
                 raise SensingError("there is no video in it")
             stream = container.streams.video[0]
-            _require_bounded(stream.width or 0, stream.height or 0)  # before any is decoded
+            require_bounded(stream.width or 0, stream.height or 0)  # before any is decoded
             # threads over frames add delay, and take time from the detector
             stream.thread_type = "SLICE"
             rate_hz = float(stream.average_rate or stream.guessed_rate or CONTAINER_RATE_HZ)
-            self.nominal_hz = rate_hz
+            kind = container.format.name
+            has_times = kind != WITHOUT_TIMES
+            # what is as long as it says, or is waited for, does not come in its own time
+            is_judged = self.lossy and not container.duration and kind not in IN_PARTS
+            self.nominal_hz = rate_hz if has_times or not s.live else s.rate_hz
             self._set(
                 connections=self.health.connections + 1, fault="", length=int(stream.frames or 0)
             )
@@ -321,6 +333,8 @@ class FrameSource:
                 begun_s=self.platform.monotonic_s(),
                 clock=LiveClock(),
                 limit=RateLimit(s.rate_hz),
+                has_times=has_times and not self._stamps_are_wrong,
+                pace=StampPace() if is_judged else None,
             )
             for frame in self._decoded(container, stream):
                 if self._stop.is_set():
@@ -347,34 +361,46 @@ class FrameSource:
     def _play_frame(self, frame: Any, playback: Playback) -> None:
         """Give a decoded frame its time, and hand it out unless the requested rate is exceeded."""
         s = self.settings
-        _require_bounded(frame.width, frame.height)
+        require_bounded(frame.width, frame.height)
         timed = frame.time is not None
-        self._set(clock="stream" if timed else "rate")
         at_s = float(frame.time) if timed else playback.number / playback.rate_hz
         playback.advance(at_s, joined=not s.live)
+        wall_s: float | None = 0.0
         if s.live:
-            at_s = self._wall_time_s(playback, at_s)
+            wall_s = self._wall_time_s(playback, at_s, timed)
+            at_s = self._last_s if wall_s is None else wall_s
         else:
             if s.paced:
                 self._wait_until(playback.begun_s + playback.played_s)
             at_s = playback.base_s + playback.played_s
+            self._set(clock="stream" if timed else "rate")
         self._last_s = at_s
-        if playback.limit.admits(at_s):
+        if wall_s is not None and playback.limit.admits(at_s):
             decoded_s, epoch = self.platform.monotonic_s(), self._wall_steps.epoch
             self._put(Frame(at_s, playback.number, bgr_image(frame), decoded_s, epoch))
         else:
             self._set(received=self.health.received + 1, skipped=self.health.skipped + 1)
         playback.number += 1
 
-    def _wall_time_s(self, playback: Playback, stream_s: float) -> float:
-        """Wall time of a live stream's frame. Where the wall clock was set, it is followed at once:
-        what controllers report of the signals is by the new time, too.
+    def _wall_time_s(self, playback: Playback, stamp_s: float, timed: bool) -> float | None:
+        """Wall time of a live stream's frame, by its stamp where that is a time, else by its
+        arrival; None for one that arrives late. Where the wall clock was set, it is followed at
+        once: what controllers report of the signals is by the new time, too.
         """
         before_s, wall_s = self.platform.monotonic_s(), self.platform.wall_s()
-        if self._wall_steps.found(before_s, wall_s, self.platform.monotonic_s()):
+        begins_anew = self._wall_steps.found(before_s, wall_s, self.platform.monotonic_s())
+        pace = playback.pace if timed and playback.has_times else None
+        if pace is not None and pace.is_slow(stamp_s, before_s):
+            self._stamps_are_wrong, playback.has_times, begins_anew = True, False, True
+            self._wall_steps.epoch += 1  # times by the stamps cannot be compared with what follows
+        by_stamps = timed and playback.has_times
+        self._set(clock="stream" if by_stamps else "arrival")
+        stream_s = stamp_s if by_stamps else before_s
+        if begins_anew:
             playback.clock, playback.limit = LiveClock(), RateLimit(self.settings.rate_hz)
-            return playback.clock.wall_time_s(stream_s, wall_s)
-        return max(playback.clock.wall_time_s(stream_s, wall_s), self._last_s)
+            self._last_s = -np.inf
+        at_s = max(playback.clock.wall_time_s(stream_s, wall_s), self._last_s)
+        return None if not by_stamps and playback.arrivals.is_late(before_s) else at_s
 
     def _require_whole(self, container: Any, stream: Any, playback: Playback) -> None:
         """Raises SensingError for a stream without a frame, and for a file that is cut short."""
@@ -458,23 +484,6 @@ class FrameSource:
             self.on_change()
 
 
-def _require_bounded(width: int, height: int) -> None:
-    """Raises SensingError for frames that are too large."""
-    if width * height > MOST_PIXELS:
-        raise SensingError(
-            f"its frames are {width} x {height}; at most {MOST_PIXELS // 1_000_000} million "
-            "pixels are taken: have smaller ones sent."
-        )
-
-
-def _read_image(path: Path) -> Image | None:
-    """None for what is no image, or one that OpenCV refuses for its size."""
-    with suppress(cv2.error):
-        image = cv2.imread(str(path))
-        return None if image is None else np.asarray(image, np.uint8)
-    return None
-
-
 def sampled(
     url: str, count: int, reduced: Callable[[Image], Image] = lambda image: image
 ) -> list[Image]:
@@ -483,17 +492,15 @@ def sampled(
     """
     path, found = Path(url), list[Image]()
     if path.is_dir():
-        names = _image_files(path)
-        read = map(_read_image, names[:: max(len(names) // count, 1)][:count])
-        found = [reduced(image) for image in read if image is not None]
-    else:
-        with suppress(av.error.FFmpegError, OSError), av.open(url) as box:
+        names = image_files(path)
+        for name in names[:: max(len(names) // count, 1)][:count]:
+            with suppress(SensingError):  # too large, which is told when it is played
+                image = read_image(name)
+                found += [reduced(image)] if image is not None else []
+    elif not path.is_fifo():  # what a pipe has given is gone
+        with suppress(av.error.FFmpegError, OSError, SensingError), av.open(url) as box:
             found += (reduced(image) for image in _spread(box, count))
     return [image for image in found if image.shape == found[0].shape]
-
-
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _spread(container: Any, count: int) -> Iterator[Image]:
@@ -501,6 +508,7 @@ def _spread(container: Any, count: int) -> Iterator[Image]:
     key frames, which can be decoded by themselves.
     """
     stream = container.streams.video[0]
+    require_bounded(stream.width or 0, stream.height or 0)
     span_s = (container.duration or 0) / av.time_base / count
     begin_s = (container.start_time or 0) / av.time_base
     at_s, far_s = -np.inf, FAR_S
@@ -511,6 +519,7 @@ def _spread(container: Any, count: int) -> Iterator[Image]:
         if jumped:
             container.seek(round(requested_s * av.time_base))
         for frame in container.decode(stream):
+            require_bounded(frame.width, frame.height)
             at_s = frame.time if frame.time is not None else requested_s
             if jumped and at_s <= taken_s:
                 far_s = np.inf  # no key frame between: from here on decode them all

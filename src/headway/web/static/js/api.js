@@ -40,10 +40,19 @@ export async function ask(path, body, method = body === undefined ? "GET" : "POS
 // Calls `hear` with each message; connects again after a break, and goes on after the last message that came.
 export function listen(topic, hear, tell) {
   let last = "0", wait = 500;
-  const connect = () => {
+  const again = () => setTimeout(connect, wait = Math.min(wait * 2, 8000));
+  const connect = async () => {
+    let ticket;
+    try {
+      ({ ticket } = await ask("/api/v1/tickets", undefined, "POST"));
+    } catch (error) {
+      tell?.(false, error.message);
+      if (error.status !== 401) again();
+      return;
+    }
     const at = new URL(`/api/v1/live/${topic}`, location.href);
     at.protocol = at.protocol.replace("http", "ws");
-    at.search = new URLSearchParams({ token: sessionStorage.getItem(KEY), last_id: topic === "realtime" ? "0" : last });
+    at.search = new URLSearchParams({ ticket, last_id: topic === "realtime" ? "0" : last });
     const socket = new WebSocket(at);
     socket.onopen = () => { wait = 500; tell?.(true); };
     socket.onmessage = (event) => {
@@ -53,7 +62,7 @@ export function listen(topic, hear, tell) {
     };
     socket.onclose = (event) => {
       tell?.(false, event.reason);
-      if (event.code !== 4401) setTimeout(connect, wait = Math.min(wait * 2, 8000));
+      if (event.code !== 4401) again();
     };
   };
   connect();

@@ -2,6 +2,7 @@ import { ask, listen, role, setToken, takeToken } from "./api.js";
 import { cameras, heard, show as showCameras } from "./cameras.js";
 import { Curves, Strip } from "./charts.js";
 import { StreetMap } from "./map.js";
+import { inWords, lines } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const STREETS = ["headway", "baseline"], RANK = ["viewer", "operator", "engineer", "admin"];
@@ -147,7 +148,7 @@ function showAlert(street, news) {
   const item = document.createElement("li");
   const data = news.data ?? news;
   item.className = data.level ?? news.severity ?? (news.kind?.startsWith("alert") ? "warning" : "");
-  const what = Object.entries(data).filter(([k]) => !["kind", "number"].includes(k)).map(([k, v]) => `${k} ${typeof v === "number" ? +v.toFixed(1) : JSON.stringify(v)}`).join(", ");
+  const { kind: _kind, number: _number, ...told } = data, what = inWords(told);
   item.textContent = `${news.at_s?.toFixed(0) ?? ""} s  ${street}  ${news.state === "open" ? "candidate for review: " : ""}${news.kind} ${news.junction ?? ""}  ${what}`;
   const list = $("alerts");
   list.prepend(item);
@@ -157,7 +158,7 @@ function showAlert(street, news) {
 function showEvent(street, news) {
   if (news.kind?.startsWith("monitoring.")) return;  // figures, every two seconds
   const item = document.createElement("li");
-  item.textContent = `${news.at_s?.toFixed(0) ?? ""} s  ${street}  ${news.kind} ${news.junction ?? ""}  ${JSON.stringify(news.data)}`;
+  item.textContent = `${news.at_s?.toFixed(0) ?? ""} s  ${street}  ${news.kind} ${news.junction ?? ""}  ${inWords(news.data ?? {})}`;
   $("events").prepend(item);
   while ($("events").children.length > 100) $("events").lastChild.remove();
 }
@@ -165,12 +166,13 @@ function showEvent(street, news) {
 async function showSystem() {
   try {
     const info = await ask("/system/info"), s = latest.headway ?? {};
-    const plain = Object.fromEntries(Object.entries(info).map(([k, v]) => [k, v && typeof v === "object" ? JSON.stringify(v) : v]));
-    const rows = { ...plain, "tick ms": s.tick_ms?.toFixed(2), "jitter p99 ms": (s.jitter_p99_s * 1e3)?.toFixed(1), overruns: s.overruns, mode: s.mode, "decided by": s.source, "last checkpoint s": s.checkpoint_s, trouble: s.trouble || "none" };
-    $("info").replaceChildren(...Object.entries(rows).flatMap(([k, v]) => {
+    const street = { "tick ms": s.tick_ms, "jitter p99 ms": s.jitter_p99_s === undefined ? null : s.jitter_p99_s * 1e3, overruns: s.overruns, mode: s.mode, "decided by": s.source, "last checkpoint s": s.checkpoint_s, trouble: s.trouble || "none" };
+    $("info").replaceChildren(...lines({ ...street, ...info }).map(([name, text]) => {
       const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
-      dt.textContent = k; dd.textContent = v;
-      return [dt, dd];
+      dt.textContent = name; dd.textContent = text;
+      const line = document.createElement("div");
+      line.append(dt, dd);
+      return line;
     }));
   } catch (error) {
     say(error.message, true);

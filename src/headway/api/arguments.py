@@ -1,0 +1,52 @@
+"""What of a request is kept in the audit trail: its arguments, without secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+KEPT_BYTES = 4096  # of a body; of a longer one its size and what identifies it
+HIDDEN = "***"
+SECRET_NAME = re.compile(r"pass|secret|token|key|credential", re.IGNORECASE)
+USER_IN_ADDRESS = re.compile(r"(://)[^\s]*@")  # up to the last "@": a password may hold one
+SECRET_IN_QUERY = re.compile(
+    r"([?&][^=&\s]*(?:pass|secret|token|key|auth)[^=&\s]*=)[^&\s]*", re.IGNORECASE
+)
+
+
+def arguments_of(query: bytes, body: bytes) -> dict[str, str]:
+    """Texts by name; nothing of what is empty. query: the query string."""
+    found = {}
+    if query:
+        found["query"] = _plain("?" + query.decode("latin-1"))[1:][:KEPT_BYTES]
+    if body:
+        found["body"] = _body(body)
+    return found
+
+
+def _body(body: bytes) -> str:
+    if len(body) > KEPT_BYTES:
+        return f"{len(body)} bytes, sha256 {hashlib.sha256(body).hexdigest()}"
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return f"{len(body)} bytes that are no JSON"
+    return json.dumps(without_secrets(value), separators=(",", ":"))
+
+
+def without_secrets(value: Any, name: str = "") -> Any:
+    """The same value; what secrets stand under their names, and in addresses, is hidden."""
+    if isinstance(value, dict):
+        return {key: without_secrets(of, key) for key, of in value.items()}
+    if isinstance(value, list):
+        return [without_secrets(of, name) for of in value]
+    if SECRET_NAME.search(name):
+        return HIDDEN
+    return _plain(value) if isinstance(value, str) else value
+
+
+def _plain(text: str) -> str:
+    hidden = USER_IN_ADDRESS.sub(rf"\1{HIDDEN}@", text)
+    return SECRET_IN_QUERY.sub(rf"\1{HIDDEN}", hidden).replace("\x00", "")

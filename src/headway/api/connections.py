@@ -1,0 +1,130 @@
+"""uvicorn's HTTP connection, bounded: headers must come within a time and a size, and one address
+has no more than so many connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections import Counter
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from headway.api.sockets import Connection
+
+HEADERS_WITHIN_S = 10.0  # from the first byte of a request, or from the connection, to the last
+HEADER_BYTES = 64 << 10  # of a request's line and headers; once there are more, no more is read
+MOST_OF_ADDRESS = 4096  # connections
+SHARE_OF_OPEN = 0.5  # of what this process may have open, that one address may take
+LINGER_S = 2.0  # after an answer to a body that was not read, so that the answer arrives
+TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"connection: close\r\ncontent-length: 0\r\n\r\n"
+)
+
+
+def most_of_open() -> int:
+    """Connections of one address, by what this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return int(SHARE_OF_OPEN * soft) if soft != resource.RLIM_INFINITY else MOST_OF_ADDRESS
+
+
+class HttpConnection(HttpToolsProtocol):
+    """`uvicorn.Config(http=HttpConnection)`.
+
+    of_address: connections that are open. proxies: networks whose addresses stand for many clients,
+        and have no bound.
+    """
+
+    of_address: ClassVar[Counter[str]] = Counter()
+    proxies: ClassVar[Sequence[IPv4Network | IPv6Network]] = ()
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._address = ""  # whose share this connection takes; empty for none
+        self._header_bytes = 0
+        self._headers_end: asyncio.TimerHandle | None = None
+        self._body_end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        address = (self.client or ("unknown",))[0]
+        if not self._is_proxy(address):
+            if self.of_address[address] >= min(MOST_OF_ADDRESS, most_of_open()):
+                transport.abort()
+                return
+            self.of_address[address] += 1
+            self._address = address
+        self._begin_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_headers()
+        self._give_back()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._headers_end is not None:
+            if self._header_bytes > HEADER_BYTES:
+                self.transport.write(TOO_LARGE)
+                self.transport.close()
+                return
+            self._header_bytes += len(data)
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._headers_end is None:
+            self._begin_headers()
+
+    def on_headers_complete(self) -> None:
+        self._end_headers()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # not the next request's, which may have begun meanwhile
+        is_answered = self.cycle is not None and self.cycle.response_complete
+        if is_answered and self.cycle.more_body:  # who sends it slowly would stay for ever
+            self._body_end = self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self._body_end is not None:  # the rest of a body that nobody read has come
+            self._body_end.cancel()
+            self._body_end = None
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        taken_over = self.transport.get_protocol()
+        if isinstance(taken_over, Connection):
+            taken_over.call_at_end(self._give_back)
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            return bool(self.proxies) and any(ip_address(address) in p for p in self.proxies)
+        except ValueError:  # of a socket in the file system
+            return False
+
+    def _begin_headers(self) -> None:
+        self._header_bytes = 0
+        self._headers_end = self.loop.call_later(HEADERS_WITHIN_S, self._give_up)
+
+    def _end_headers(self) -> None:
+        if self._headers_end is not None:
+            self._headers_end.cancel()
+            self._headers_end = None
+
+    def _give_up(self) -> None:
+        self._headers_end = None
+        self.transport.abort()
+
+    def _give_back(self) -> None:
+        """The share of its address."""
+        if self._address:
+            self.of_address[self._address] -= 1
+            if self.of_address[self._address] <= 0:
+                del self.of_address[self._address]
+            self._address = ""

@@ -1,0 +1,176 @@
+"""Audit entries while the database is away, locked or behind: no order waits for long, no entry is
+lost, and none stands there twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from headway.api import audit as room
+from headway.api.audit import Audit, AuditEntry, AuditRecorder
+from headway.api.seal import Seal
+from headway.api.security import Principal, Role
+from headway.store import Intake
+from headway.telemetry import metrics
+from tests.api.service import serving
+from tests.waiting import until
+
+ANNA = Principal("anna", Role.OPERATOR)
+
+
+class Trail(Audit):
+    """Writes when `free` is set; raises `fault`, if there is one."""
+
+    def __init__(self, database, folder):
+        super().__init__(database, Seal(folder))
+        self.free, self.fault = threading.Event(), None
+        self.free.set()
+
+    def add(self, *words, **named):
+        self.free.wait()
+        if self.fault is not None:
+            raise self.fault
+        super().add(*words, **named)
+
+
+@pytest.fixture
+def trail(database, tmp_path):
+    database.execute("ALTER TABLE audit DISABLE TRIGGER audit_is_kept")
+    database.execute("DELETE FROM audit")
+    found = Trail(database, tmp_path)
+    yield found
+    found.free.set()
+
+
+@pytest.fixture
+def recorder(trail, database, tmp_path):
+    return AuditRecorder(trail, Intake(database, tmp_path), tmp_path)
+
+
+def entry(number):
+    data = {"body": f'{{"n":{number}}}'}
+    return AuditEntry(1_700_000_000.25 + number, ANNA, f"POST /{number}", 200, data)
+
+
+def record(recorder, *numbers):
+    async def all_at_once():
+        await asyncio.gather(*(recorder.record(entry(n)) for n in numbers))
+
+    asyncio.run(all_at_once())
+
+
+def written(database):
+    rows = database.rows(
+        "SELECT what, who, role, status, extract(epoch FROM at) AS at, data FROM audit "
+        "ORDER BY number"
+    )
+    assert {(r["who"], r["role"], r["status"]) for r in rows} <= {("anna", "operator", 200)}
+    assert all(float(r["at"]) == 1_700_000_000.25 + int(r["what"][6:]) for r in rows)
+    assert all(r["data"] == {"body": f'{{"n":{r["what"][6:]}}}'} for r in rows)
+    return [r["what"] for r in rows]
+
+
+def degraded():
+    return metrics.registry.get_sample_value("headway_degraded", {"part": "audit"})
+
+
+def test_an_entry_is_in_the_database_when_its_order_is_answered(recorder, database, tmp_path):
+    record(recorder, 1)
+    assert (written(database), recorder.spool.waiting, degraded()) == (["POST /1"], 0, 0)
+    assert not (tmp_path / "audit.jsonl").exists()
+
+
+def test_behind_one_that_hangs_others_go_to_disk_and_none_is_lost_or_doubled(
+    recorder, trail, database, monkeypatch
+):
+    monkeypatch.setattr(room, "ENTRY_WITHIN_S", 0.1)
+    trail.free.clear()
+    record(recorder, 1, 2, 3)  # returns although nothing is written
+    assert (recorder.spool.waiting, written(database), degraded()) == (2, [], 1)
+    record(recorder, 4)  # waits for nothing more
+    assert recorder.spool.waiting == 3
+    trail.free.set()
+    until(lambda: written(database) == ["POST /1"])
+    recorder.catch_up()
+    assert written(database) == [f"POST /{n}" for n in (1, 2, 3, 4)]
+    assert (recorder.spool.waiting, degraded(), trail.verify()) == (0, 0, (4, ""))
+
+
+def test_entries_wait_on_disk_through_an_outage_and_a_new_start(
+    recorder, trail, database, tmp_path
+):
+    trail.fault = sa.exc.OperationalError("x", {}, psycopg.OperationalError("away"))
+    record(recorder, 1)
+    record(recorder, 2)
+    with pytest.raises(sa.exc.OperationalError):
+        recorder.catch_up()
+    assert (recorder.spool.waiting, written(database)) == (2, [])
+    again = AuditRecorder(Audit(database, Seal(tmp_path)), Intake(database, tmp_path), tmp_path)
+    assert again.spool.waiting == 2
+    again.catch_up()
+    assert (again.spool.waiting, written(database)) == (0, ["POST /1", "POST /2"])
+
+
+def test_an_entry_that_is_there_already_is_not_written_again(recorder, trail, database):
+    record(recorder, 1, 2)
+    trail.fault = sa.exc.OperationalError("x", {}, psycopg.OperationalError("lost at the commit"))
+    record(recorder, 3)
+    trail.fault = None
+    trail.add(ANNA, "POST /3", 200, entry(3).data, entry(3).at)  # the database had it after all
+    recorder.catch_up()
+    assert written(database) == ["POST /1", "POST /2", "POST /3"]
+
+
+def test_an_entry_that_the_database_refuses_holds_up_no_other(recorder, trail, database, tmp_path):
+    trail.fault = sa.exc.DataError("x", {}, psycopg.errors.UntranslatableCharacter("NUL"))
+    record(recorder, 1)
+    recorder.catch_up()
+    trail.fault = None
+    assert recorder.spool.waiting == 0
+    assert "POST /1" in (tmp_path / "refused.jsonl").read_text()
+    record(recorder, 2)
+    assert written(database) == ["POST /2"]
+
+
+@pytest.mark.slow
+def test_while_the_trail_is_locked_each_order_is_answered_in_time(tmp_path, new_record):
+    """Twelve at once: in turn, each would wait 2 s for the lock and for all before it."""
+    url = new_record()
+    with (
+        serving(tmp_path, url=url) as running,
+        running.client("admin") as client,
+        psycopg.connect(url) as other,
+    ):
+        database = running.app.state.services.database
+        client.post("/api/v1/admin/clear-cache")
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (room.AUDIT_LOCK,))
+        took = []
+
+        def order():
+            begun = time.monotonic()
+            assert client.post("/api/v1/admin/clear-cache").status_code == 200
+            took.append(time.monotonic() - begun)
+
+        threads = [threading.Thread(target=order) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(took) == 12
+        assert max(took) < 2.0 * room.ENTRY_WITHIN_S  # in turn it would be 24 s
+        other.rollback()
+        count = "SELECT count(*) AS n FROM audit"
+        until(lambda: database.rows(count) == [{"n": 13}], 30.0)
+        assert running.app.state.services.audit.verify() == (13, "")
+
+
+def test_entries_that_an_older_version_left_on_disk_are_taken(recorder, database):
+    recorder.spool.put("audit", [[1_700_000_001.25, "anna", "OPERATOR", "POST /1", 200]])
+    recorder.catch_up()
+    assert database.rows("SELECT what, data FROM audit") == [{"what": "POST /1", "data": {}}]

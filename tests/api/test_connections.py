@@ -1,0 +1,133 @@
+"""Connections are bounded: headers by time and size, and how many one address has."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from ipaddress import ip_network
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from headway.api import connections
+from headway.api.connections import HttpConnection
+from tests.waiting import until
+
+
+@contextlib.contextmanager
+def link_to(service):
+    at = urlsplit(service.url)
+    with socket.create_connection((at.hostname, at.port), timeout=10) as link:
+        yield link
+
+
+def is_ended(link):
+    """By the server; what it still says is thrown away."""
+    try:
+        while link.recv(65536):
+            pass
+    except ConnectionResetError:
+        pass
+    except TimeoutError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nA: "])
+def test_headers_that_do_not_come_end_the_connection(service, monkeypatch, begun):
+    monkeypatch.setattr(connections, "HEADERS_WITHIN_S", 0.2)
+    with link_to(service) as link:
+        link.sendall(begun)
+        assert is_ended(link)
+    assert httpx.get(f"{service.url}/health").status_code == 200
+
+
+def test_a_second_request_s_headers_have_to_come_in_time_too(service, monkeypatch):
+    monkeypatch.setattr(connections, "HEADERS_WITHIN_S", 0.3)
+    with link_to(service) as link:
+        link.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert link.recv(65536).startswith(b"HTTP/1.1 200")
+        link.sendall(b"GET /health HTTP/1.1\r\nA: ")
+        assert is_ended(link)
+
+
+def test_headers_without_end_are_not_kept(service):
+    with link_to(service) as link:
+        link.sendall(b"GET /health HTTP/1.1\r\nA: ")
+        with contextlib.suppress(OSError):
+            for _ in range(64):
+                link.sendall(b"a" * (1 << 20))
+        with contextlib.suppress(OSError):
+            assert link.recv(65536).startswith(b"HTTP/1.1 431")
+    assert httpx.get(f"{service.url}/health").status_code == 200
+
+
+def test_one_address_has_no_more_than_its_connections(service, monkeypatch):
+    until(lambda: not HttpConnection.of_address, 10)
+    monkeypatch.setattr(connections, "MOST_OF_ADDRESS", 3)
+    with contextlib.ExitStack() as held:
+        links = [held.enter_context(link_to(service)) for _ in range(3)]
+        until(lambda: HttpConnection.of_address["127.0.0.1"] == 3, 10)
+        assert is_ended(held.enter_context(link_to(service)))
+        links[0].close()
+        until(lambda: HttpConnection.of_address["127.0.0.1"] == 2, 10)
+        assert httpx.get(f"{service.url}/health").status_code == 200
+    until(lambda: not HttpConnection.of_address, 10)
+
+
+def test_a_socket_keeps_its_share_until_it_ends(service):
+    until(lambda: not HttpConnection.of_address, 10)
+    address = f"{service.url.replace('http', 'ws')}/ws/alerts?token={service.token('viewer')}"
+    with connect(address):
+        until(lambda: HttpConnection.of_address["127.0.0.1"] == 1, 10)
+    until(lambda: not HttpConnection.of_address, 10)
+
+
+def test_who_drips_a_body_that_was_refused_is_not_held(service, monkeypatch):
+    """Thousands of such connections would take all that the server may have open."""
+    monkeypatch.setattr(connections, "LINGER_S", 0.3)
+    with link_to(service) as link:
+        link.sendall(b"POST /api/v1/admin/clear-cache HTTP/1.1\r\nHost: x\r\n")
+        link.sendall(b"Content-Length: 60000000\r\n\r\n{")
+        assert link.recv(65536).startswith(b"HTTP/1.1 401")
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            for _ in range(100):
+                link.sendall(b" ")
+                time.sleep(0.05)
+
+
+def test_a_connection_goes_on_once_the_rest_of_a_refused_body_has_come(service, monkeypatch):
+    monkeypatch.setattr(connections, "LINGER_S", 0.3)
+    with link_to(service) as link:
+        head = b"POST /api/v1/admin/clear-cache HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n{"
+        link.sendall(head)
+        assert link.recv(65536).startswith(b"HTTP/1.1 401")
+        link.sendall(b" }")
+        time.sleep(0.5)
+        link.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert link.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_connection_goes_on_after_a_body_that_was_read(service, monkeypatch):
+    monkeypatch.setattr(connections, "LINGER_S", 0.1)
+    with service.client("admin") as client:
+        for _ in range(3):
+            assert client.post("/api/v1/admin/clear-cache", content=b"{}").status_code == 200
+            time.sleep(0.2)
+
+
+def test_a_trusted_proxy_has_as_many_connections_as_it_needs(service, monkeypatch):
+    until(lambda: not HttpConnection.of_address, 10)
+    monkeypatch.setattr(connections, "MOST_OF_ADDRESS", 1)
+    with contextlib.ExitStack() as held:
+        held.enter_context(link_to(service))
+        until(lambda: HttpConnection.of_address["127.0.0.1"] == 1, 10)
+        assert is_ended(held.enter_context(link_to(service)))
+        monkeypatch.setattr(HttpConnection, "proxies", (ip_network("127.0.0.0/8"),))
+        for _ in range(3):
+            link = held.enter_context(link_to(service))
+            link.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert link.recv(65536).startswith(b"HTTP/1.1 200")
