@@ -107,6 +107,34 @@ def test_the_optimisation_is_switched_off_and_on(page):
     )
 
 
+def test_a_control_stays_as_it_was_set_while_its_order_is_under_way(page):
+    held = []
+    page.wait_for_function("() => document.getElementById('optimise').checked")
+    page.route("**/optimisation", lambda route: held.append(route))
+    try:
+        page.evaluate("document.getElementById('optimise').click()")
+        seen = page.evaluate(
+            """async () => {
+                const box = document.getElementById("optimise"), seen = [];
+                const begin = window.headway.latest.headway.time_s;
+                while (window.headway.latest.headway.time_s < begin + 4 && seen.length < 100) {
+                    seen.push(box.checked);
+                    await new Promise((done) => setTimeout(done, 20));
+                }
+                return seen;
+            }"""
+        )
+        assert held
+        assert not any(seen)
+    finally:
+        for route in held:
+            route.continue_()
+        page.unroute("**/optimisation")
+        page.wait_for_function("() => window.headway.latest.headway.controller === 'fixed'")
+        page.check("#optimise")
+        page.wait_for_function("() => window.headway.latest.headway.controller === 'planner'")
+
+
 def test_the_controls_show_what_is_in_force_whoever_ordered_it(shown, page):
     def in_force(control, value):
         page.wait_for_function(

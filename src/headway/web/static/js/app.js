@@ -7,6 +7,8 @@ import { inWords, lines } from "./words.js";
 const $ = (id) => document.getElementById(id);
 const STREETS = ["headway", "baseline"], RANK = ["viewer", "operator", "engineer", "admin"];
 const MOST_APART_S = 30; // simulated, of two streets that are compared
+const ORDER_WITHIN_MS = 3000; // after it a control shows what is in force, also where its order was refused
+const orderedUntil = new Map(); // by control
 const latest = {}, maps = {}, sums = { headway: [0, 0, 0], baseline: [0, 0, 0] };
 let charts = {}, names = [], strip = null;
 window.headway = { latest, maps };  // for tests and the curious
@@ -21,6 +23,7 @@ async function order(path, body, done) {
     const answer = await ask(`/api/v1/engine/streets/headway/${path}`, body);
     say(done ?? answer.detail);
   } catch (error) {
+    orderedUntil.clear();
     say(error.message, true);
   }
 }
@@ -251,15 +254,16 @@ function exports() {
   $("export-json").onclick = () => save("headway.json", new Blob([JSON.stringify({ streets: latest, series: rows() })], { type: "application/json" }));
 }
 
-// What is in force, also where somebody else ordered it; a control that is being used stays as it is.
+// What is in force, also where somebody else ordered it; a control that is being used, or whose order is under way, stays as it is.
 function showControls(street) {
   const put = (id, value) => {
-    const control = $(id);
-    if (control === document.activeElement) return;
+    const control = $(id), of = typeof value === "boolean" ? "checked" : "value";
+    if (control[of] === value) orderedUntil.delete(id);
+    if (of === "value" && control === document.activeElement || Date.now() < (orderedUntil.get(id) ?? 0)) return;
     if (control.options && ![...control.options].some((o) => o.value === value)) control.add(new Option(value, value));
-    control.value = value;
+    control[of] = value;
   };
-  $("optimise").checked = street.controller !== "fixed";
+  put("optimise", street.controller !== "fixed");
   put("controller", street.controller);
   put("scenario", street.scenario);
   if (!street.started) return;
@@ -271,6 +275,7 @@ function controls(scenarios, controllers, street) {
   $("controller").replaceChildren(...controllers.map((c) => new Option(c, c, false, c === street.controller)));
   $("scenario").replaceChildren(...scenarios.map((s) => new Option(s, s, false, s === street.scenario)));
   showControls(street);
+  for (const id of ["optimise", "cycle", "speed-factor", "controller", "scenario"]) $(id).addEventListener("change", () => orderedUntil.set(id, Date.now() + ORDER_WITHIN_MS));
   $("optimise").onchange = (e) => order("optimisation", { enabled: e.target.checked }, e.target.checked ? "optimisation is on: the controller that was chosen last decides" : "optimisation is off: fixed time");
   $("cycle").onchange = (e) => order("optimisation", { cycle_s: Number(e.target.value) }, `the optimisation cycle is ${e.target.value} s`);
   $("speed-factor").onchange = async (e) => {
