@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo vision test test-fast lint bench mutants package lock clean
+.PHONY: demo vision test test-fast lint scan bench mutants package lock clean
 
 $(VENV)/.installed: pyproject.toml requirements.lock requirements-scenarios.lock
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Headway needs Python 3.11 or newer; set PYTHON=/path/to/it')"
@@ -53,6 +53,15 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Known holes in what is pinned, and secrets in the tree; `make lint` has the rules of bandit.
+$(VENV)-scan/.installed: requirements-scan.lock
+	test -x $(VENV)-scan/bin/python || $(PYTHON) -m venv $(VENV)-scan
+	$(VENV)-scan/bin/python -m pip install --quiet --require-hashes -r requirements-scan.lock
+	touch $@
+
+scan: $(VENV)-scan/.installed
+	$(VENV)-scan/bin/python .ci/scan
+
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m bench $(ARGS)
 
@@ -75,7 +84,8 @@ lock:
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --extra test pyproject.toml lock/build.in -o requirements-test.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --no-deps lock/scenarios.in -o requirements-scenarios.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header lock/peers.in -o requirements-peers.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header lock/scan.in -o requirements-scan.lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build
+	rm -rf $(VENV) $(VENV)-peers $(VENV)-scan .pytest_cache .mypy_cache .ruff_cache .hypothesis build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,7 +5,7 @@ what is right is read, what is broken is refused with place and remedy.
 from __future__ import annotations
 
 import gzip
-from itertools import permutations, product
+from itertools import pairwise, permutations, product
 
 import numpy as np
 import pytest
@@ -460,3 +460,26 @@ def test_a_map_whose_file_is_gone_or_broken_is_refused(tmp_path):
         str(unreadable.value)
         == f"{path}: cannot be read ([Errno 2] No such file or directory: '{path}')."
     )
+
+
+def test_a_network_whose_entities_grow_without_end_is_refused(tmp_path):
+    """Seven levels of ten each: 100 bytes of text would become 100 MB."""
+    names = "abcdefg"
+    entities = "".join(
+        f'<!ENTITY {name} "{f"&{below};" * 10}">' for below, name in pairwise(names)
+    )
+    path = tmp_path / "grown.net.xml"
+    path.write_text(
+        f'<!DOCTYPE net [<!ENTITY a "{"a" * 100}">{entities}]><net><edge id="&g;"/></net>'
+    )
+    assert "amplification" in refused(path)
+
+
+def test_a_network_takes_nothing_in_from_other_files(tmp_path):
+    (tmp_path / "secret").write_text("a secret")
+    path = tmp_path / "taking.net.xml"
+    path.write_text(
+        f'<!DOCTYPE net [<!ENTITY a SYSTEM "{(tmp_path / "secret").as_uri()}">]>'
+        "<net><edge>&a;</edge></net>"
+    )
+    assert "undefined entity &a;" in refused(path)
