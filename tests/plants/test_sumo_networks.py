@@ -465,9 +465,7 @@ def test_a_map_whose_file_is_gone_or_broken_is_refused(tmp_path):
 def test_a_network_whose_entities_grow_without_end_is_refused(tmp_path):
     """Seven levels of ten each: 100 bytes of text would become 100 MB."""
     names = "abcdefg"
-    entities = "".join(
-        f'<!ENTITY {name} "{f"&{below};" * 10}">' for below, name in pairwise(names)
-    )
+    entities = "".join(f'<!ENTITY {name} "{f"&{below};" * 10}">' for below, name in pairwise(names))
     path = tmp_path / "grown.net.xml"
     path.write_text(
         f'<!DOCTYPE net [<!ENTITY a "{"a" * 100}">{entities}]><net><edge id="&g;"/></net>'
