@@ -29,7 +29,7 @@ BROKEN = (ConnectionClosed, InvalidHandshake, OSError, TimeoutError)
 
 
 class Message(TypedDict):
-    """A message of a live stream. data: an object; with compress, if large, text (`encoding`)."""
+    """A message of a live stream; of the topic `gap` where some are gone. data: an object; with compress, if large, text (`encoding`)."""
 
     id: str
     topic: str
@@ -267,7 +267,7 @@ class Headway:
 
     def listen(self, topic: Topic, **query: Any) -> Iterator[Message]:
         """Messages of a stream from this call on, for ever: after a break it connects again and
-        goes on after the last one.
+        goes on after the last one. A message of the topic `gap` says what could not be had again.
 
         query: street, kinds, format, compress. Raises HeadwayError if the service refuses.
             `close()` of what it gives ends it.

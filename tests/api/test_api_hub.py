@@ -19,8 +19,17 @@ from headway.telemetry import metrics
 
 
 def numbers(found):
-    """The field n of the messages, in order."""
-    return [json.loads(m.text)["data"]["n"] for m in found]
+    """The field n of the messages, in order; "gap" for what is gone."""
+    read = [json.loads(m.text) for m in found]
+    return ["gap" if m["topic"] == "gap" else m["data"]["n"] for m in read]
+
+
+def gap(message):
+    """What is gone, as a message says: (after, how many, the id to go on from)."""
+    found = json.loads(message.text)
+    assert found["topic"] == "gap"
+    assert found["data"]["detail"]
+    return int(found["data"]["after"]), found["data"]["missed"], int(found["id"])
 
 
 async def drained(hub, client):
@@ -163,18 +172,21 @@ def test_only_large_messages_are_compressed(size, packed):
     assert base64.b64decode(found["data"]) == zlib.compress(encode(news), 1)
 
 
-def test_message_numbers_start_from_the_time_and_rise_over_restarts():
-    before = int(time.time() * 1000)
-    hub, client = Hub(), Client("alerts")
-    after = int(time.time() * 1000)
-    hub.join(client)
-    hub.broadcast("alerts", "a", {"n": 1})
-    hub.broadcast("monitoring", "a", {"n": 9})
-    hub.broadcast("alerts", "a", {"n": 2})
-    one, two = waiting(hub, client)
-    assert before <= (one.number - 1) / 4096 <= after
-    assert two.number == one.number + 2  # of all topics together
-    assert [json.loads(m.text)["id"] for m in (one, two)] == [str(one.number), str(two.number)]
+def test_ids_rise_over_messages_and_restarts_and_fit_into_63_bits(monkeypatch):
+    found = []
+    for now in (0.0, 1_700_000_000.0, 1_800_000_000.0, 1_800_000_001.0, 3_900_000_000.0):
+        monkeypatch.setattr(rooms.time, "time", lambda now=now: now)
+        hub, client = Hub(), Client("alerts")
+        hub.join(client)
+        hub.broadcast("alerts", "a", {"n": 1})
+        hub.broadcast("monitoring", "a", {"n": 9})
+        hub.broadcast("alerts", "a", {"n": 2})
+        one, two = waiting(hub, client)
+        assert [json.loads(m.text)["id"] for m in (one, two)] == [str(one.number), str(two.number)]
+        assert 0 < one.number < two.number == hub.newest("alerts") < 2**63
+        found.append((one.number, two.number))
+    later = found[1:]  # of clocks before 2026 nothing is promised
+    assert all(before[1] < after[0] for before, after in zip(later[1:], later[2:], strict=False))
 
 
 def test_each_topic_has_its_own_clients_filters_and_forms():
@@ -243,12 +255,13 @@ def test_clients_are_counted_by_topic():
         "clients": 2,
         "sent": 5,
         "dropped": 3,
-        "waiting": 4,
-    }  # two of `two`, two missed of `again`
+        "waiting": 5,
+    }  # two of `two`; a gap and two missed of `again`
 
 
 def test_after_a_reconnect_missed_messages_come_first_and_once():
     hub, first = Hub(), Client("alerts")
+    begin = hub.newest("alerts")
     hub.join(first)
     for n in range(4):
         hub.broadcast("alerts", "ab"[n % 2], {"kind": ("safety.x", "engine.y")[n // 2], "n": n})
@@ -256,7 +269,7 @@ def test_after_a_reconnect_missed_messages_come_first_and_once():
     for last, expected in (
         (sent[1].number, [2, 3]),
         (sent[3].number, []),
-        (1, [0, 1, 2, 3]),
+        (begin, [0, 1, 2, 3]),
         (0, []),
     ):
         again = Client("alerts")
@@ -264,19 +277,51 @@ def test_after_a_reconnect_missed_messages_come_first_and_once():
         assert numbers(again.missed) == expected
         hub.leave(again)
     picky = Client("alerts", "b", ("safety.",), "chart")
-    hub.join(picky, 1)
+    hub.join(picky, begin)
     assert [json.loads(m.text)["data"]["y"]["n"] for m in picky.missed] == [1]
 
 
-def test_the_last_512_messages_can_be_replayed():
+@pytest.mark.parametrize("gone", [0, 1, 100])
+def test_resume_gives_the_last_512_messages_in_order_and_says_how_many_are_gone(gone):
     hub, again = Hub(), Client("alerts")
     assert (HISTORY, rooms.PATIENCE_S, rooms.HEARTBEAT_S) == (512, 30.0, 15.0)
-    for n in range(514):
+    begin = hub.newest("alerts")
+    for n in range(512 + gone):
         hub.broadcast("alerts", "a", {"n": n})
-    hub.join(again, 1)
-    assert hub.statistics()["alerts"]["waiting"] == 512
-    assert numbers(waiting(hub, again)) == list(range(2, 514))
+        hub.broadcast("monitoring", "a", {"n": n})  # another topic takes nothing of its place
+    hub.join(again, begin)
+    found = waiting(hub, again)
+    if gone:
+        first = found.pop(0)
+        after, missed, number = gap(first)
+        assert (after, missed) == (begin, gone)
+        once_more = Client("alerts")  # who goes on from the gap misses nothing more
+        hub.join(once_more, number)
+        assert numbers(once_more.missed) == list(range(gone, 512 + gone))
+    assert numbers(found) == list(range(gone, 512 + gone))
     assert (again.dropped, again.ended) == (0, "")
+
+
+def test_an_id_of_another_process_start_or_topic_is_told_as_a_gap_and_never_mixed(monkeypatch):
+    now = time.time()
+    monkeypatch.setattr(rooms.time, "time", lambda: now)  # both begin in the same moment
+    here, there, client = Hub(), Hub(), Client("alerts")
+    for n in range(3):
+        here.broadcast("alerts", "a", {"n": n})
+        there.broadcast("alerts", "a", {"n": 10 + n})
+        here.broadcast("monitoring", "a", {"n": 20 + n})
+    foreign = [m.number for m in there.since(client, 0)]
+    own = [m.number for m in here.since(client, 0)]
+    other_topic = [m.number for m in here.since(Client("monitoring"), 0)]
+    not_yet = own[-1] + (own[-1] - own[-2])
+    for last in (*foreign, *other_topic, not_yet, own[0] - 1, own[1] + 1, 1, 2**63 - 1):
+        first, *rest = here.since(client, last)
+        after, missed, number = gap(first)
+        assert (after, missed) == (last, None)
+        assert numbers(rest) == [0, 1, 2]
+        assert numbers(here.since(client, number)) == [0, 1, 2]  # without a gap
+    assert numbers(here.since(client, own[0])) == [1, 2]
+    assert gap(Hub().since(client, own[0])[0])[:2] == (own[0], None)  # also where nothing is
 
 
 def test_64_waiting_messages_are_kept_and_of_65_only_the_newest(clock):
@@ -305,7 +350,23 @@ def test_64_waiting_messages_are_kept_and_of_65_only_the_newest(clock):
         "",
         1000.0,
     )
-    assert numbers(waiting(hub, client)) == [64]
+    assert numbers(waiting(hub, client)) == ["gap", 64]
+
+
+def test_a_slow_client_is_told_what_was_left_out_of_its_stream():
+    hub, client = Hub(), Client("alerts")
+    hub.join(client)
+    for n in range(150):
+        hub.broadcast("alerts", "a", {"n": n})
+    sent = {json.loads(m.text)["data"]["n"]: m.number for m in hub.since(Client("alerts"), 0)}
+    first, *rest = waiting(hub, client)
+    assert gap(first) == (sent[0], 128, sent[127])
+    assert numbers(rest) == list(range(128, 150))
+    hub.broadcast("alerts", "a", {"n": 150})
+    assert numbers(waiting(hub, client)) == [150]  # told once
+    again = Client("alerts")
+    hub.join(again, first.number)
+    assert numbers(again.missed) == list(range(128, 151))
 
 
 @pytest.mark.parametrize(
@@ -330,6 +391,7 @@ def test_a_client_that_catches_up_is_not_disconnected(clock):
         for _ in range(65):
             hub.broadcast("alerts", "a", {"n": 1})
         reading = hub.messages(client)
+        await anext(reading)  # what was left out
         await anext(reading)
         waits = asyncio.create_task(anext(reading))  # asks for more than there is
         await asyncio.sleep(0)
@@ -379,11 +441,12 @@ def test_a_quiet_stream_has_a_heartbeat_and_a_busy_one_none(monkeypatch):
 
 def test_direct_writes_never_overtake_waiting_messages():
     hub, client, written_now = Hub(), Client("alerts"), []
+    begin = hub.newest("alerts")
     hub.broadcast("alerts", "a", {"n": 0})
     client.deliver = lambda message: written_now.append(message) or True
 
     async def play():
-        hub.join(client, 1)
+        hub.join(client, begin)
         hub.broadcast("alerts", "a", {"n": 1})  # 0 was missed and waits
         reading, found = hub.messages(client), []
         found.append(await anext(reading))

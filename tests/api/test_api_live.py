@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import threading
 import zlib
 
 import httpx
@@ -378,8 +379,15 @@ def test_server_sent_events_resume_after_the_last_id_of_header_or_query(service)
         with events(service, headers={"Last-Event-ID": useless}, last_id=tenth) as (_, lines):
             assert event(lines) == sent[10]
     with events(service, headers={"Last-Event-ID": "9" * 19}, last_id=tenth) as (_, lines):
-        hub.publish("alerts", "a", {"n": 100})
-        assert event(lines)[1]["data"]["n"] == 100
+        number, gap = event(lines)  # of no message that there was: told, and all that is kept
+        assert gap["topic"] == "gap"
+        assert gap["data"] | {"detail": ""} == {
+            "stream": "alerts",
+            "after": "9" * 19,
+            "missed": None,
+            "detail": "",
+        }
+        assert number == int(gap["id"])
 
 
 def test_a_disconnected_event_stream_states_the_reason(service, joined):
@@ -399,3 +407,60 @@ def test_a_topic_that_is_none_is_a_problem(service):
             404,
             "no stream 'weather'. There are: realtime, monitoring, alerts.",
         )
+
+
+def history(service, topic="alerts", role="viewer", **query):
+    with service.client(role) as http:
+        return http.get(f"/api/v1/live/{topic}/history", params=query)
+
+
+def test_history_is_read_in_parts_by_last_id_and_says_what_is_gone(service):
+    hub = service.app.state.services.hub
+    begin = history(service, "realtime", limit=512).json()["last_id"]
+    for n in range(520):
+        hub.publish("realtime", "ab"[n % 2], {"kind": f"k{n % 3}", "n": n})
+    until(lambda: len(history(service, "realtime", limit=512).json()["messages"]) == 512)
+    found, last, parts = [], begin, 0
+    while part := history(service, "realtime", last_id=last, limit=100).json()["messages"]:
+        found += part
+        last = part[-1]["id"]
+        parts += 1
+    assert parts == 6
+    assert (found[0]["topic"], found[0]["data"]["missed"]) == ("gap", 8)
+    assert [m["data"]["n"] for m in found[1:]] == list(range(8, 520))
+    whole = history(service, "realtime", street="b", kinds="k1,k2", limit=512, format="chart")
+    assert [m["data"]["y"]["n"] for m in whole.json()["messages"]] == [
+        n for n in range(8, 520) if n % 2 and n % 3
+    ]
+    assert whole.json()["last_id"] == last  # also past what the filter leaves out
+    assert whole.headers["cache-control"] == "no-store"
+
+
+def test_history_waits_for_the_next_message(service):
+    hub = service.app.state.services.hub
+    last = history(service, limit=512).json()["last_id"]
+    answers = []
+    asking = threading.Thread(
+        target=lambda: answers.append(history(service, last_id=last, wait_s=15, street="z").json())
+    )
+    asking.start()
+    until(lambda: clients(service, "alerts") == 1)
+    hub.publish("alerts", "a", {"n": -1})
+    hub.publish("alerts", "z", {"n": -2})
+    asking.join(20)
+    until(lambda: clients(service, "alerts") == 0)
+    assert [m["data"]["n"] for m in answers[0]["messages"]] == [-2]
+    assert answers[0]["messages"][0]["id"] == answers[0]["last_id"]
+    quiet = history(service, last_id=answers[0]["last_id"], wait_s=0.05)
+    assert (quiet.status_code, quiet.json()) == (
+        200,
+        {"messages": [], "last_id": answers[0]["last_id"]},
+    )
+    assert clients(service, "alerts") == 0
+
+
+def test_history_is_for_viewers_and_its_query_is_checked(service):
+    assert history(service, role=None).status_code == 401
+    assert history(service, "weather").status_code == 404
+    for words in ({"wait_s": 16}, {"limit": 513}, {"last_id": -1}, {"kinds": "a," * 33}):
+        assert history(service, **words).status_code == 422

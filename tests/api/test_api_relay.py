@@ -72,6 +72,32 @@ def test_messages_of_one_process_reach_all_others_once_and_in_order(valkey):
         assert degraded() == 0
 
 
+def test_a_client_that_comes_back_to_another_process_is_told_and_gets_what_that_one_has(valkey):
+    """Behind a balancer: the two have the same messages, each in its own order."""
+    with redis.Redis.from_url(valkey) as link, processes(valkey, 2) as (hubs, clients):
+        link.flushall()
+        until(lambda: link.info("clients")["blocked_clients"] == 2)
+        for n in range(6):
+            hubs[n % 2].publish("alerts", "ab"[n % 2], {"n": n})
+        until(lambda: all(len(c.buffer) == 6 for c in clients))
+        for here, there in ((0, 1), (1, 0)):
+            first, last = (json.loads(clients[here].buffer[k].text)["id"] for k in (0, 5))
+            back = hubs[here].since(Client("alerts"), int(first))
+            assert [json.loads(m.text)["data"]["n"] for m in back] == [
+                n for _, n in heard(clients[here])[1:]
+            ]
+            told, *rest = map(
+                json.loads, (m.text for m in hubs[there].since(Client("alerts"), int(last)))
+            )
+            assert (told["topic"], told["data"]["after"], told["data"]["missed"]) == (
+                "gap",
+                last,
+                None,
+            )
+            assert sorted(m["data"]["n"] for m in rest) == list(range(6))
+            assert hubs[there].since(Client("alerts"), int(rest[-1]["id"])) == []
+
+
 def test_earlier_messages_are_not_delivered(valkey):
     with redis.Redis.from_url(valkey) as link:
         link.xadd("headway:live", {"from": "x", "news": json.dumps(["alerts", "a", {"n": 1}])})

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import secrets
 import time
 import zlib
 from collections import deque
@@ -23,6 +24,9 @@ TOPICS = ("realtime", "monitoring", "alerts")
 # by new kind, the old one that filters may still name until 0.2 (docs/deprecated.md)
 OLD_KINDS = {"camera.frame": "camera.seen"}
 HISTORY = 512
+GAP = "gap"  # in the place of the topic: some messages are gone
+TAG_BITS = 22  # the low ones of an id: whose it is
+IDS_BEGIN = 1_767_225_600  # 2026-01-01 UTC; with 2**10 ids a second 63 bits last for 68 years
 BUFFER = 64
 PATIENCE_S = 30.0
 HEARTBEAT_S = 15.0
@@ -119,6 +123,7 @@ class Client:
         default_factory=deque
     )  # what it gets first, from before it joined
     buffer: deque[LiveMessage] = field(default_factory=deque)
+    lost: Gap | None = None  # before what is in the buffer
     sending: bool = False
     to_send: asyncio.Event = field(default_factory=asyncio.Event)
     full_since: float = 0.0
@@ -138,6 +143,80 @@ class Client:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Messages of a stream that a client cannot get any more.
+
+    after: the id that the client has, or the first one that is gone; missed: how many are gone,
+        None where that is not known; number: the id to go on from.
+    """
+
+    after: int
+    missed: int | None
+    number: int
+    why: str
+
+    def message(self, topic: str) -> LiveMessage:
+        data = {
+            "stream": topic,
+            "after": str(self.after),
+            "missed": self.missed,
+            "detail": self.why,
+        }
+        whole = {"id": str(self.number), "topic": GAP, "street": "", "data": data}
+        return LiveMessage(self.number, encode(whole))
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A message that was published."""
+
+    number: int
+    street: str
+    kind: str
+    message: dict[str, Any]
+
+
+class History:
+    """The newest HISTORY messages of one topic of one process, and their ids.
+
+    The high bits of an id rise by one with each message; they begin with the time of the start, so
+    that ids rise over restarts. The low TAG_BITS are this history's own: an id of another topic,
+    process or start is known for what it is, and never taken for a place in this order.
+    """
+
+    def __init__(self) -> None:
+        started = max(0, int((time.time() - IDS_BEGIN) * 1024))
+        self._begin = (started + 1) << TAG_BITS | secrets.randbits(TAG_BITS)
+        self._kept: deque[Past] = deque(maxlen=HISTORY)
+        self.newest = self._begin
+
+    def put(self, street: str, kind: str, message: dict[str, Any]) -> int:
+        """Its id."""
+        self.newest += 1 << TAG_BITS
+        self._kept.append(Past(self.newest, street, kind, message))
+        return self.newest
+
+    def after(self, last_id: int) -> tuple[Gap | None, list[Past]]:
+        """What came after an id, oldest first, and what of it is gone. Of an id that is not of here
+        all that is kept comes: nobody can say how much of it the client has. 0: all that is kept.
+        """
+        kept = list(self._kept)
+        oldest = kept[0].number - (1 << TAG_BITS) if kept else self.newest
+        if not last_id:
+            return None, kept
+        if not self._begin <= last_id <= self.newest or (last_id - self._begin) % (1 << TAG_BITS):
+            why = (
+                "the id is of another process, or of an earlier start: how much is gone is not "
+                "known, and what this process still has may repeat what you have"
+            )
+            return Gap(last_id, None, oldest, why), kept
+        gone = (oldest - last_id) >> TAG_BITS
+        why = f"only the newest {HISTORY} messages of a stream are kept"
+        gap = Gap(last_id, gone, oldest, why) if gone > 0 else None
+        return gap, [past for past in kept if past.number > last_id]
+
+
 class Hub:
     """Of one process. `publish` and `publish_relayed` may be called from any thread; all else
     belongs to the event loop.
@@ -145,10 +224,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._clients: dict[str, set[Client]] = {t: set() for t in TOPICS}
-        self._history: dict[str, deque[tuple[int, str, str, dict[str, Any]]]] = {
-            t: deque(maxlen=HISTORY) for t in TOPICS
-        }
-        self._number = int(time.time() * 1000) << 12
+        self._histories = {t: History() for t in TOPICS}
         self._loop: asyncio.AbstractEventLoop | None = None
         self.relay: Callable[[str, str, dict[str, Any]], None] | None = None
 
@@ -171,9 +247,8 @@ class Hub:
         self, topic: str, street: str, message: dict[str, Any], relayed: bool = False
     ) -> None:
         """To all clients of the topic whose filter lets it pass; each form is made once."""
-        self._number += 1
-        number, kind = self._number, str(message.get("kind", ""))
-        self._history[topic].append((number, street, kind, message))
+        kind = str(message.get("kind", ""))
+        number = self._histories[topic].put(street, kind, message)
         made: dict[tuple[str, bool], LiveMessage] = {}
         outgoing = []
         for client in self._clients[topic]:
@@ -189,16 +264,33 @@ class Hub:
         if self.relay is not None and not relayed:
             self.relay(topic, street, message)
 
-    def join(self, client: Client, last_id: int = 0) -> None:
-        """From now on; with `last_id`, first what came after it, as far as it is still known."""
-        for number, street, kind, message in self._history[client.topic] if last_id else ():
-            if number > last_id and client.wants(street, kind):
-                client.missed.append(
-                    LiveMessage(
-                        number,
-                        written(number, client.topic, street, message, client.form, client.packed),
-                    )
+    def newest(self, topic: str) -> int:
+        """The id of the newest message of a topic."""
+        return self._histories[topic].newest
+
+    def since(self, client: Client, last_id: int) -> list[LiveMessage]:
+        """What came after an id and passes the client's filters, oldest first; where something is
+        gone, a message that says so (`topic`: GAP) comes first. 0: all that is kept.
+        """
+        gap, kept = self._histories[client.topic].after(last_id)
+        found = [] if gap is None else [gap.message(client.topic)]
+        for past in kept:
+            if client.wants(past.street, past.kind):
+                text = written(
+                    past.number,
+                    client.topic,
+                    past.street,
+                    past.message,
+                    client.form,
+                    client.packed,
                 )
+                found.append(LiveMessage(past.number, text))
+        return found
+
+    def join(self, client: Client, last_id: int = 0) -> None:
+        """From now on; with `last_id`, first what `since` gives."""
+        if last_id:
+            client.missed.extend(self.since(client, last_id))
         self._clients[client.topic].add(client)
         metrics.clients.labels(client.topic).set(len(self._clients[client.topic]))
 
@@ -221,7 +313,11 @@ class Hub:
                         yield None
                     continue
             while waiting := client.missed or client.buffer:
-                found, client.sending = waiting.popleft(), True
+                if client.lost is not None and waiting is client.buffer:
+                    found, client.lost = client.lost.message(client.topic), None
+                else:
+                    found = waiting.popleft()
+                client.sending = True
                 yield found
                 client.sent, client.sending = client.sent + 1, False
             client.full_since = 0.0
@@ -270,6 +366,11 @@ class Hub:
         if (
             len(client.buffer) >= BUFFER
         ):  # too slow: the newest only, and after a while not even that
+            why = "you did not keep up: only the newest message is kept for you"
+            first, gone = client.buffer[0].number, len(client.buffer)
+            if client.lost is not None:
+                first, gone = client.lost.after, gone + (client.lost.missed or 0)
+            client.lost = Gap(first, gone, client.buffer[-1].number, why)
             client.dropped += len(client.buffer)
             metrics.sent.labels(client.topic, "dropped").inc(len(client.buffer))
             client.buffer.clear()

@@ -9,11 +9,12 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Depends, Query, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 
 from headway.api.dependencies import need, services_of
-from headway.api.hub import TOPICS, Client, Hub
+from headway.api.hub import HISTORY, TOPICS, Client, Hub
 from headway.api.problems import Fault, ProblemError, problem, responses
 from headway.api.security import Role
 from headway.api.sockets import DELIVER, DIRECT, LONGEST_BYTES
@@ -35,6 +36,7 @@ LONGEST_NAME = 64
 TOO_LONG = 1009  # close code (RFC 6455, 7.4.1)
 CHANGE_PAUSE_S = 0.1  # until the next message of a client is read; after one with a fault:
 FAULT_PAUSE_S = 1.0
+LONGEST_WAIT_S = 15.0  # of a question for what is to come: credentials may end meanwhile
 
 
 def client_of(topic: str, street: str, kinds: str, form: str, packed: bool) -> Client:
@@ -158,6 +160,67 @@ async def socket(socket: WebSocket, topic: str) -> None:
     await _socket(socket, topic)
 
 
+class StreamHistory(BaseModel):
+    """Messages of a live stream, oldest first, in the form in which the stream sends them. last_id:
+    ask with it for those after them.
+    """
+
+    messages: list[dict[str, Any]]
+    last_id: str
+
+
+@router.get(
+    "/{topic}/history",
+    response_model=StreamHistory,
+    dependencies=[Depends(need(Role.VIEWER))],
+    responses=responses(401, 403, 404, 422),
+)
+async def history(
+    request: Request,
+    topic: str,
+    street: Annotated[str, Query(max_length=64)] = "",
+    kinds: Annotated[str, Query(max_length=512)] = "",
+    form: Annotated[Form, Query(alias="format")] = "dashboard",
+    compress: bool = False,
+    last_id: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+    wait_s: Annotated[float, Query(ge=0, le=LONGEST_WAIT_S)] = 0.0,
+    limit: Annotated[int, Query(ge=1, le=HISTORY)] = 100,
+) -> Response:
+    """The messages after `last_id`, of the last 512 of the stream; without it the oldest that are
+    kept. Where there are none, it waits for up to `wait_s` seconds for the next one.
+    """
+    client, hub = _checked_client(topic, street, kinds, form, compress), services_of(request).hub
+    found = hub.since(client, last_id)
+    if not found and wait_s:
+        last_id = last_id or hub.newest(topic)
+        hub.join(client)
+        try:
+            async with asyncio.timeout(wait_s):
+                await client.to_send.wait()
+        except TimeoutError:
+            pass
+        finally:
+            hub.leave(client)
+        found = hub.since(client, last_id)
+    last = found[limit - 1].number if len(found) > limit else hub.newest(topic)
+    messages = b",".join(message.text for message in found[:limit])
+    return Response(
+        b'{"messages":[%s],"last_id":"%d"}' % (messages, last),
+        media_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def _checked_client(topic: str, street: str, kinds: str, form: str, packed: bool) -> Client:
+    """Raises ProblemError 404 where there is no such stream, 422 where the filter has a fault."""
+    if topic not in TOPICS:
+        raise ProblemError(404, f"no stream {topic!r}. There are: {', '.join(TOPICS)}.")
+    client = client_of(topic, street, kinds, form, packed)
+    if fault := filter_fault(client.street, client.kinds):
+        raise ProblemError(422, fault)
+    return client
+
+
 @aliases.get("/stream/{topic}", **EVENTS)
 @router.get("/{topic}/events", **EVENTS)
 async def events(
@@ -170,14 +233,10 @@ async def events(
     last_id: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
 ) -> Endless:
     """The same as Server-Sent Events; after a break a browser goes on from its `Last-Event-ID`."""
-    if topic not in TOPICS:
-        raise ProblemError(404, f"no stream {topic!r}. There are: {', '.join(TOPICS)}.")
+    client, hub = _checked_client(topic, street, kinds, form, compress), services_of(request).hub
     given = request.headers.get("last-event-id", "")
     services = services_of(request)
     who = await services.identity.require(request.scope, Role.VIEWER)
-    client, hub = client_of(topic, street, kinds, form, compress), services.hub
-    if fault := filter_fault(client.street, client.kinds):
-        raise ProblemError(422, fault)
     ends = partial(services.identity.end_of, who)
     return Endless(
         _sse(hub, client, int(given) if _is_number(given) else last_id, ends),

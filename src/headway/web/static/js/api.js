@@ -58,7 +58,7 @@ export function listen(topic, hear, tell) {
     socket.onmessage = (event) => {
       const message = JSON.parse(event.data);
       if (message.id) last = message.id;
-      if (message.data) hear(message.street, message.data);
+      if (message.data && message.topic !== "gap") hear(message.street, message.data);
     };
     socket.onclose = (event) => {
       tell?.(false, event.reason);
