@@ -29,7 +29,9 @@ BROKEN = (ConnectionClosed, InvalidHandshake, OSError, TimeoutError)
 
 
 class Message(TypedDict):
-    """A message of a live stream; of the topic `gap` where some are gone. data: an object; with compress, if large, text (`encoding`)."""
+    """A message of a live stream; of the topic `gap` where some are gone. data: an object; with
+    compress, if large, text (`encoding`).
+    """
 
     id: str
     topic: str

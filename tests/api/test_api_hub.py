@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import time
 import types
@@ -186,7 +187,7 @@ def test_ids_rise_over_messages_and_restarts_and_fit_into_63_bits(monkeypatch):
         assert 0 < one.number < two.number == hub.newest("alerts") < 2**63
         found.append((one.number, two.number))
     later = found[1:]  # of clocks before 2026 nothing is promised
-    assert all(before[1] < after[0] for before, after in zip(later[1:], later[2:], strict=False))
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(later))
 
 
 def test_each_topic_has_its_own_clients_filters_and_forms():
