@@ -125,6 +125,9 @@ DEFAULTS = {
         "reward": {"stopped": 1.0, "longest": 2.0, "change": 1.0, "neighbours": 0.3},
     },
     "server": {"tls_certificate": "", "tls_key": "", "proxies": ()},
+    "oidc": {
+        "issuer": "", "audience": "", "roles_claim": "roles", "roles": {}, "name_claim": "sub"
+    },
     "cameras": {
         "attempts": 0, "delay_s": 0.5, "buffer": 1, "rate_hz": 0.0, "confidence": 0.0,
         "speed": True, "violations": True, "dead_after_s": 15.0, "still_after_s": 20.0,
@@ -174,7 +177,7 @@ def test_a_variable_of_an_unknown_section_is_refused(monkeypatch):
     assert str(refused.value) == (
         "HEADWAY_LOPP__TICK_S: unknown section. Known: environment, loop, control, street, "
         "safety, external, recovery, alerts, log, notify, cameras, api, database, upkeep, sumo, "
-        "planner, q_learning, server."
+        "planner, q_learning, server, oidc."
     )
     monkeypatch.delenv("HEADWAY_LOPP__TICK_S")
     monkeypatch.setenv("HEADWAY_DATA", "anything")  # no section: another program's
@@ -866,6 +869,7 @@ def test_every_section_is_checked_here():
         "api.origins", "upkeep.at", "upkeep.folder", "upkeep.key",
         "sumo.folders", "sumo.remote", "sumo.binary", "sumo.options", "q_learning.explore",
         "server.tls_certificate", "server.tls_key", "server.proxies",
+        "oidc.issuer", "oidc.audience", "oidc.roles", "oidc.roles_claim", "oidc.name_claim",
     }  # fmt: skip
 
     def leaves(model: type[BaseModel], at: str):

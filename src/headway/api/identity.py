@@ -13,6 +13,7 @@ from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from headway.api.keys import Keys, RevokedTokens
+from headway.api.oidc import Provider
 from headway.api.problems import ProblemError
 from headway.api.security import (
     TICKET_S,
@@ -37,18 +38,25 @@ class Identity:
     """What credentials are checked against; keys by the database, in its turns."""
 
     def __init__(
-        self, keyring: Keyring, keys: Keys, revoked: RevokedTokens, turns: Turns | None = None
+        self,
+        keyring: Keyring,
+        keys: Keys,
+        revoked: RevokedTokens,
+        turns: Turns | None = None,
+        provider: Provider | None = None,
     ) -> None:
         self._keyring = keyring
         self._keys = keys
         self._revoked = revoked
         self._turns = turns or Turns()
+        self._provider = provider
         self._refreshing: asyncio.Task[None] | None = None
         self._used = dict[str, float]()  # numbers of tickets, and when they end, monotonic
 
     async def of(self, scope: Scope) -> Principal | None:
         """None for a caller without credentials. Raises ProblemError: 401 for such as are not
-        valid, 503 for a key while the database is away.
+        valid, 403 for a user of the provider without a role, 503 for a key while the database, or a
+        token while the provider, is away.
         """
         state = scope.setdefault("state", {})
         if FOUND not in state:
@@ -94,10 +102,16 @@ class Identity:
             return error
         return found
 
+    async def read(self, token: str) -> Principal:
+        """Whose token it is, ours or the provider's. Raises ProblemError 401, 403 or 503."""
+        if self._provider is not None and self._provider.is_of(token):
+            return await self._provider.read(token)
+        return self._keyring.read(token)
+
     async def _read(self, shown: Credentials) -> Principal | None:
-        """Raises ProblemError 401 or 503."""
+        """Raises ProblemError 401, 403 or 503."""
         if shown.token:
-            return self._keyring.read(shown.token)
+            return await self.read(shown.token)
         if shown.key:
             async with self._turns.one():
                 return await run_in_threadpool(self._keys.read, shown.key)

@@ -17,6 +17,7 @@ from headway.api.health import Lookout
 from headway.api.hub import Hub
 from headway.api.identity import Identity
 from headway.api.keys import Keys, RevokedTokens
+from headway.api.oidc import Provider
 from headway.api.relay import Relay
 from headway.api.seal import Seal
 from headway.api.security import Keyring
@@ -35,6 +36,7 @@ from headway.settings import (
     CameraSettings,
     ExternalSettings,
     NotifySettings,
+    OidcSettings,
     UpkeepSettings,
     Watched,
 )
@@ -60,6 +62,7 @@ class ApiSettings:
     oldest_days, ahead_s: how old a record may be that is taken, and how far ahead of the clock.
     secret_key: signs tokens; empty for one of the data folder's own.
     alerts:     rules on the program itself.
+    oidc:       the provider whose tokens are taken beside our own; none without an issuer.
     watched:    the settings file that is followed; None for none.
     """
 
@@ -76,6 +79,7 @@ class ApiSettings:
     secret_key: str = field(default="", repr=False)
     cameras: CameraSettings = field(default_factory=CameraSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
+    oidc: OidcSettings = field(default_factory=OidcSettings)
     watched: Watched | None = None
 
 
@@ -118,7 +122,8 @@ class Services:
 
     def __post_init__(self) -> None:
         self.revoked = RevokedTokens(self.database)
-        self.identity = Identity(self.keyring, self.keys, self.revoked, self.turns)
+        provider = Provider(self.settings.oidc) if self.settings.oidc.issuer else None
+        self.identity = Identity(self.keyring, self.keys, self.revoked, self.turns, provider)
         self.lookout = Lookout(self)
         self.recorder = AuditRecorder(self.audit, self.intake, self.folder)
         self.upkeep = UpkeepService(

@@ -217,6 +217,7 @@ def _api_settings(settings: Settings, folder: Path, watched: Watched | None) -> 
         cameras=settings.cameras,
         secret_key=os.environ.get(SECRET_KEY, ""),
         alerts=settings.alerts,
+        oidc=settings.oidc,
         watched=watched,
     )
 

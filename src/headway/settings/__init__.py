@@ -38,6 +38,7 @@ from headway.settings.service import (
     ApiLimits,
     DatabaseSettings,
     LogSettings,
+    OidcSettings,
     ServerSettings,
     UpkeepSettings,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "MetricInfo",
     "MqttSettings",
     "NotifySettings",
+    "OidcSettings",
     "PlannerSettings",
     "QLearningSettings",
     "RecoverySettings",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -89,4 +90,47 @@ class ServerSettings(Section):
     def _has_both_or_none(self) -> ServerSettings:
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise PydanticCustomError("tls", "give tls_certificate and tls_key together")
+        return self
+
+
+RoleName = Literal["viewer", "source", "operator", "engineer", "admin"]
+
+
+class OidcSettings(Section):
+    """Tokens of an OpenID Connect provider that are taken beside our own. issuer: as its tokens
+    name it, empty for none; audience: the one that its tokens must be made for. roles_claim: where
+    a token holds the roles of its user, with dots into the depth (`realm_access.roles`); roles:
+    which role here each of them stands for. Who has several has the highest, who has none is
+    refused. name_claim: whose value the audit trail shows, after `oidc:`.
+    """
+
+    issuer: str = ""
+    audience: str = ""
+    roles_claim: str = Field(default="roles", min_length=1, max_length=256)
+    roles: dict[str, RoleName] = Field(default_factory=dict)
+    name_claim: str = Field(default="sub", min_length=1, max_length=256)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> OidcSettings:
+        if not self.issuer:
+            if self.audience or self.roles:
+                raise PydanticCustomError("oidc", "give the issuer, as its tokens name it")
+            return self
+        address = urlsplit(self.issuer)
+        is_here = address.hostname in ("localhost", "127.0.0.1", "::1")
+        if not address.hostname or address.scheme not in ("https", "http"):
+            raise PydanticCustomError("oidc", "issuer is no address. Give https://HOST/PATH")
+        if address.scheme == "http" and not is_here:
+            raise PydanticCustomError("oidc", "the issuer is not asked without TLS. Give https://")
+        if address.query or address.fragment or address.username is not None:
+            raise PydanticCustomError("oidc", "issuer: give it without user, query and fragment")
+        if not self.audience:
+            raise PydanticCustomError(
+                "oidc", "give the audience: tokens for other services are not taken"
+            )
+        if not self.roles:
+            raise PydanticCustomError(
+                "oidc",
+                "give roles, as {role of the provider: operator}; without them none may call",
+            )
         return self

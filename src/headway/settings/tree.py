@@ -15,6 +15,7 @@ from headway.settings.service import (
     ApiLimits,
     DatabaseSettings,
     LogSettings,
+    OidcSettings,
     ServerSettings,
     UpkeepSettings,
 )
@@ -96,6 +97,7 @@ class Settings(BaseSettings):
     planner: PlannerSettings = PlannerSettings()
     q_learning: QLearningSettings = QLearningSettings()
     server: ServerSettings = ServerSettings()
+    oidc: OidcSettings = OidcSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -126,4 +128,5 @@ RESTART_ONLY = (
     "upkeep",
     "sumo",
     "server",
+    "oidc",
 )

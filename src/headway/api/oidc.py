@@ -1,0 +1,180 @@
+"""Tokens of an OpenID Connect provider: OpenID Connect Core 1.0 and Discovery 1.0, as a server that
+takes access tokens (RFC 9068) and signs nobody in itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import math
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import jwt
+from starlette.concurrency import run_in_threadpool
+
+from headway import telemetry
+from headway.api.problems import ProblemError
+from headway.api.security import Principal, Role, digest, refused
+from headway.settings import OidcSettings
+
+ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
+DISCOVERY = "/.well-known/openid-configuration"
+WITHIN_S = 5.0  # for each of the provider's two answers
+ANSWER_BYTES = 1 << 20
+FRESH_S = 600.0  # for which the provider's keys are not asked for again
+KEPT_S = 24 * 3600.0  # for which they hold while the provider is away
+ASK_AGAIN_S = 10.0  # at the soonest: anybody can show a token with a key that nobody knows
+LEEWAY_S = 10.0  # between the provider's clock and ours
+
+
+class Provider:
+    """Checks tokens by the provider's own keys, which are asked for when first needed."""
+
+    def __init__(self, settings: OidcSettings) -> None:
+        self._settings = settings
+        self._keys = dict[str, jwt.PyJWK]()
+        self._read_s = -math.inf  # monotonic, when the keys came
+        self._asked_s = -math.inf  # monotonic, when they were asked for
+        self._asking: asyncio.Task[None] | None = None
+
+    def is_of(self, token: str) -> bool:
+        """The token says that this provider made it."""
+        try:
+            claims = jwt.decode(token, options={"verify_signature": False})
+        except jwt.InvalidTokenError:
+            return False
+        return bool(claims.get("iss") == self._settings.issuer)
+
+    async def read(self, token: str) -> Principal:
+        """Raises ProblemError: 401 for a token that does not hold, 403 for a user without a role
+        here, 503 while the provider's keys cannot be had.
+        """
+        try:
+            kid = str(jwt.get_unverified_header(token).get("kid", ""))
+            key = await self._key(kid)
+            claims = jwt.decode(
+                token,
+                key,
+                ALGORITHMS,
+                audience=self._settings.audience,
+                issuer=self._settings.issuer,
+                leeway=LEEWAY_S,
+                options={"require": ["exp", "iss", "aud", "sub"]},
+            )
+        except (jwt.PyJWTError, ValueError) as error:
+            raise refused(f"the token is not valid ({error})") from error
+        name = _at(claims, self._settings.name_claim)
+        if not isinstance(name, str) or not name:
+            raise refused(f"the token is not valid (no {self._settings.name_claim!r})")
+        number = claims.get("jti")
+        number = number if isinstance(number, str) and number else token
+        return Principal(
+            f"oidc:{name[:200]}",
+            self._role(claims),
+            float(claims["exp"]) + LEEWAY_S,
+            token=f"oidc:{digest(number)[:32]}",
+        )
+
+    def _role(self, claims: Mapping[str, Any]) -> Role:
+        """Raises ProblemError 403."""
+        held = _at(claims, self._settings.roles_claim)
+        names = [held] if isinstance(held, str) else held if isinstance(held, list) else []
+        known = self._settings.roles
+        roles = [Role[known[n].upper()] for n in names if isinstance(n, str) and n in known]
+        if not roles:
+            raise ProblemError(
+                403,
+                f"the token gives no role here: nothing in {self._settings.roles_claim!r} is one "
+                "of the settings' oidc.roles",
+            )
+        return max(roles)
+
+    async def _key(self, kid: str) -> jwt.PyJWK:
+        """Raises ProblemError 503, jwt.InvalidTokenError for a key that the provider has not."""
+        now_s = time.monotonic()
+        is_known = kid in self._keys and now_s - self._read_s < KEPT_S
+        is_due = now_s - self._read_s > FRESH_S if is_known else True
+        if is_due and self._asking is None and now_s - self._asked_s > ASK_AGAIN_S:
+            self._asked_s = now_s
+            self._asking = asyncio.create_task(self._ask())
+        if not is_known and self._asking is not None:
+            await asyncio.shield(self._asking)
+        if kid in self._keys and time.monotonic() - self._read_s < KEPT_S:
+            return self._keys[kid]
+        if time.monotonic() - self._read_s < FRESH_S:
+            raise jwt.InvalidTokenError("signed with a key that the provider does not have")
+        raise ProblemError(
+            503,
+            "the provider that signs such tokens cannot be reached now",
+            headers={"Retry-After": f"{ASK_AGAIN_S:.0f}"},
+        )
+
+    async def _ask(self) -> None:
+        """Read the keys anew; what is known stays where that fails, and why is logged."""
+        try:
+            self._keys = await run_in_threadpool(_keys_of, self._settings.issuer)
+            self._read_s = time.monotonic()
+        except (OSError, ValueError, http.client.HTTPException, jwt.PyJWTError) as error:
+            telemetry.log("api").warning("oidc.keys", issuer=self._settings.issuer, why=str(error))
+        finally:
+            self._asking = None
+
+
+def _keys_of(issuer: str) -> dict[str, jwt.PyJWK]:
+    """Those for signatures, by key id. Raises OSError, HTTPException, ValueError,
+    jwt.PyJWTError.
+    """
+    found = _fetched(issuer.rstrip("/") + DISCOVERY)
+    if found.get("issuer") != issuer:  # Discovery 1.0, 4.3
+        raise ValueError(f"the provider calls itself {found.get('issuer')!r}")
+    where = found.get("jwks_uri")
+    if not isinstance(where, str) or urlsplit(where).scheme != urlsplit(issuer).scheme:
+        raise ValueError(f"jwks_uri: {where!r} is no address like that of the issuer")
+    keys = jwt.PyJWKSet.from_dict(_fetched(where)).keys
+    return {
+        key.key_id or "": key
+        for key in keys
+        if key.public_key_use in (None, "sig") and key.key_type in ("RSA", "EC", "OKP")
+    }
+
+
+def _fetched(url: str) -> dict[str, Any]:
+    """A JSON object. Raises OSError, HTTPException or ValueError."""
+    opener = urllib.request.build_opener(_NoRedirect)
+    try:
+        with opener.open(url, timeout=WITHIN_S) as answer:
+            body = answer.read(ANSWER_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise OSError(f"{url}: answers {error.code}") from None
+    if len(body) > ANSWER_BYTES:
+        raise ValueError(f"{url}: answers more than {ANSWER_BYTES} bytes")
+    found = json.loads(body)
+    if not isinstance(found, dict):
+        raise ValueError(f"{url}: answers no JSON object")
+    return found
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A key that comes from elsewhere is none of the provider's."""
+
+    def redirect_request(self, *args: Any, **named: Any) -> None:
+        return None
+
+
+def _at(claims: Mapping[str, Any], path: str) -> Any:
+    """The claim of that name, else the one that the dots lead to; None where there is none."""
+    if path in claims:
+        return claims[path]
+    found: Any = claims
+    for step in path.split("."):
+        if not isinstance(found, Mapping) or step not in found:
+            return None
+        found = found[step]
+    return found
