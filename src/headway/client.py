@@ -41,9 +41,13 @@ class Message(TypedDict):
 
 
 class OrderResult(TypedDict):
-    """Answer to an order. detail: what was done."""
+    """Answer to an order. detail: what was done. id: by which `order` tells what became of it;
+    state: what is known of that already.
+    """
 
     detail: str
+    id: str
+    state: str
 
 
 class IngestResult(TypedDict):
@@ -104,6 +108,15 @@ def _override(
 def _controller(street: str, name: str) -> _Request:
     path = f"/api/v1/engine/streets/{_quoted(street)}/controller"
     return _Request("POST", path, body={"controller": name})
+
+
+def _orders(street: str, query: Query) -> _Request:
+    return _Request("GET", f"/api/v1/engine/streets/{_quoted(street)}/orders", query=dict(query))
+
+
+def _order(street: str, order_id: str) -> _Request:
+    path = f"/api/v1/engine/streets/{_quoted(street)}/orders/{_quoted(order_id)}"
+    return _Request("GET", path)
 
 
 def _ingest(records: Sequence[Mapping[str, object]]) -> _Request:
@@ -238,6 +251,16 @@ class Headway:
         answer: OrderResult = self.call(*_controller(street, name))
         return answer
 
+    def orders(self, street: str, **query: Any) -> list[Json]:
+        """Orders that were placed, newest first. query: state, kind, junction, by, limit."""
+        found: list[Json] = self.call(*_orders(street, query))
+        return found
+
+    def order(self, street: str, order_id: str) -> Json:
+        """What became of an order: `state`, and `reason` where it was refused or has ended."""
+        found: Json = self.call(*_order(street, order_id))
+        return found
+
     def ingest(self, records: Sequence[Mapping[str, object]]) -> IngestResult:
         """Records in the form of the API; what came of them."""
         answer: IngestResult = self.call(*_ingest(records))
@@ -348,6 +371,14 @@ class AsyncHeadway:
     async def controller(self, street: str, name: str) -> OrderResult:
         answer: OrderResult = await self.call(*_controller(street, name))
         return answer
+
+    async def orders(self, street: str, **query: Any) -> list[Json]:
+        found: list[Json] = await self.call(*_orders(street, query))
+        return found
+
+    async def order(self, street: str, order_id: str) -> Json:
+        found: Json = await self.call(*_order(street, order_id))
+        return found
 
     async def ingest(self, records: Sequence[Mapping[str, object]]) -> IngestResult:
         answer: IngestResult = await self.call(*_ingest(records))

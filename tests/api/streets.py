@@ -9,7 +9,7 @@ from headway.plants.sumo import read_network
 from headway.plants.sumo.scenarios import scenario
 from headway.service.streets import RunningStreet, StreetService
 from headway.settings import Settings, overridden
-from headway.street.messages import JunctionState, Snapshot, Task
+from headway.street.messages import Identified, JunctionState, Snapshot, Task
 
 SNAPSHOT = Snapshot(
     time_s=25300.0, begin_s=25200.0, end_s=28800.0, vehicles=31, stopped=12, source="controller",
@@ -30,14 +30,18 @@ class Engine:
     """
 
     def __init__(self):
-        self.orders, self.fault, self.stopped = [], None, False
+        self.orders, self.ids, self.fault, self.stopped = [], [], None, False
         self.on_order = None
         self.pid = None
 
     def order(self, order):
         if self.fault is not None:
             raise self.fault
-        self.orders.append(order)
+        if isinstance(order, Identified):  # several under one id
+            self.ids.append(order.id)
+            self.orders += order.orders
+        else:
+            self.orders.append(order)
         if self.on_order is not None:
             self.on_order(order)
 

@@ -82,6 +82,13 @@ def post(clients):
     )
 
 
+def done(answer):
+    """(status, what was done) of an order that was sent."""
+    said = answer.json()
+    assert (said["done"], said["state"], len(said["id"])) == (True, "accepted", 32)
+    return answer.status_code, said["detail"]
+
+
 def test_the_state_is_the_newest_snapshot_of_each_street(get, live):
     assert get("state").json() == [STATE, STATE | {"street": "baseline"}]
     assert get("streets/headway").json() == STATE
@@ -225,7 +232,7 @@ def test_an_override_reaches_the_junction_for_its_duration(
     post, live, junction, body, order, detail
 ):
     answer = post(f"headway/junctions/{junction}/override", body)
-    assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": detail})
+    assert done(answer) == (200, detail)
     lasts_s = order.until_s if isinstance(order, Override) else 0.0
     assert live.engine.orders == [AtJunction(order, junction, lasts_s)]
 
@@ -337,20 +344,14 @@ def test_a_stage_that_a_junction_lacks_is_refused(post, live):
 
 def test_an_emergency_requests_its_stage(post, live):
     answer = post("headway/emergency/360086", {"order": "stage", "stage": 2, "lasts_s": 45})
-    assert (answer.status_code, answer.json()) == (
-        200,
-        {"done": True, "detail": "360086: stage for 45 s"},
-    )
+    assert done(answer) == (200, "360086: stage for 45 s")
     order = Override(1, Order.STAGE, 45.0, "a-operator", 2)
     assert live.engine.orders == [AtJunction(order, "360086", 45.0)]
 
 
 def test_a_controller_is_switched(post, live):
     answer = post("headway/controller", {"controller": "max-pressure"}, "engineer")
-    assert (answer.status_code, answer.json()) == (
-        200,
-        {"done": True, "detail": "max-pressure takes over"},
-    )
+    assert done(answer) == (200, "max-pressure takes over")
     assert live.engine.orders == [Switch("max-pressure", "")]
     assert post("headway/controller", {"controller": "magic"}, "engineer").status_code == 422
     assert (
@@ -362,7 +363,7 @@ def test_a_controller_is_switched(post, live):
 
 def test_a_scenario_is_switched(post, live):
     answer = post("headway/scenario", {"scenario": "cologne1"}, "engineer")
-    assert (answer.status_code, answer.json()) == (200, {"done": True, "detail": "cologne1 begins"})
+    assert done(answer) == (200, "cologne1 begins")
     assert live.engine.orders == [Switch("", "cologne1")]
     answer = post("headway/scenario", {"scenario": "paris"}, "engineer")
     assert answer.status_code == 422

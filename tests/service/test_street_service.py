@@ -44,6 +44,7 @@ class Engine:
 
     plays: list
     made: list
+    pid = None
 
     def __init__(self, task):
         self.task, self.orders, self.stopped, self.deaf = task, [], threading.Event(), False

@@ -39,6 +39,7 @@ from headway.street.external.places import Places
 from headway.street.external.rows import ObservationRow, ObservedEmergency
 from headway.street.messages import (
     AtJunction,
+    Identified,
     JunctionState,
     Optimise,
     Release,
@@ -1200,6 +1201,20 @@ def test_an_order_for_a_junction_is_obeyed_by_its_name_and_the_streets_own_clock
     ] * 2
     ((at_s, _, released),) = played.events("safety.override_released")
     assert (at_s, released["by"]) == (2.0, "Bob")
+
+
+def test_an_order_with_an_id_is_answered_under_it_once_it_is_carried_out(play):
+    """Of orders that come together, none is carried out after one that is refused."""
+    good = Identified("1a", (Optimise(cycle_s=20.0), Optimise(cycle_s=25.0)))
+    bad = Identified("2b", (Optimise(cycle_s=40.0), Switch(controller="none"), Optimise(50.0)))
+    played = play({3: [good], 5: [bad]}, until_s=108.0)
+    ((at_s, _, applied),) = played.events("engine.order_applied")
+    assert (at_s, applied) == (103.0, {"id": "1a"})
+    ((at_s, _, refused),) = played.events("engine.order_refused")
+    assert (at_s, refused["id"]) == (105.0, "2b")
+    assert refused["order"] == repr(Switch(controller="none"))
+    assert "none" in refused["why"]
+    assert played.runs[-1].street.cycle_s == 40.0
 
 
 HOLD = Override(0, Order.HOLD, 200.0, "Ada")

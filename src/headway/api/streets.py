@@ -5,9 +5,11 @@ is in the audit trail.
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self, get_args
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from headway.api.dependencies import need, services_of
@@ -19,6 +21,7 @@ from headway.plants.sumo.allowed import ScenarioNotAllowedError, allowed_scenari
 from headway.plants.sumo.trial import try_start
 from headway.roads import PROFILES, RoadsError, work_out
 from headway.safety import Order, Override
+from headway.service.orders import ORDERS_KEPT, OrderFilter, OrderState, PlacedOrder
 from headway.service.streets import FIXED_TIME, RunningStreet, StreetService
 from headway.settings import ControllerName
 from headway.street.external.places import Places
@@ -105,8 +108,39 @@ class OptimisationIn(_Order):
 
 
 class Done(BaseModel):
+    """An order that was sent to its street. id: of the order; state: what became of it so far."""
+
     done: bool = True
     detail: str
+    id: str
+    state: OrderState
+
+
+class OrderOut(BaseModel):
+    """An order and what became of it. junction: null where it is for the whole street. reason: why
+    it was refused, has ended, or was not answered.
+    """
+
+    id: str
+    street: str
+    kind: str
+    junction: str | None
+    arguments: dict[str, Any]
+    by: str
+    state: OrderState
+    reason: str
+    at: datetime
+    changed: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OrderQuery:
+    """Which orders; empty for any."""
+
+    state: OrderState | None = None
+    kind: Annotated[str | None, Query(max_length=32)] = None
+    junction: Annotated[str | None, Query(max_length=256)] = None
+    by: Annotated[str | None, Query(max_length=64)] = None
 
 
 def service(request: Request) -> StreetService:
@@ -132,6 +166,7 @@ def junction_of(street: RunningStreet, junction: str) -> int:
 
 
 Street = Annotated[RunningStreet, Depends(street_by_name)]
+OrderId = Annotated[str, Path(max_length=32, pattern=r"^[0-9a-f]+$")]
 Operator = Annotated[Principal, Depends(need(Role.OPERATOR))]
 Engineer = Annotated[Principal, Depends(need(Role.ENGINEER))]
 
@@ -290,14 +325,27 @@ def override(
     request: Request, principal: Operator, street: Street, junction: str, body: OverrideIn
 ) -> Done:
     """An operator's order for one junction; the safety gate finds the way there."""
+    return _override(request, principal, street, junction, body, "override")
+
+
+def _override(
+    request: Request,
+    principal: Principal,
+    street: RunningStreet,
+    junction: str,
+    body: OverrideIn,
+    kind: str,
+) -> Done:
     number = junction_of(street, junction)
     name = street.network.junctions[number].id
+    arguments = body.model_dump(exclude_none=True)
+    placed = PlacedOrder(street.name, kind, principal.name, name, arguments)
     if body.order == "release":
-        service(request).order(street.name, AtJunction(Release(number, principal.name), name))
-        return Done(detail=f"{junction} is released")
+        released = AtJunction(Release(number, principal.name), name)
+        return _place(request, placed, released, detail=f"{junction} is released")
     if body.order == "reset":
-        service(request).order(street.name, AtJunction(Reset(number, principal.name), name))
-        return Done(detail=f"{junction} is reset if its lamps obey")
+        reset = AtJunction(Reset(number, principal.name), name)
+        return _place(request, placed, reset, detail=f"{junction} is reset if its lamps obey")
     stage = -1 if body.stage is None or body.order != "stage" else body.stage
     if stage >= len(street.network.junctions[number].stages):
         raise ProblemError(
@@ -315,9 +363,29 @@ def override(
         stage=stage,
     )
     before = street.events_recorded
-    service(request).order(street.name, AtJunction(order, name, body.lasts_s))
-    held = _held_stage(street, name, order.by, before) if order.order is Order.HOLD else ""
-    return Done(detail=f"{junction}: {body.order} for {body.lasts_s:g} s{held}")
+    done = _place(
+        request,
+        placed,
+        AtJunction(order, name, body.lasts_s),
+        detail=f"{junction}: {body.order} for {body.lasts_s:g} s",
+    )
+    if order.order is Order.HOLD:
+        done.detail += _held_stage(street, name, order.by, before)
+        done.state = _state_now(request, placed.street, done.id)
+    return done
+
+
+def _place(
+    request: Request, order: PlacedOrder, *orders: AtJunction | Optimise | Switch, detail: str
+) -> Done:
+    """Send orders to a street, on record as one. detail: what is done, in words."""
+    placed = service(request).place(order, *orders)
+    return Done(detail=detail, id=placed.id, state=_state_now(request, placed.street, placed.id))
+
+
+def _state_now(request: Request, street: str, order_id: str) -> OrderState:
+    found = service(request).orders.find(street, order_id)
+    return found.state if found is not None else OrderState.ACCEPTED
 
 
 def _held_stage(street: RunningStreet, junction: str, by: str, before: int) -> str:
@@ -345,29 +413,31 @@ def emergency(
     """Clear a junction for an emergency vehicle by hand: the stage given is shown as soon as the
     rules allow it.
     """
-    return override(
-        request,
-        principal,
-        street,
-        junction,
-        OverrideIn(order="stage", stage=body.stage, lasts_s=body.lasts_s),
-    )
+    order = OverrideIn(order="stage", stage=body.stage, lasts_s=body.lasts_s)
+    return _override(request, principal, street, junction, order, "emergency")
 
 
 @router.post("/engine/streets/{name}/controller", responses=ORDER)
-def controller(request: Request, _: Engineer, street: Street, body: ControllerIn) -> Done:
+def controller(request: Request, who: Engineer, street: Street, body: ControllerIn) -> Done:
     """Another controller, from the next tick on."""
-    service(request).order(street.name, Switch(controller=body.controller))
-    return Done(detail=f"{body.controller} takes over")
+    order = _for_street(street, "controller", who, body)
+    switched = Switch(controller=body.controller)
+    return _place(request, order, switched, detail=f"{body.controller} takes over")
+
+
+def _for_street(street: RunningStreet, kind: str, who: Principal, body: BaseModel) -> PlacedOrder:
+    arguments = body.model_dump(exclude_none=True)
+    return PlacedOrder(street.name, kind, who.name, arguments=arguments)
 
 
 @router.post("/engine/streets/{name}/scenario", responses=ORDER)
-def switch(request: Request, _: Engineer, street: Street, body: ScenarioIn) -> Done:
+def switch(request: Request, who: Engineer, street: Street, body: ScenarioIn) -> Done:
     """Another scenario, from its beginning: of the catalogue, or a `.sumocfg` of an allowed folder
     (403 for another place). SUMO is first tried with it, beside the street that runs.
     """
-    service(request).order(street.name, Switch(scenario=_startable(street, body.scenario)))
-    return Done(detail=f"{body.scenario} begins")
+    switched = Switch(scenario=_startable(street, body.scenario))
+    order = _for_street(street, "scenario", who, body)
+    return _place(request, order, switched, detail=f"{body.scenario} begins")
 
 
 def _startable(street: RunningStreet, name: str) -> str:
@@ -389,14 +459,41 @@ def _startable(street: RunningStreet, name: str) -> str:
 
 
 @router.post("/engine/streets/{name}/optimisation", responses=ORDER)
-def optimisation(request: Request, _: Operator, street: Street, body: OptimisationIn) -> Done:
+def optimisation(request: Request, who: Operator, street: Street, body: OptimisationIn) -> Done:
     """Optimisation on or off, its cycle, the speed factor of the simulation."""
+    orders = list[Switch | Optimise]()
     if body.enabled is not None:
-        controller = street.optimiser if body.enabled else FIXED_TIME
-        service(request).order(street.name, Switch(controller=controller))
+        orders.append(Switch(controller=street.optimiser if body.enabled else FIXED_TIME))
     if body.cycle_s is not None or body.speed_factor is not None:
-        service(request).order(
-            street.name,
-            Optimise(body.cycle_s or 0.0, -1.0 if body.speed_factor is None else body.speed_factor),
+        speed_factor = -1.0 if body.speed_factor is None else body.speed_factor
+        orders.append(Optimise(body.cycle_s or 0.0, speed_factor))
+    order = _for_street(street, "optimisation", who, body)
+    return _place(request, order, *orders, detail=body.model_dump_json(exclude_none=True))
+
+
+@router.get("/engine/streets/{name}/orders", responses=FOUND)
+def orders(
+    request: Request,
+    street: Street,
+    where: Annotated[OrderQuery, Depends()],
+    limit: Annotated[int, Query(ge=1, le=ORDERS_KEPT)] = 100,
+) -> list[OrderOut]:
+    """Orders that were placed here, newest first. The last 500 of a street are kept, until the
+    server ends; `order.accepted`, `order.applied`, `order.refused`, `order.ended` and
+    `order.unanswered` tell them on the live stream `monitoring`.
+    """
+    found = service(request).orders.newest(street.name, OrderFilter(**asdict(where)), limit)
+    return [OrderOut.model_validate(order.plain()) for order in found]
+
+
+@router.get("/engine/streets/{name}/orders/{order_id}", responses=FOUND)
+def order(request: Request, street: Street, order_id: OrderId) -> OrderOut:
+    """One order: whether the street has acknowledged it (`applied`) or refused it, and why."""
+    found = service(request).orders.find(street.name, order_id)
+    if found is None:
+        detail = (
+            f"street {street.name!r} has no order {order_id!r} on record. The last {ORDERS_KEPT} "
+            "since the start of the server are kept."
         )
-    return Done(detail=body.model_dump_json(exclude_none=True))
+        raise ProblemError(404, detail)
+    return OrderOut.model_validate(found.plain())

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,11 +25,15 @@ from headway.roads import Network
 from headway.roads.network import Kind
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
+from headway.service.orders import OrderBook, PlacedOrder
 from headway.settings import ControlSettings
 from headway.store import Intake, Recorder
 from headway.street.engine import START_EVENTS, Engine, StreetOrder
 from headway.street.messages import (
+    AtJunction,
+    Identified,
     JunctionState,
+    Optimise,
     Reporting,
     RunEnded,
     SignalChanges,
@@ -117,7 +122,7 @@ class RunningStreet:
     thread: threading.Thread | None = None
     colours: dict[int, tuple[float, int]] = field(default_factory=dict)
     controller_ordered: str = ""
-    unconfirmed: tuple[Engine | None, Switch] | None = None
+    unconfirmed: tuple[Engine | None, Switch | Identified] | None = None
     report: Mapping[str, Any] | None = None
     recorded_controller: str = ""
     flows: dict[str, JunctionState] = field(default_factory=dict)
@@ -173,6 +178,7 @@ class StreetService:
         self._stopping = False
         self._unhandled = Burst()
         self._log = telemetry.log("engine")
+        self.orders = OrderBook(partial(self._publish, "monitoring"), self._now)
 
     # --- for operators ---
 
@@ -205,14 +211,28 @@ class StreetService:
         unknown scenario, WorkerError if the street takes no orders now.
         """
         street = self.streets[name]
-        if isinstance(order, Switch) and order.scenario:
-            network_of(scenario(order.scenario))
+        switch = _switch_in(order)
+        if switch is not None and switch.scenario:
+            network_of(scenario(switch.scenario))
         engine = street.engine
         engine.order(order)
-        if isinstance(order, Switch):
+        if switch is not None and isinstance(order, Switch | Identified):
             street.unconfirmed = (engine, order)
-        if isinstance(order, Switch) and order.controller not in ("", FIXED_TIME):
-            street.controller_ordered = order.controller
+        if switch is not None and switch.controller not in ("", FIXED_TIME):
+            street.controller_ordered = switch.controller
+
+    def place(self, order: PlacedOrder, *orders: AtJunction | Optimise | Switch) -> PlacedOrder:
+        """Send orders to a street, on record as one; what becomes of it is in `orders`. Raises as
+        `order`; on record it is refused then.
+        """
+        street = self.streets[order.street]
+        placed = self.orders.add(replace(order, process=street.engine.pid))
+        try:
+            self.order(order.street, Identified(placed.id, orders))
+        except (ValueError, OSError, WorkerError) as error:
+            self.orders.refuse(order.street, placed.id, str(error))
+            raise
+        return placed
 
     def request_stop(self) -> None:
         """Ask all streets to write a checkpoint and end, and start none anew."""
@@ -342,6 +362,8 @@ class StreetService:
 
     def _give_up(self, street: RunningStreet, error: WorkerError) -> None:
         street.fault = str(error)
+        street.unconfirmed = None
+        self._forget_process(street, street.fault, None)
         at_s = street.snapshot.time_s if street.snapshot else 0.0
         alert = {"kind": "engine.given_up", "error": str(error), "at_s": at_s}
         self._log.error("given up", street=street.name, error=str(error))
@@ -359,10 +381,20 @@ class StreetService:
             case Restarted(why=why, recovery_s=recovery_s):
                 if street.unconfirmed is not None:  # the process that was sent it is gone
                     street.unconfirmed = (None, street.unconfirmed[1])
+                self._forget_process(street, why, street.engine.pid)
                 alert = {"kind": "engine.restarted", "why": why, "recovery_s": recovery_s}
                 self._publish("alerts", street.name, alert)
-            case RunEnded():
+            case RunEnded(finished=finished):
                 street.finished = True
+                self._forget_process(street, "the run ended", None)
+                if finished:
+                    self.orders.end_overrides(street.name, "the run is finished")
+
+    def _forget_process(self, street: RunningStreet, why: str, runs_now: int | None) -> None:
+        """What it was ordered is not answered any more, but for what the next one is ordered."""
+        order = street.unconfirmed[1] if street.unconfirmed is not None else None
+        again = order.id if isinstance(order, Identified) else ""
+        self.orders.process_ended(street.name, why, runs_now, again)
 
     def _handle_snapshot(self, street: RunningStreet, snapshot: Snapshot) -> None:
         street.snapshot = snapshot
@@ -446,12 +478,29 @@ class StreetService:
             street.unconfirmed = None
         if event.kind.startswith("alert."):
             _update_alerts(street, event)
+        self._follow_orders(street, event)
         self._record_event(street, event)
         self._publish_event(street, event)
         if event.kind in (*START_EVENTS, "engine.scenario"):
             with contextlib.suppress(WorkerError):  # it has died since: asked again when it starts
                 street.engine.order(Reporting(scene=True, record=True))
                 _repeat_order(street)
+
+    def _follow_orders(self, street: RunningStreet, event: Event) -> None:
+        """What an event says of orders that were placed."""
+        data = event.data
+        match event.kind:
+            case "engine.order_applied":
+                self.orders.apply(street.name, str(data["id"]))
+            case "engine.order_refused" if "id" in data:
+                self.orders.refuse(street.name, str(data["id"]), str(data["why"]))
+            case "safety.override_expired":
+                self.orders.end_overrides(street.name, "its time has passed", event.junction)
+            case "safety.override_released":
+                why = f"released by {data['by']}"
+                self.orders.end_overrides(street.name, why, event.junction)
+            case "engine.scenario":
+                self.orders.end_overrides(street.name, "another scenario began")
 
     def _handle_start(self, street: RunningStreet, start: Event) -> None:
         """It is another run if the scenario is another one, or was ordered to start from its
@@ -502,6 +551,12 @@ def flow(before: JunctionState | None, now: JunctionState) -> tuple[int | None, 
         return None, None
     passed = max(0, now.arrived - before.arrived - (now.vehicles - before.vehicles))
     return passed, passed / (now.at_s - before.at_s)
+
+
+def _switch_in(order: StreetOrder) -> Switch | None:
+    """The switch that an order is, or holds."""
+    orders = order.orders if isinstance(order, Identified) else (order,)
+    return next((o for o in orders if isinstance(o, Switch)), None)
 
 
 def _repeat_order(street: RunningStreet) -> None:

@@ -19,6 +19,7 @@ from headway.street.external.merge import Reported
 from headway.street.limits import timing_of
 from headway.street.messages import (
     AtJunction,
+    Identified,
     Optimise,
     Release,
     Reporting,
@@ -36,7 +37,9 @@ KILLED = "SIGKILL"  # by somebody, or by the system, which had no memory left
 FROM_OUTSIDE = (KILLED, "SIGTERM", STOPPED)  # nothing within the process has ended it
 KILLS_BLAMED = 2  # in a row, without a checkpoint in between, while the same one was asked
 START_EVENTS = ("engine.started", "engine.restored")
-StreetOrder = AtJunction | Override | Release | Reset | Optimise | Reporting | Switch | Reported
+StreetOrder = (
+    AtJunction | Override | Release | Reset | Optimise | Reporting | Switch | Reported | Identified
+)
 
 
 def work(*arguments: Any) -> None:

@@ -198,6 +198,16 @@ class Switch:
 
 
 @dataclass(frozen=True, slots=True)
+class Identified:
+    """Orders that are answered under one id, by the event `engine.order_applied` or
+    `engine.order_refused`. They are carried out one after the other, until one is refused.
+    """
+
+    id: str
+    orders: tuple[AtJunction | Optimise | Switch, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """What the street process is to do.
 

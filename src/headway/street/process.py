@@ -42,6 +42,7 @@ from headway.street.guard import CONTROLLER, FALLBACK, RELIEF, name_of
 from headway.street.junction_states import junction_states
 from headway.street.messages import (
     AtJunction,
+    Identified,
     JunctionState,
     Optimise,
     Release,
@@ -401,12 +402,25 @@ class StreetProcess:
         if order is None:
             self._stop()
             return
-        try:
-            self._carry_out(order)
-        except (ValueError, OSError) as error:
-            refused = {"order": repr(order), "why": str(error)}
-            self.run.record("engine.order_refused", refused)
+        if isinstance(order, Identified):
+            self._obey_all(order.orders, {"id": order.id})
+        else:
+            self._obey_all((order,), {})
         self.run.recorder.log.flush()
+
+    def _obey_all(self, orders: tuple[Any, ...], about: Mapping[str, str]) -> None:
+        """Until one is refused. about: what the event says of them; nothing where nobody waits for
+        an answer.
+        """
+        for order in orders:
+            try:
+                self._carry_out(order)
+            except (ValueError, OSError) as error:
+                refused = {"order": repr(order), "why": str(error), **about}
+                self.run.record("engine.order_refused", refused)
+                return
+        if about:
+            self.run.record("engine.order_applied", about)
 
     def _carry_out(self, order: Any) -> None:
         """Raises ValueError or OSError for an order that cannot be obeyed; nothing has changed

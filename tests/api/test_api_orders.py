@@ -1,0 +1,263 @@
+"""Orders by their id: what the street answered is read, filtered and heard; on streets without a
+simulation, whose answers are given by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from headway.api.hub import Client
+from headway.runtime import WorkerError
+from headway.runtime.supervisor import Restarted
+from headway.street.messages import Optimise, RunEnded, Switch
+from headway.values import Event
+from tests.api.service import serving
+from tests.api.streets import SNAPSHOT, standing
+
+STREET = "/api/v1/engine/streets/headway"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, new_record):
+    with serving(
+        tmp_path_factory.mktemp("orders"),
+        lambda tell, intake: standing("headway", "baseline", tell=tell),
+        new_record(),
+    ) as found:
+        yield found
+
+
+@pytest.fixture
+def live(running):
+    found = running.app.state.services.street_service.streets["headway"]
+    found.snapshot, found.engine.fault = replace(SNAPSHOT), None
+    found.engine.pid, found.unconfirmed = 7, None
+    found.engine.orders.clear()
+    found.engine.ids.clear()
+    return found
+
+
+@pytest.fixture(scope="module")
+def clients(running):
+    found = {role: running.client(role) for role in ("viewer", "operator", "engineer")}
+    yield found
+    for client in found.values():
+        client.close()
+
+
+@pytest.fixture
+def post(clients):
+    return lambda path, body, role="operator": clients[role].post(f"{STREET}/{path}", json=body)
+
+
+@pytest.fixture
+def said(running, live):
+    """What the street says reaches the service as if its process had said it."""
+    service = running.app.state.services.street_service
+    return lambda message: service._handle(live, message)
+
+
+@pytest.fixture
+def order(clients):
+    """An order by its id: (state, reason)."""
+
+    def find(order_id):
+        found = clients["viewer"].get(f"{STREET}/orders/{order_id}").json()
+        return found["state"], found["reason"]
+
+    return find
+
+
+def applied(order_id):
+    return Event(25300.0, "engine.order_applied", "", {"id": order_id})
+
+
+def hold(post, junction="360082", **more):
+    return post(f"junctions/{junction}/override", {"order": "hold"} | more).json()["id"]
+
+
+def test_each_order_has_an_id_under_which_it_reaches_the_street(post, live):
+    answers = [
+        post("junctions/360082/override", {"order": "stage", "stage": 1, "lasts_s": 5.0}),
+        post("emergency/360086", {"stage": 2}),
+        post("optimisation", {"enabled": False, "cycle_s": 45.0}),
+        post("controller", {"controller": "greedy"}, "engineer"),
+        post("scenario", {"scenario": "cologne1"}, "engineer"),
+    ]
+    ids = [answer.json()["id"] for answer in answers]
+    assert live.engine.ids == ids
+    assert len(set(ids)) == len(answers)
+    assert live.engine.orders[2:4] == [Switch("fixed"), Optimise(45.0)], "two under one id"
+
+
+def test_an_order_can_be_read_with_who_what_where_and_when(post, live, clients):
+    order_id = post("junctions/360082/override", {"order": "stage", "stage": 1}).json()["id"]
+    found = clients["viewer"].get(f"{STREET}/orders/{order_id}").json()
+    at, changed = found.pop("at"), found.pop("changed")
+    assert found == {
+        "id": order_id, "street": "headway", "kind": "override", "junction": "360082",
+        "arguments": {"order": "stage", "stage": 1, "lasts_s": 60.0}, "by": "a-operator",
+        "state": "accepted", "reason": "",
+    }  # fmt: skip
+    assert at == changed
+    assert datetime.fromisoformat(at).utcoffset() is not None
+
+
+def test_an_acknowledgement_can_be_read(post, order, said):
+    order_id = hold(post)
+    assert order(order_id) == ("accepted", "")
+    said(applied(order_id))
+    assert order(order_id) == ("applied", "")
+
+
+def test_a_refusal_can_be_read_with_its_reason(post, order, said, live):
+    order_id = post("controller", {"controller": "greedy"}, "engineer").json()["id"]
+    why = {"order": "Switch", "why": "disk full", "id": order_id}
+    said(Event(25300.0, "engine.order_refused", "", why))
+    assert order(order_id) == ("refused", "disk full")
+
+
+def test_an_order_that_the_street_takes_not_is_refused_on_record(post, clients, live):
+    live.engine.fault = WorkerError("the street begins anew")
+    assert post("junctions/360082/override", {"order": "flash"}).status_code == 503
+    (newest,) = clients["viewer"].get(f"{STREET}/orders?limit=1").json()
+    assert (newest["state"], newest["reason"]) == ("refused", "the street begins anew")
+    assert newest["arguments"]["order"] == "flash"
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (Event(1.0, "safety.override_expired", "360082", {"by": "x"}), "its time has passed"),
+        (Event(1.0, "safety.override_released", "360082", {"by": "Bob"}), "released by Bob"),
+        (Event(1.0, "engine.scenario", "", {"scenario": "x"}), "another scenario began"),
+        (RunEnded(1.0, finished=True), "the run is finished"),
+    ],
+)
+def test_an_override_that_is_over_says_why(post, order, said, event, reason):
+    first, other = hold(post), hold(post, "360086")
+    said(applied(first))
+    said(applied(other))
+    said(event)
+    assert order(first) == ("ended", reason)
+    is_for_all = not getattr(event, "junction", "")
+    assert order(other)[0] == ("ended" if is_for_all else "applied")
+
+
+def test_an_override_is_replaced_by_the_next_one_of_its_junction(post, order, said):
+    first, other, second = hold(post), hold(post, "360086"), hold(post)
+    for order_id in (first, other):
+        said(applied(order_id))
+    assert order(first)[0] == "applied"
+    said(applied(second))
+    assert order(first) == ("ended", f"replaced by order {second}")
+    assert order(other)[0] == order(second)[0] == "applied"
+
+
+def test_a_release_that_was_obeyed_does_not_end(post, order, said):
+    released = hold(post, order="release")
+    said(applied(released))
+    said(applied(hold(post)))
+    assert order(released) == ("applied", "")
+
+
+def test_an_order_whose_process_ended_first_is_unanswered(post, order, said, live):
+    before = hold(post)
+    live.engine.pid = 8  # the next process: it was sent the second one
+    after = hold(post, "360086")
+    said(Restarted("exit status 1", 0.5))
+    reason = "the street's process ended before it answered: exit status 1"
+    assert order(before) == ("unanswered", reason)
+    assert order(after) == ("accepted", "")
+
+
+def test_a_switch_whose_process_ended_first_is_sent_to_the_next_one_under_its_id(
+    post, order, said, live
+):
+    order_id = post("controller", {"controller": "greedy"}, "engineer").json()["id"]
+    live.engine.pid = 8
+    said(Restarted("exit status 1", 0.5))
+    assert order(order_id) == ("accepted", "")
+    live.engine.ids.clear()
+    said(Event(25300.0, "engine.restored", "", {"scenario": "cologne3", "net": ""}))
+    assert live.engine.ids == [order_id]
+    said(applied(order_id))
+    assert order(order_id) == ("applied", "")
+
+
+def test_orders_are_listed_newest_first_and_filtered(post, clients, said):
+    ids = [
+        hold(post, "360086"),
+        post("emergency/360082", {"stage": 1}).json()["id"],
+        post("optimisation", {"cycle_s": 20}, "engineer").json()["id"],
+    ]
+    said(applied(ids[1]))
+
+    def listed(**query):
+        found = clients["viewer"].get(f"{STREET}/orders", params=query).json()
+        return [o["id"] for o in found if o["id"] in ids]
+
+    assert listed() == ids[::-1]
+    assert listed(limit=2) == [ids[2], ids[1]]
+    assert listed(state="applied") == [ids[1]]
+    assert listed(kind="override") == [ids[0]]
+    assert listed(junction="360086") == [ids[0]]
+    assert listed(by="a-engineer") == [ids[2]]
+    assert listed(by="a-engineer", kind="override") == []
+
+
+def test_the_last_five_hundred_orders_of_a_street_are_kept(post, clients):
+    first = hold(post)
+    for _ in range(500):
+        hold(post)
+    assert clients["viewer"].get(f"{STREET}/orders/{first}").status_code == 404
+    assert len(clients["viewer"].get(f"{STREET}/orders?limit=500").json()) == 500
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/orders/0123456789abcdef", 404), ("/orders/%00", 422), (f"/orders/{'0' * 33}", 422),
+        ("/orders?limit=0", 422), ("/orders?limit=501", 422), ("/orders?state=lost", 422),
+        (f"/orders?by={'x' * 65}", 422), (f"/orders?kind={'x' * 33}", 422),
+        (f"/orders?junction={'x' * 257}", 422),
+    ],
+)  # fmt: skip
+def test_orders_that_are_not_there_or_are_asked_for_wrongly_are_refused(clients, path, status):
+    assert clients["viewer"].get(STREET + path).status_code == status
+    assert clients["viewer"].get(f"/api/v1/engine/streets/nowhere{path}").status_code in (404, 422)
+
+
+def test_orders_of_one_street_are_not_those_of_another(post, clients):
+    order_id = hold(post)
+    other = clients["viewer"].get(f"/api/v1/engine/streets/baseline/orders/{order_id}")
+    assert other.status_code == 404
+
+
+def test_what_becomes_of_an_order_is_heard_on_the_stream_of_its_street(post, said, running):
+    hub = running.app.state.services.hub
+    client, reported = Client("monitoring", street="headway"), hub.publish
+    hub.publish = hub.broadcast  # in this thread
+    hub.join(client)
+    try:
+        order_id = hold(post)
+        said(applied(order_id))
+        said(Event(25360.0, "safety.override_expired", "360082", {"by": "a-operator"}))
+    finally:
+        hub.publish = reported
+        hub.leave(client)
+    heard = [json.loads(message.text) for message in client.buffer]
+    told = [
+        (m["street"], m["data"]["kind"], m["data"]["data"]["id"], m["data"]["data"]["reason"])
+        for m in heard
+        if m["data"]["kind"].startswith("order.")
+    ]
+    assert told == [
+        ("headway", "order.accepted", order_id, ""),
+        ("headway", "order.applied", order_id, ""),
+        ("headway", "order.ended", order_id, "its time has passed"),
+    ]
