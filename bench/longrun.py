@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.safety.hostile import Liars, lines_of
-from tests.safety.rules import broken_rules
+from tests.safety.hostile import Liars, lines_of, spans_of
+from tests.safety.rules import broken_rules, services
 
 from headway.plants.sumo import read_network
 from headway.plants.sumo.scenarios import RESCO, scenario
@@ -63,11 +63,13 @@ def safety(arguments: Sequence[str] = ()) -> None:
         network, profile = places[seed % len(places)]
         liars = Liars(network, profile, seed, RESTLESS[seed % 3], LIES[seed % 4])
         history = liars.play(SECONDS)
-        broken: list[object] = list(broken_rules(network, liars.timing, history))
-        broken += audit(network, liars.timing, lines_of(network, history), 0.0)
+        served = services(liars.said)
+        broken: list[object] = list(broken_rules(network, liars.timing, history, served))
+        lines = lines_of(network, history)
+        broken += audit(network, liars.timing, lines, 0.0, spans_of(served))
         if broken:
             sys.exit(f"seed {seed}, {network.path}, {profile.name}: {broken[0]}")
-        kinds.update(kind.removeprefix("safety.") for kind in liars.said)
+        kinds.update(e.kind.removeprefix("safety.") for events in liars.said for e in events)
         done += SECONDS * len(network.junctions)
         seed += 1
     print(f"{done:,} junction-seconds in {time.monotonic() - begun:.0f} s: no rule broken")

@@ -27,7 +27,7 @@ from headway.plants.sumo.scenarios import Scenario
 from headway.plants.sumo.signal_record import read_states
 from headway.roads import PROFILES, Network, Timing, work_out
 from headway.safety import SafetyGate
-from headway.safety.audit import audit
+from headway.safety.audit import audit, services
 from headway.street.closed_loop import Street
 from headway.street.opening import open_street
 from headway.street.state_file import decode, encode
@@ -195,13 +195,12 @@ def _ignore(event: Event) -> None:
     pass
 
 
-def drive(
-    start: Start, setting: Setting, claims: bool, until_s: float = 0.0, log: Any = None
-) -> Trip:
+def drive(start: Start, setting: Setting, claims: bool, until_s: float = 0.0) -> Trip:
     """One run from the saved state, until AFTERWARDS_S after its arrival or until `until_s`."""
     import libsumo
 
     site, network, timing = site_of(start.scenario, setting)
+    events: list[Event] = []
     with tempfile.TemporaryDirectory(prefix="headway-") as folder:
         outputs = Path(folder)
         street = open_street(
@@ -209,7 +208,7 @@ def drive(
             timing=timing,
             sumo=_resumed(start, site, network, setting, outputs),
             controller=setting.controller,
-            record=log.append if log is not None else _ignore,
+            record=events.append,
         )
         try:
             if not claims:
@@ -221,7 +220,8 @@ def drive(
             pending = street.plant.pending()
         finally:
             street.plant.close()
-        violations = audit(network, timing, read_states(outputs / "tls.xml"), grace_s=GRACE_S)
+        lines = read_states(outputs / "tls.xml")
+        violations = audit(network, timing, lines, GRACE_S, services(events))
         return _trip(outputs / "trips.xml", pending, ended_s, arrived, len(violations))
 
 

@@ -16,8 +16,7 @@ from tests.waiting import until
 from headway.client import Headway
 from headway.plants.sumo.scenarios import scenario
 
-# moments at which the signals are against it, and its own have not been green just before (the
-# minimum cycle of 40 s stands over an emergency)
+# moments at which the signals are against it
 DEPARTS_S = {"connected": 25309, "camera": 25345}
 GREEN = 3  # or more: a colour of a signal group
 ROAD = "-186623965#18", "-186623965#14"  # over two junctions with signals

@@ -14,7 +14,7 @@ import numpy as np
 from headway.roads import Colour, Network, Timing, work_out
 from headway.safety import Order, Override, SafetyGate
 from headway.safety.audit import SignalTimeline
-from headway.values import EmergencyVehicle, Observation, Proposal, Vehicles
+from headway.values import EmergencyVehicle, Event, Observation, Proposal, Vehicles
 from tests.safety.builders import look, propose, stage
 
 LETTERS = {
@@ -31,7 +31,7 @@ class Liars:
 
     restless: share of the seconds in which something new is wanted. lies: share of the seconds in
     which each of the others lies.
-    said: the kinds of the gate's events, one for each.
+    said: the gate's events, for each second played.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Liars:
         self._random = np.random.default_rng(seed)
         self._restless = restless
         self._lies = lies
-        self.said: list[str] = []
+        self.said: list[tuple[Event, ...]] = []
         self._wanted = stage(network, 0)
         self._astray_until_s = 0.0  # the clock, and by how much
         self._astray_s = 0.0
@@ -58,7 +58,7 @@ class Liars:
             self._reset(true_s)
             now_s = self._clock(true_s)
             command = self.gate.admit(self._proposal(now_s), now_s, self._observation(now_s))
-            self.said += [event.kind for event in command.interventions]
+            self.said.append(command.interventions)
             history.append((true_s, command.colours.tolist()))
         return history
 
@@ -184,3 +184,14 @@ def lines_of(network: Network, history: History) -> dict[str, SignalTimeline]:
             line.append((time_s, "".join(letters)))
         found[tl] = line
     return found
+
+
+def spans_of(served: Sequence[set[str]]) -> dict[str, list[tuple[float, float]]]:
+    """By junction, from when to when (s) it serves an emergency vehicle; served: by second."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for second, junctions in enumerate(served):
+        for junction in junctions:
+            own = spans.setdefault(junction, [])
+            begin_s = own.pop()[0] if own and own[-1][1] == second else float(second)
+            own.append((begin_s, second + 1.0))
+    return spans

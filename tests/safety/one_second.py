@@ -47,9 +47,15 @@ def junctions(first_group, first_stage=(0,), stages=((),), serving_stage=()):
     )
 
 
-def orders(exempt, forced):
+def orders(exempt, forced, preempted=None):
     free = np.zeros(len(exempt), bool)
-    return arrays.Orders(np.array(exempt), free, free.copy(), np.array(forced, np.int32))
+    return arrays.Orders(
+        exempt=np.array(exempt),
+        held=free,
+        off_cycle=free.copy(),
+        preempted=np.array(preempted or free),
+        forced=np.array(forced, np.int32),
+    )
 
 
 def step(shown, wanted, *pairs, yields=(), **changes):
@@ -60,12 +66,12 @@ def step(shown, wanted, *pairs, yields=(), **changes):
     at = {
         "now": 100.0, "since": 0.0, "green_start": -np.inf, "green_end": 0.0,
         "conflicting_since": 100.0, "yellow": 3.0, "clearance": 2.0,
-        "min_green": 5.0, "max_green": 30.0, "min_cycle": 0.0,
+        "min_green": 5.0, "max_green": 30.0, "min_cycle": 0.0, "preempted": False,
     } | changes  # fmt: skip
     each = {
         k: np.full(n, v, float) if np.isscalar(v) else np.array(v, float)
         for k, v in at.items()
-        if k not in ("now", "min_cycle")
+        if k not in ("now", "min_cycle", "preempted")
     }
     decision = arrays.Decision(np.full(n, -7, np.int8), np.full(n, -7, np.int8))
     limits = arrays.Limits(
@@ -83,7 +89,7 @@ def step(shown, wanted, *pairs, yields=(), **changes):
         state=arrays.State(
             signals=signals(shown, each["since"], each["green_start"], each["green_end"]),
             calls=calls(n, conflicting_since_s=each["conflicting_since"]),
-            orders=orders([False], [arrays.NO_GROUP]),
+            orders=orders([False], [arrays.NO_GROUP], [at["preempted"]]),
         ),
         tables=arrays.Tables(
             junctions=junctions([0, n], serving_stage=[arrays.NO_STAGE] * n),

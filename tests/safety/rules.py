@@ -9,16 +9,23 @@ from __future__ import annotations
 from itertools import pairwise
 
 from headway.roads import Colour, Network, Timing
+from headway.values import Event
 
 GO = (Colour.PERMISSIVE, Colour.GREEN)
 FLASHING = (Colour.FLASHING_RED, Colour.FLASHING_YELLOW)
 
 
 def broken_rules(
-    network: Network, timing: Timing, history: list[tuple[float, list[int]]]
+    network: Network,
+    timing: Timing,
+    history: list[tuple[float, list[int]]],
+    served: list[set[str]] | None = None,
 ) -> list[str]:
     """All that is wrong with `history`, (time s, colour of each group) for every second,
     oldest first; it began all red.
+
+    served: for every second, the ids of the junctions that serve an emergency vehicle; none is
+    served where this is left out.
     """
     wrong = []
     for now, colours in history:
@@ -28,7 +35,9 @@ def broken_rules(
             if c not in (Colour.RED, Colour.YELLOW, *GO, *FLASHING)
         ]
     for g in range(len(network.groups)):
-        wrong += _one_group(timing, history, g)
+        own = network.junctions[network.groups[g].junction].id
+        serves = [own in places for places in served or [set()] * len(history)]
+        wrong += _one_group(timing, history, g, serves)
     for junction in network.junctions:
         wrong += _flashes(history, list(junction.groups))
         for a in junction.groups:
@@ -40,15 +49,32 @@ def broken_rules(
     return wrong
 
 
-def _one_group(timing: Timing, history: list[tuple[float, list[int]]], g: int) -> list[str]:
+def services(seconds: list[list[Event]]) -> list[set[str]]:
+    """The junctions that serve an emergency vehicle, for every second, from the events of each."""
+    found = []
+    serving: set[str] = set()
+    for events in seconds:
+        for event in events:
+            if event.kind == "safety.emergency":
+                serving = serving | {event.junction}
+            if event.kind == "safety.emergency_ended":
+                serving = serving - {event.junction}
+        found.append(serving)
+    return found
+
+
+def _one_group(
+    timing: Timing, history: list[tuple[float, list[int]]], g: int, serves: list[bool]
+) -> list[str]:
     wrong, began, ended = [], None, None
     last = Colour.RED
-    for now, colours in history:
+    for (now, colours), serves_emergency in zip(history, serves, strict=True):
         colour = colours[g]
         if colour in GO and last not in GO:
             if last == Colour.YELLOW:
                 wrong.append(f"{now}: group {g} goes from yellow to green")
-            if began is not None and now - began < timing.profile.min_cycle_s - 1e-3:
+            too_soon = began is not None and now - began < timing.profile.min_cycle_s - 1e-3
+            if too_soon and not serves_emergency:
                 wrong.append(
                     f"{now}: group {g} is green again {now - began} s after its last start"
                 )

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headway.safety.audit import audit
+from headway.safety.audit import audit, services
 from headway.safety.audit_demand import Demand, audit_waits
+from headway.values import Event
 from tests.safety.audited import NETWORK, TIMING
 
 CYCLES = replace(
@@ -42,6 +43,42 @@ def test_a_start_sooner_than_the_minimum_cycle_is_found():
     for again, found in ((39.0, [(39.0, "minimum_cycle")]), (40.0, [])):
         made = audit(NETWORK, CYCLES, lines(*rows, (again, "Gr")), 0.0)
         assert [(x.at_s, x.rule) for x in made] == found
+
+
+@pytest.mark.parametrize(
+    ("served", "is_wrong"),
+    [
+        ({}, True), ({"A": [(25.0, 60.0)]}, False), ({"A": [(35.0, 60.0)]}, False),
+        ({"A": [(36.0, 60.0)]}, True), ({"A": [(25.0, 35.0)]}, False),
+        ({"A": [(0.0, 5.0), (25.0, 60.0)]}, False), ({"A": [(25.0, 34.0)]}, True),
+        ({"B": [(25.0, 60.0)]}, True), ({"A": [(25.0, np.inf)]}, False),
+    ],
+)  # fmt: skip
+def test_a_start_for_an_emergency_vehicle_may_come_sooner_than_the_minimum_cycle(served, is_wrong):
+    """The record of the signals may be a step of 1 s later than the decision."""
+    rows = [(0.0, "rr"), (10.0, "Gr"), (20.0, "yr"), (23.0, "rr"), (35.0, "Gr")]
+    made = audit(NETWORK, CYCLES, lines(*rows), 0.0, served)
+    assert [(x.at_s, x.rule) for x in made] == [(35.0, "minimum_cycle")] * is_wrong
+
+
+def test_a_service_excuses_nothing_but_the_minimum_cycle():
+    """A green of 4 s, a yellow of 2 s, and a clearance that is missing."""
+    rows = [(0.0, "rr"), (10.0, "Gr"), (14.0, "yr"), (16.0, "rr"), (17.0, "Gr"), (18.0, "GG")]
+    made = audit(NETWORK, CYCLES, lines(*rows), 0.0, {"A": [(0.0, 100.0)]})
+    assert sorted({x.rule for x in made}) == ["conflict", "minimum_green", "yellow"]
+
+
+def test_the_services_of_a_run_are_read_from_its_events():
+    events = [
+        Event(12.0, "safety.emergency", "A", {}),
+        Event(13.0, "safety.emergency", "B", {}),
+        Event(14.0, "safety.emergency_barred", "A", {}),
+        Event(20.0, "safety.emergency_ended", "A", {}),
+        Event(20.0, "safety.emergency", "A", {}),
+        Event(31.0, "safety.emergency_ended", "A", {}),
+        Event(32.0, "safety.minimum_green", "B", {}),
+    ]
+    assert services(events) == {"A": [(12.0, 20.0), (20.0, 31.0)], "B": [(13.0, np.inf)]}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from headway.safety import Order, Override, SafetyGate
 from headway.values import EmergencyVehicle
 from tests.safety.builders import look, propose, stage
 from tests.safety.networks import networks
-from tests.safety.rules import broken_rules, kept_waiting, late_starts
+from tests.safety.rules import broken_rules, kept_waiting, late_starts, services
 
 
 class Gate(RuleBasedStateMachine):
@@ -24,7 +24,7 @@ class Gate(RuleBasedStateMachine):
         self.gate, self.now = SafetyGate(network, self.timing, 0.0), 0.0
         self.gate.tick_s = 1.0
         self.wanted, self.links, self.fleet = stage(network, 0), (), ()
-        self.history, self.calls, self.events = [], [], []
+        self.history, self.calls, self.events, self.said = [], [], [], []
 
     def tick(self, proposal, observed=True, seconds=1):
         """Some seconds with the same input; the proposal is told the time by a call."""
@@ -47,6 +47,7 @@ class Gate(RuleBasedStateMachine):
                 (called, bool(self.gate.state()["overrides"]) or bool(self.fleet) or not observed)
             )
             self.events += command.interventions
+            self.said.append(command.interventions)
             self.now += 1.0
 
     @rule(which=st.integers(0, 9), seconds=st.integers(1, 40))
@@ -135,6 +136,7 @@ class Gate(RuleBasedStateMachine):
         assert moved_s in (0.0, 1.0), "the gate counts the tick, or waits for a clock that stands"
         self.history.append((self.now, command.colours.tolist()))
         self.calls.append((set(), True))
+        self.said.append(command.interventions)
         self.now += 1.0
 
     @rule()
@@ -150,7 +152,7 @@ class Gate(RuleBasedStateMachine):
 
     def teardown(self):
         if getattr(self, "history", None):
-            assert broken_rules(self.network, self.timing, self.history) == []
+            assert broken_rules(self.network, self.timing, self.history, services(self.said)) == []
             assert kept_waiting(self.network, self.timing, self.history, self.calls) == []
             late = late_starts(self.network, self.timing, self.history, self.calls)
             assert [x for x in late if not self.is_reported(*x)] == []

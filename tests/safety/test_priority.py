@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from headway.safety.kernel import NO_STAGE
 from headway.values import EmergencyVehicle, Vehicles
 from tests.safety.builders import FR, FY, G, P, R
 from tests.safety.networks import crossroads, pair
+from tests.safety.rules import broken_rules, services
 from tests.safety.two import FIRST, PAIR, SECOND, Two
 
 # groups of the pair: 0 and 1 cross, 2 crosses nobody, 3 is a left turn against both; 4 and 5 cross
@@ -261,6 +263,65 @@ def test_without_an_observation_no_emergency_begins_or_ends():
     assert (len(begun(two)), len(ended(two))) == (1, 0)
     two.play(FIRST, 1)
     assert len(ended(two)) == 1
+
+
+def turned_away(emergency):
+    """Group 0 has been green for 12 s, and its conflict for 10 s: 25 s after its start of green,
+    a fire engine comes for it, or an ordinary vehicle. (starts of group 0, the history, the gate)
+    """
+    two = Two(profile=STREET).play(FIRST, 12).play(SECOND, 16)
+    fleet = coming("fire", 150.0, 0) if emergency else lambda _: []
+    drive(two, 30, fleet, wanted=SECOND if emergency else FIRST)
+    green = [shown[0] >= P for shown in two.shown]
+    starts = [k for k in range(1, len(green)) if green[k] and not green[k - 1]]
+    return [0] * green[0] + starts, two
+
+
+def test_an_emergency_vehicle_does_not_wait_for_the_minimum_cycle():
+    """It waits for all that protects others: minimum green, yellow and red clearance."""
+    starts, two = turned_away(emergency=True)
+    timing = two.timing
+    assert begun(two)[0] == (28.0, "J", "fire")
+    # the conflict began its green when group 0 was cleared: its minimum was over by 28
+    others = [shown[1] >= P for shown in two.shown]
+    end = next(k for k in range(28, 60) if not others[k])
+    began = others.index(True)
+    assert end == max(28, began + math.ceil(timing.min_green_s[1]))
+    cleared = end + timing.yellow_s[1] + timing.clearance_s[1]
+    assert starts == [starts[0], math.ceil(cleared - 1e-6)]
+    assert starts[1] - starts[0] < STREET.min_cycle_s - 1.0
+    history = [(float(k), shown) for k, shown in enumerate(two.shown)]
+    by_second = [[e for e in two.events if e.at_s == 1000.0 + k] for k in range(len(history))]
+    assert broken_rules(two.network, timing, history, services(by_second)) == []
+    assert broken_rules(two.network, timing, history) != []
+
+
+def test_an_ordinary_vehicle_waits_for_the_minimum_cycle():
+    starts, two = turned_away(emergency=False)
+    assert starts[1] - starts[0] == STREET.min_cycle_s
+    assert two.reported("minimum_cycle")
+
+
+def test_the_minimum_cycle_holds_again_when_the_emergency_vehicle_has_passed():
+    two = Two(profile=STREET).play(FIRST, 12).play(SECOND, 16)
+    drive(two, 18, coming("fire", 150.0, 0), wanted=SECOND)
+    assert ended(two) == [(43.0, "J", "fire")]
+    two.play(SECOND, 60)
+    others = [shown[1] >= P for shown in two.shown]
+    starts = [k for k in range(1, len(others)) if others[k] and not others[k - 1]]
+    assert len(starts) == 2
+    assert starts[1] - starts[0] >= STREET.min_cycle_s
+
+
+def test_what_is_needed_does_not_count_the_minimum_cycle():
+    """Group 0 was green 3 s ago: what is green now has 10 s of minimum green."""
+    two = Two(profile=STREET).play(FIRST, 12).play(SECOND, 16)
+    drive(two, 1, lambda _: [one("fire", 200.0, 0)], wanted=SECOND)
+    needed_s = two.reported("emergency")[0][3]["needed_s"]
+    others = [shown[1] >= P for shown in two.shown]
+    left_s = two.timing.min_green_s[1] - (28 - others.index(True))
+    change_s = two.timing.yellow_s[1] + two.timing.clearance_s[1]
+    assert needed_s == pytest.approx(max(left_s, 0.0) + change_s, abs=0.01)
 
 
 def test_two_at_once_are_served_in_turn():

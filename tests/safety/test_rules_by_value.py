@@ -136,6 +136,25 @@ def test_the_minimum_cycle_applies_to_starts_alone():
     assert step([P, G], [G, P], green_start=99.0, min_cycle=40.0) == ([G, P], [0, 0])
 
 
+@pytest.mark.parametrize("ago", [0.5, 39.9, 40.0])
+def test_a_green_for_an_emergency_vehicle_does_not_wait_for_the_minimum_cycle(ago):
+    times = {"green_start": 100.0 - ago, "min_cycle": 40.0, "preempted": True}
+    assert step([R], [G], **times) == ([G], [0])
+
+
+def test_a_green_for_an_emergency_vehicle_waits_for_all_else():
+    times = {"green_start": 90.0, "min_cycle": 40.0, "preempted": True, "clearance": 2.0}
+    # the other's minimum green of 5 s, its yellow of 3 s, its clearance of 2 s
+    assert step([G, R], [R, G], (0, 1), since=[95.1, 0.0], **times) == ([G, R], [3, 0])
+    assert step([G, R], [R, G], (0, 1), since=[95.0, 0.0], **times) == ([Y, R], [0, 0])
+    ended = times | {"green_end": [97.1, 0.0], "since": [97.1, 0.0]}
+    assert step([Y, R], [R, G], (0, 1), **ended) == ([Y, R], [0, 0])
+    cleared = times | {"green_end": [95.1, 0.0], "since": [98.1, 0.0]}
+    assert step([R, R], [R, G], (0, 1), **cleared) == ([R, R], [0, 0])
+    cleared = times | {"green_end": [95.0, 0.0], "since": [98.0, 0.0]}
+    assert step([R, R], [R, G], (0, 1), **cleared) == ([R, G], [0, 0])
+
+
 # groups that cross
 
 

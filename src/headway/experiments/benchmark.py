@@ -19,7 +19,7 @@ from headway.plants.sumo import SumoSettings, network_of
 from headway.plants.sumo.scenarios import Scenario, fitting_step_s, scenario
 from headway.plants.sumo.signal_record import read_states
 from headway.roads import PROFILES, Network, work_out
-from headway.safety.audit import audit
+from headway.safety.audit import audit, services
 from headway.safety.audit_demand import Demand, audit_waits
 from headway.street.closed_loop import Street
 from headway.street.opening import open_street
@@ -169,7 +169,7 @@ def run(job: Job) -> Result:
         watch = Watch(network, events)
         wall_s, decided_share, pending = _to_the_end(street, site, watch)
         lines = read_states(outputs.states)
-        violations = audit(network, timing, lines, grace_s=GRACE_S)
+        violations = audit(network, timing, lines, GRACE_S, services(events))
         found = audit_waits(network, timing, lines, watch.demand())
         late = [x for x in found if x.rule == "maximum_cycle"]
         unexplained = len(found) - len(late) + max(len(late) - watch.explained(), 0)

@@ -34,7 +34,8 @@ class TimingProfile:
     pedestrian_s: walk and clearance together, at least. max_red_s: a group red for so long is
         served next.
     min_cycle_s, max_cycle_s: from one start of green to the next of the same group, while it has
-        calls (docs/glossary.md: cycle).
+        calls (docs/glossary.md: cycle). A start for an emergency vehicle need not wait for the
+        minimum.
     least_yellow_s, least_red_clearance_s: no less than this where it is computed.
     """
 

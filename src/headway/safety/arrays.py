@@ -114,12 +114,14 @@ class Orders(NamedTuple):
     exempt:    bool, an order, an emergency vehicle or a fault stands over the maximum red.
     held:      bool, an operator holds a stage.
     off_cycle: bool, the maximum cycle is not kept.
+    preempted: bool, an emergency vehicle is served: the minimum cycle is not kept.
     forced:    int, the group that is being served, or NO_GROUP; kept between seconds.
     """
 
     exempt: BoolArray
     held: BoolArray
     off_cycle: BoolArray
+    preempted: BoolArray
     forced: IntArray
 
 

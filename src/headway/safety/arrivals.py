@@ -170,11 +170,13 @@ class Arrivals:
         return groups
 
     def _change_s(self, group: int, signals: Signals, now_s: float) -> float:
-        """Seconds until `group` can be green, if all that is in conflict with it ends now."""
+        """Seconds until `group` can be green, if all that is in conflict with it ends now; no
+        minimum cycle counts.
+        """
         limits = self._limits
         if signals.colour[group] >= GO:
             return 0.0
-        longest_s = signals.green_start_s[group] + limits.min_cycle_s[group] - now_s
+        longest_s = 0.0
         first, end = self._conflicts.start[group : group + 2]
         for other in self._conflicts.group[first:end].tolist():
             intergreen_s = limits.yellow_s[other] + limits.clearance_s[other]
@@ -184,7 +186,7 @@ class Arrivals:
             else:
                 cleared_s = kernel.cleared_s(other, signals, limits) - now_s
             longest_s = max(longest_s, cleared_s)
-        return max(float(longest_s), 0.0)
+        return float(longest_s)
 
 
 def _speed_mps(speed_mps: float, limit_mps: float) -> float:

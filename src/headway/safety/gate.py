@@ -187,7 +187,7 @@ class SafetyGate:
 
         orders = memory.state.orders
         orders.exempt[:] = orders.off_cycle[:] = self.source == ControlSource.ALL_RED
-        orders.held[:] = False
+        orders.held[:] = orders.preempted[:] = False
         self._operators.apply(wanted, self.faults)
         self._apply_priority(wanted, observation)
         self._operators.surround_flashes(wanted)
@@ -245,6 +245,7 @@ class SafetyGate:
         orders = self._memory.state.orders
         for junction, colours in served.items():
             wanted[self._memory.groups_of(junction)] = colours
+            orders.preempted[junction] = True
             orders.exempt[junction] = not self._has_starved(junction)
             orders.off_cycle[junction] |= orders.exempt[junction]
         for junction, colours in returning.items():

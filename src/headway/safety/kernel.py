@@ -122,8 +122,10 @@ def apply_rules(now_s, wanted, state, tables, decision):  # type: ignore[no-unty
     for g in range(len(wanted)):
         end_green(g, now_s, wanted, state, tables.limits, decision)
     # one by one: each start is checked against all that is shown by then or still being cleared
-    for g in range(len(wanted)):
-        start_green(g, now_s, wanted, state.signals, tables, decision)
+    first = tables.junctions.first_group
+    for j in range(len(first) - 1):
+        for g in range(first[j], first[j + 1]):
+            start_green(g, now_s, wanted, state.signals, orders.preempted[j], tables, decision)
 
 
 # maximum red
@@ -276,10 +278,14 @@ def stays_yellow(group, now_s, wanted, signals, limits):  # type: ignore[no-unty
 
 
 @compiled
-def start_green(group, now_s, wanted, signals, tables, decision):  # type: ignore[no-untyped-def]
+def start_green(  # type: ignore[no-untyped-def]
+    group, now_s, wanted, signals, preempted, tables, decision
+):
     """Start the green that is wanted, or raise a permissive one to protected, if the rules allow.
 
     A group starts from red only, not in the second in which its green or yellow has ended.
+
+    preempted: its junction serves an emergency vehicle, which does not wait for a minimum cycle.
     """
     decided = decision.colours[group]
     starts = (
@@ -289,7 +295,8 @@ def start_green(group, now_s, wanted, signals, tables, decision):  # type: ignor
     )
     rises = decided == Colour.PERMISSIVE and wanted[group] == Colour.GREEN
     since_start_s = now_s - signals.green_start_s[group]
-    if starts and since_start_s + EPS_S < tables.limits.min_cycle_s[group]:
+    is_soon = since_start_s + EPS_S < tables.limits.min_cycle_s[group]
+    if starts and is_soon and not preempted:
         decision.rule[group] = Rule.MINIMUM_CYCLE
     elif (starts or rises) and is_clear_of_conflicting_groups(
         group, now_s, wanted, signals, tables, decision

@@ -133,6 +133,7 @@ def _state(groups: int, junctions: int, now_s: float) -> State:
             exempt=np.zeros(junctions, np.bool_),
             held=np.zeros(junctions, np.bool_),
             off_cycle=np.zeros(junctions, np.bool_),
+            preempted=np.zeros(junctions, np.bool_),
             forced=np.full(junctions, NO_GROUP, np.int32),
         ),
     )
