@@ -169,6 +169,10 @@ def _headers(credentials: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {credentials}"}
 
 
+def _keyed(idempotency_key: str) -> dict[str, str]:
+    return {"Idempotency-Key": f'"{idempotency_key}"'} if idempotency_key else {}
+
+
 def _raise_if_refused(error: Exception) -> None:
     """Raises HeadwayError where there is no use in trying again: without rights, and where the
     service itself (by a problem document) finds fault with what is asked for.
@@ -217,11 +221,20 @@ class Headway:
     def close(self) -> None:
         self._http.close()
 
-    def call(self, method: str, path: str, query: Query | None = None, body: object = None) -> Any:
-        """Any route. Raises HeadwayError if it is refused, httpx.TransportError if there is no
-        answer.
+    def call(
+        self,
+        method: str,
+        path: str,
+        query: Query | None = None,
+        body: object = None,
+        idempotency_key: str = "",
+    ) -> Any:
+        """Any route. idempotency_key: of a POST that may be sent again, if its answer does not
+        come, without being done twice; for example str(uuid.uuid4()). Raises HeadwayError if it is
+        refused, httpx.TransportError if there is no answer.
         """
-        return _read(self._http.request(method, path, params=query, json=body))
+        keyed = _keyed(idempotency_key)
+        return _read(self._http.request(method, path, params=query, json=body, headers=keyed))
 
     def streets(self) -> list[Json]:
         """The state of all streets."""
@@ -240,11 +253,13 @@ class Headway:
         order: str,
         stage: int | None = None,
         lasts_s: float = 60.0,
+        idempotency_key: str = "",
     ) -> OrderResult:
         """order: hold, stage (needs its number, from 0 on), flash, release, or reset (of a fault
-        that is latched). lasts_s: simulated seconds.
+        that is latched). lasts_s: simulated seconds. idempotency_key: see `call`.
         """
-        answer: OrderResult = self.call(*_override(street, junction, order, stage, lasts_s))
+        asked = _override(street, junction, order, stage, lasts_s)
+        answer: OrderResult = self.call(*asked, idempotency_key)
         return answer
 
     def controller(self, street: str, name: str) -> OrderResult:
@@ -342,12 +357,17 @@ class AsyncHeadway:
         await self._http.aclose()
 
     async def call(
-        self, method: str, path: str, query: Query | None = None, body: object = None
+        self,
+        method: str,
+        path: str,
+        query: Query | None = None,
+        body: object = None,
+        idempotency_key: str = "",
     ) -> Any:
-        """Any route. Raises HeadwayError if it is refused, httpx.TransportError if there is no
-        answer.
-        """
-        return _read(await self._http.request(method, path, params=query, json=body))
+        """See `Headway.call`."""
+        keyed = _keyed(idempotency_key)
+        answer = await self._http.request(method, path, params=query, json=body, headers=keyed)
+        return _read(answer)
 
     async def streets(self) -> list[Json]:
         found: list[Json] = await self.call(*_streets())
@@ -364,8 +384,10 @@ class AsyncHeadway:
         order: str,
         stage: int | None = None,
         lasts_s: float = 60.0,
+        idempotency_key: str = "",
     ) -> OrderResult:
-        answer: OrderResult = await self.call(*_override(street, junction, order, stage, lasts_s))
+        asked = _override(street, junction, order, stage, lasts_s)
+        answer: OrderResult = await self.call(*asked, idempotency_key)
         return answer
 
     async def controller(self, street: str, name: str) -> OrderResult:

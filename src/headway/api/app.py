@@ -30,6 +30,7 @@ from headway.api import (
     violations,
 )
 from headway.api.bodies import CHANGING, BodyMiddleware
+from headway.api.idempotency import IdempotencyMiddleware, parameter, takes_key_at
 from headway.api.middleware import (
     AuditMiddleware,
     RateLimitMiddleware,
@@ -54,7 +55,9 @@ EXPOSED = (  # headers that pages of other origins may read
     "X-RateLimit-Reset",
     "Retry-After",
     "Link",
+    "Idempotent-Replayed",
 )
+OF_KEYS = {str(status): of for status, of in problems.responses(409, 422).items()}
 OF_BODIES = {str(status): of for status, of in problems.responses(408, 413).items()}
 PAGES = {"/": "index.html", "/docs": "docs.html", "/redoc": "redoc.html"}
 RESOURCES = (  # router, its path, its second path: those that the requirements name
@@ -105,6 +108,7 @@ def create_app(
 
 def _add_middleware(app: FastAPI, settings: ApiSettings, services: Services) -> None:
     """From the innermost to the outermost."""
+    app.add_middleware(IdempotencyMiddleware, identity=services.identity)
     app.add_middleware(AuditMiddleware, recorder=services.recorder)
     app.add_middleware(BodyMiddleware, identity=services.identity)
     if settings.per_minute:
@@ -121,7 +125,13 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, services: Services) -> 
             CORSMiddleware,
             allow_origins=list(settings.origins),
             allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Last-Event-ID"],
+            allow_headers=[
+                "Authorization",
+                "X-API-Key",
+                "X-Request-ID",
+                "Last-Event-ID",
+                "Idempotency-Key",
+            ],
             expose_headers=EXPOSED,
         )
 
@@ -180,14 +190,21 @@ def _add_schemas(app: FastAPI) -> None:
                 [ObservationRow], ref_template="#/components/schemas/{name}"
             )
             schemas |= rows
-            for path in document["paths"].values():
-                for method in CHANGING:  # of any body: see `BodyMiddleware`
-                    if operation := path.get(method.lower()):
-                        found = operation["responses"] | OF_BODIES
-                        operation["responses"] = dict(sorted(found.items()))
+            for path, operations in document["paths"].items():
+                for method in CHANGING:
+                    if operation := operations.get(method.lower()):
+                        _add_answers(operation, OF_BODIES)  # of any body: see `BodyMiddleware`
+                if (operation := operations.get("post")) and takes_key_at(path):
+                    _add_answers(operation, OF_KEYS)
+                    operation.setdefault("parameters", []).append(parameter())
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _add_answers(operation: dict[str, Any], more: dict[str, Any]) -> None:
+    """To those that the route itself gives."""
+    operation["responses"] = dict(sorted((more | operation["responses"]).items()))
 
 
 def publish(services: Services, topic: str, street: str, message: Any) -> None:

@@ -21,6 +21,7 @@ from headway import telemetry
 from headway.api.arguments import arguments_of
 from headway.api.audit import AuditEntry, AuditRecorder
 from headway.api.bodies import BATCHES, CHANGING, TICKETS
+from headway.api.idempotency import REPLAYED
 from headway.api.identity import FOUND, Identity
 from headway.api.problems import ProblemError, problem
 from headway.api.security import NOBODY, Principal
@@ -276,6 +277,8 @@ class AuditMiddleware:
         action = f"{scope['method']} {scope['path']}".replace("\x00", "")[:LONGEST_ACTION]
         try:
             data = arguments_of(scope.get("query_string", b""), body)
+            if scope.get("state", {}).get(REPLAYED):
+                data["replayed"] = "the first answer was given again; nothing was done"
             await self._recorder.record(AuditEntry(time.time(), principal, action, status, data))
         except Exception as error:  # the order stands; that it is not on record is logged
             telemetry.log("api").error(
