@@ -163,7 +163,8 @@ def test_keys_cameras_and_rules_are_not_made_twice(post):
     assert (first.status_code, first.json()) == (second.status_code, second.json())
     assert second.status_code == 201
     rule = {
-        "name": "at a crawl", "metric": "fps", "operator": "<", "threshold": 1.0, "severity": "warning",
+        "name": "at a crawl", "metric": "fps", "operator": "<", "threshold": 1.0,
+        "severity": "warning",
     }  # fmt: skip
     answers = [post("r", rule, "/api/v1/monitoring/alerts/rules", "admin") for _ in range(2)]
     assert [answer.status_code for answer in answers] == [201, 201]
