@@ -319,7 +319,7 @@ def test_two_simulations_are_paired_by_junction_and_seconds_since_their_begin(ha
     B's two others have no partner.
     """
     found = records.compare(hand, "B", "A", Scope())
-    assert (found.baseline, found.ai, found.unpaired) == ("B", "A", 2)
+    assert (found.baseline, found.ai, found.unpaired, found.offset_s) == ("B", "A", 2, 100.0)
     assert (found.wait_s.n, found.wait_s.mean_a, found.wait_s.mean_b) == (
         3,
         pytest.approx(35 / 3),
@@ -330,6 +330,52 @@ def test_two_simulations_are_paired_by_junction_and_seconds_since_their_begin(ha
     assert (found.throughput.mean_a, found.throughput.mean_b) == pytest.approx((1.0, 4 / 3))
     back = records.compare(hand, "A", "B", Scope(simulation="ignored", limit=1, offset=5))
     assert (back.unpaired, back.wait_s.mean_difference) == (2, pytest.approx(2 / 3))
+
+
+def waits_of(name, begin_s, missing=(), n=40, lower=0.0):
+    """A row each 5 s at two junctions; the wait grows with the demand, and swings."""
+    return [
+        row(name, begin_s + 5 * k, junction, 20.0 + 0.5 * k + 3.0 * math.sin(k) - lower)
+        for k in range(n)
+        for junction in ("J1", "J2")
+        if k not in missing
+    ]
+
+
+@pytest.mark.parametrize("begin_s", [0, 86_400, 777])
+@pytest.mark.parametrize("missing", [(0,), (1,), (17,), (39,), (0, 1), (0, 17)])
+def test_a_record_that_is_missing_moves_no_pair(new, missing, begin_s):
+    """Of two alike, begun together, a day later and at any other time, one lacks rows."""
+    database = new(*waits_of("B", 0), *waits_of("A", begin_s, missing))
+    for one, other in (("B", "A"), ("A", "B")):
+        found = records.compare(database, one, other, Scope())
+        assert (found.wait_s.n, found.unpaired) == (2 * (40 - len(missing)), 2 * len(missing))
+        assert (found.wait_s.p, found.wait_s.mean_difference) == (1.0, 0.0)
+        assert found.offset_s == (begin_s if one == "B" else -begin_s)
+
+
+def test_the_first_and_the_last_record_missing_in_one_each_move_no_pair(new):
+    for begin_s in (0, 86_400):
+        database = new(*waits_of("B", 0, (0,)), *waits_of("A", begin_s, (39,)))
+        found = records.compare(database, "B", "A", Scope())
+        assert (found.wait_s.n, found.wait_s.p, found.offset_s) == (76, 1.0, begin_s)
+
+
+def test_a_simulation_begun_later_is_paired_from_its_begin_though_their_times_overlap(new):
+    """Ten minutes later; and one that was ended early, or one minute later at the same second."""
+    for n, begin_s in ((40, 60), (30, 60), (40, 600)):
+        database = new(*waits_of("B", 0), *waits_of("A", begin_s, n=n, lower=5.0))
+        found = records.compare(database, "B", "A", Scope())
+        assert (found.offset_s, found.wait_s.n) == (begin_s, 2 * n)
+        assert found.wait_s.interval_95 == pytest.approx((-5.0, -5.0))
+        assert found.wait_s.p == 0.0
+
+
+def test_a_window_of_a_comparison_moves_no_pair(new):
+    database = new(*waits_of("B", 0, (0,)), *waits_of("A", 0))
+    window = Scope(begin=BEGIN + timedelta(seconds=20), end=BEGIN + timedelta(seconds=120))
+    found = records.compare(database, "B", "A", window)
+    assert (found.wait_s.n, found.unpaired, found.wait_s.p, found.offset_s) == (40, 0, 1.0, 0.0)
 
 
 def test_a_window_does_not_move_the_begin_of_a_simulation(hand):

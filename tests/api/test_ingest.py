@@ -174,7 +174,10 @@ def test_a_comparison_is_paired_and_states_its_confidence(client):
     ).json()
     wait = found["wait_s"]
     assert (wait["n"], wait["mean_difference"], found["unpaired"]) == (60, pytest.approx(-10.0), 1)
-    assert wait["p"] < 0.001
+    assert (wait["p"], wait["why"], wait["times"]) == (0.0, "", 60)
+    assert wait["method"] == "equal-weighted cosine t-test"
+    assert (wait["correlation_s"], wait["effective_n"]) == (0.0, 60.0)
+    assert wait["degrees_of_freedom"] > 0
     assert wait["effect_size"] == pytest.approx(-1.0)
     assert wait["interval_95"][0] <= -10.0 + 1e-9 <= wait["interval_95"][1] + 2e-9
     assert (

@@ -69,6 +69,7 @@ BLOCKS = """
             GROUP BY 1, 2, 3
         )
     SELECT
+        x.block * :block_s AS at_s,
         x.wait_s AS wait_a, y.wait_s AS wait_b,
         x.speed_kmh AS speed_a, y.speed_kmh AS speed_b,
         x.throughput AS flow_a, y.throughput AS flow_b
@@ -253,11 +254,10 @@ def _demands(rows: list[dict[str, Any]]) -> str:
 
 def _pair(rows: list[dict[str, Any]], name: str) -> Paired | None:
     both = [
-        (row[f"{name}_a"], row[f"{name}_b"])
+        (row[f"{name}_a"], row[f"{name}_b"], row["at_s"])
         for row in rows
         if row[f"{name}_a"] is not None and row[f"{name}_b"] is not None
     ]
     if not both:
         return None
-    a, b = np.array(both, np.float64).T
-    return paired(a, b)
+    return paired(*np.array(both, np.float64).T)

@@ -24,43 +24,37 @@ FILTERS = (
     ("at", "end", "<"),
 )
 
-# the records of two simulations, paired by junction and by seconds since each one's own begin
+# the records of two simulations, paired by junction and by time; b's clock is behind_s behind a's
 PAIRS = """
     WITH
-        b AS (
-            SELECT simulation_id, min(at) AS begun
-            FROM simulation_record
-            WHERE simulation_id IN (:a, :b)
-            GROUP BY 1
-        ),
         r AS (
             SELECT
                 simulation_id AS s,
                 intersection_id AS j,
-                at - begun AS t,
+                CASE WHEN simulation_id = :b
+                    THEN at + make_interval(secs => :behind_s) ELSE at END AS t,
                 wait_s,
                 speed_kmh,
                 throughput
             FROM simulation_record
-            JOIN b USING (simulation_id)
-            WHERE {where}
+            WHERE simulation_id IN (:a, :b) AND {where}
         ),
         p AS (
             SELECT
+                CAST(extract(epoch FROM t) AS double precision) AS at_s,
                 x.wait_s AS wait_a,
                 y.wait_s AS wait_b,
                 x.speed_kmh AS speed_a,
                 y.speed_kmh AS speed_b,
                 x.throughput AS flow_a,
                 y.throughput AS flow_b
-            FROM r x
-            JOIN r y USING (j, t)
-            WHERE x.s = :a AND y.s = :b
-            ORDER BY j, t
+            FROM (SELECT * FROM r WHERE s = :a) x
+            JOIN (SELECT * FROM r WHERE s = :b) y USING (j, t)
         )
     SELECT
         (SELECT count(*) FROM r WHERE s = :a) AS of_a,
         (SELECT count(*) FROM r WHERE s = :b) AS of_b,
+        array_agg(at_s) AS at_s,
         array_agg(wait_a) AS wait_a,
         array_agg(wait_b) AS wait_b,
         array_agg(speed_a) AS speed_a,
@@ -69,6 +63,30 @@ PAIRS = """
         array_agg(flow_b) AS flow_b
     FROM p
 """
+
+# how long two whole simulations are
+SPANS = """
+    SELECT simulation_id, min(at) AS begun, max(at) AS ended
+    FROM simulation_record
+    WHERE simulation_id IN (:a, :b)
+    GROUP BY 1
+"""
+
+# how many records pair where b's clock is behind_s behind a's, and how many of these are alike
+ALIGNED = """
+    SELECT
+        count(*) AS n,
+        count(*) FILTER (WHERE x.wait_s = y.wait_s
+            AND x.speed_kmh IS NOT DISTINCT FROM y.speed_kmh
+            AND x.throughput IS NOT DISTINCT FROM y.throughput
+            AND x.vehicles = y.vehicles) AS alike
+    FROM simulation_record x
+    JOIN simulation_record y
+        ON y.intersection_id = x.intersection_id
+            AND y.at + make_interval(secs => :behind_s) = x.at
+    WHERE x.simulation_id = :a AND y.simulation_id = :b
+"""
+DAY_S = 86_400.0
 
 
 OWN = ("street:", "run:")  # what names of this server's own streets and their runs begin with
@@ -183,13 +201,14 @@ class ReportedSavings:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Paired by junction and by seconds since each simulation's own begin; unpaired: records
-    without a partner.
+    """Paired by junction and by time in the simulation; unpaired: records without a partner.
+    offset_s: what was added to the baseline's times to have the ai's, seconds.
     """
 
     baseline: str
     ai: str
     unpaired: int
+    offset_s: float
     wait_s: Paired
     speed_kmh: Paired
     throughput: Paired
@@ -338,12 +357,16 @@ def impact(
 
 
 def compare(database: Database, baseline: str, ai: str, scope: Scope) -> Comparison:
-    """Raises MissingError if one of them is not there, or nothing pairs."""
+    """Raises MissingError if one of them is not there, or nothing pairs. What pairs follows from
+    both whole simulations: neither a window nor a record that is missing moves it.
+    """
     where, values = Scope(junction=scope.junction, begin=scope.begin, end=scope.end).where()
+    offset_s = _offset_s(database, baseline, ai)
     (row,) = database.rows(
         PAIRS.format(where=where),
         a=baseline,
         b=ai,
+        behind_s=-offset_s,
         **values,
     )
     for name, count in ((baseline, row["of_a"]), (ai, row["of_b"])):
@@ -354,12 +377,35 @@ def compare(database: Database, baseline: str, ai: str, scope: Scope) -> Compari
             f"no record of {baseline!r} and of {ai!r} is of the same junction at the same "
             "second since its begin"
         )
-    found = [
-        paired(np.array(row[f"{name}_a"], np.float64), np.array(row[f"{name}_b"], np.float64))
+    at_s = np.array(row["at_s"], np.float64)
+    wait, speed, flow = (
+        paired(np.array(row[f"{name}_a"], np.float64), np.array(row[f"{name}_b"], np.float64), at_s)
         for name in ("wait", "speed", "flow")
-    ]
+    )
     unpaired = row["of_a"] + row["of_b"] - 2 * len(row["wait_a"])
-    return Comparison(baseline, ai, unpaired, *found)
+    return Comparison(baseline, ai, unpaired, offset_s, wait, speed, flow)
+
+
+def _offset_s(database: Database, baseline: str, ai: str) -> float:
+    """Seconds from the baseline's clock to the ai's: the one that pairs the most records, of whole
+    days (simulations of one demand on one clock), of the first records and of the last ones. Of
+    equal ones the first, unless another makes more than half of the pairs exactly alike: then a
+    simulation is beside itself, and its first record is missing.
+    """
+    spans = {row["simulation_id"]: row for row in database.rows(SPANS, a=baseline, b=ai)}
+    if baseline not in spans or ai not in spans:
+        return 0.0
+    one, two = spans[baseline], spans[ai]
+    begun_s, ended_s = (float((two[end] - one[end]).total_seconds()) for end in ("begun", "ended"))
+    offsets = dict.fromkeys((round(begun_s / DAY_S) * DAY_S, begun_s, ended_s))
+    if len(offsets) == 1:
+        return begun_s
+    found = list[tuple[bool, int, int, float]]()
+    for place, offset_s in enumerate(offsets):
+        (row,) = database.rows(ALIGNED, a=baseline, b=ai, behind_s=-offset_s)
+        is_itself = 2 * row["alike"] > row["n"]
+        found.append((is_itself, row["n"], -place, offset_s))
+    return max(found)[-1]
 
 
 def emergencies(database: Database, scope: Scope) -> Emergencies:
