@@ -142,7 +142,8 @@ def test_b13_headway_beside_fixed_time_over_the_same_demand_with_statistics(serv
             found = answer.json()
             if answer.status_code == 404:
                 return None
-            return found if found["wait_s"]["n"] >= 20 and found["wait_s"]["p"] is not None else None
+            wait = found["wait_s"]
+            return found if wait["n"] >= 20 and wait["p"] is not None else None
 
         until(compared, STREETS_REPORT_WITHIN_S)
         found = compared()
