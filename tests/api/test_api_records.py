@@ -159,9 +159,10 @@ def test_the_status_of_a_batch_states_its_outcome(client, rows):
     answer = client.post(MANY, json=[record("BA", 4), record("BA", 5, colour="x"), "x"])
     assert (answer.status_code, answer.json()) == (207, {
         "stored": 1, "duplicates": 0, "spooled": 0, "rejected": [
-            {"index": 1,
+            {"index": 1, "status": 422,
                 "faults": [{"pointer": "/1/colour", "message": "Extra inputs are not permitted"}]},
-            {"index": 2, "faults": [{"pointer": "/2", "message": "Input should be an object"}]},
+            {"index": 2, "status": 422,
+                "faults": [{"pointer": "/2", "message": "Input should be an object"}]},
         ],
     })  # fmt: skip
     assert len(rows("BA")) == 4
@@ -334,7 +335,7 @@ def test_errors_of_the_quick_validator_alone_have_its_message(client):
     assert answer.json()["faults"] == [{"pointer": "", "message": message}]
     answer = client.post(MANY, json=[record("Q"), changed(("timestamp",), 7)])
     assert answer.json()["rejected"] == [
-        {"index": 1, "faults": [{"pointer": "/1", "message": message}]}
+        {"index": 1, "faults": [{"pointer": "/1", "message": message}], "status": 422}
     ]
 
 

@@ -326,6 +326,11 @@ TABLES = {
         "at at_s confidence halted junction longest_wait_s mean_wait_s passed run_id speed_kmh "
         "throughput vehicles"
     ),
+    "record_version": (
+        "at co2_saved_kg emergency fuel_saved_l intersection_id overrides reason replaced_at "
+        "replaced_by signals simulation_id speed_kmh throughput vehicle_types vehicles version "
+        "wait_s"
+    ),
     "revoked_token": "expires_at id revoked_at",
     "run": "begun_at controller figures id key scale scenario seed street",
     "signal_state": "at_s colour junction run_id signal_group",
@@ -353,6 +358,7 @@ INDEXES = {
     "event_data", "event_kind", "simulation_record_at", "simulation_record_junction",
     "violation_at", "violation_device", "violation_hour_device",
     "simulation_record_types", "run_street", "observation_at", "upkeep_run_task",
+    "record_version_at",
 }  # fmt: skip
 
 
@@ -396,7 +402,7 @@ def test_the_newest_schema(database):
         "violations_counted",
         "violations_gone",
     ]
-    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0010"}]
+    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0011"}]
 
 
 def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
@@ -409,14 +415,14 @@ def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
             config.attributes["connection"] = held
             way(config, to)
 
-    for _ in range(10):
+    for _ in range(11):
         go(command.downgrade, "-1")
         shapes.append(shape(database))
     assert {row["t"] for row in shapes[-1][0]} == {"alembic_version"}
     assert shapes[-1][2:] == ([], [])
     with pytest.raises(sa.exc.ProgrammingError, match="UndefinedTable"):
         database.rows("SELECT * FROM event")
-    for number in (9, 8, 7, 6, 5, 4, 3, 2, 1, 0):
+    for number in (10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0):
         go(command.upgrade, "+1")
         assert shape(database) == shapes[number]
     migrate(database)

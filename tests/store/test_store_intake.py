@@ -230,6 +230,35 @@ def test_duplicates_are_counted_and_left_out(database, intake, run):
     )  # nothing is left over of the batch before
 
 
+def test_a_row_with_other_content_under_a_known_key_is_a_conflict_and_not_a_duplicate(
+    database, intake
+):
+    at = "2038-02-01T00:00:00Z"
+    known, other = record("CONFLICT", at), record("CONFLICT", at, vehicles=2)
+    assert intake.write("simulation_record", [known]) == Outcome(1, 0)
+    new = record("CONFLICT", at, "K")
+    found = intake.write("simulation_record", [other, new, known, other])
+    assert found == Outcome(1, 1, conflicts=(0, 3))
+    assert (intake.stored, intake.duplicates) == (2, 1)
+    query = "SELECT vehicles FROM simulation_record WHERE simulation_id = 'CONFLICT'"
+    assert database.rows(query) == [{"vehicles": 1}] * 2
+
+
+def test_a_conflict_that_waited_on_disk_is_put_aside_and_not_swallowed(database, intake, tmp_path):
+    at = "2038-03-01T00:00:00Z"
+    intake.write("simulation_record", [record("WAITED", at)])
+    intake.spool.put(
+        "simulation_record",
+        [record("WAITED", at), record("WAITED", at, vehicles=5), record("WAITED", at, "K")],
+    )
+    assert intake.catch_up()
+    (line,) = (tmp_path / "refused.jsonl").read_text().splitlines()
+    assert [row[4] for row in json.loads(line)["rows"]] == [5]
+    assert "other content" in json.loads(line)["why"]
+    assert intake.refusals.count == 1
+    assert len(database.rows("SELECT 1 FROM simulation_record WHERE simulation_id='WAITED'")) == 2
+
+
 def test_a_rejected_batch_stores_nothing_and_raises(database, intake, run):
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         intake.write("event", [event(run, 1), event(2**40, 1)])

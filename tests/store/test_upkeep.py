@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from headway.store import Database, DatabaseError, Intake, open_database
+from headway.store.corrections import correct
 from headway.store.embedded import package
 from headway.store.upkeep import (
     backup,
@@ -116,6 +117,18 @@ def test_records_older_than_the_retention_are_deleted_and_younger_ones_kept(data
         swept.rows = {}
     assert count(database, "simulation_record") == 2
     assert retain(database, 2.0).rows == {"simulation_record": 0, "run": 0, "violation": 0}
+
+
+def test_versions_of_a_record_go_with_it(database, intake):
+    for name, moment in (("NEW", at(YOUNGER)), ("OLD", at(OLDER)), ("GONE", at(YOUNGER))):
+        row = (name, moment, "J", "[]", 1, 2.0, 3.0, 4.0, 5.0, 6.0, 7, True, "[]")
+        intake.write("simulation_record", [row])
+        assert correct(database, (*row[:4], 2, *row[5:]), "me", "miscounted") == 2
+    retain(database, 2)
+    assert erase(database, "GONE") == 1
+    assert [row["simulation_id"] for row in database.rows("SELECT * FROM record_version")] == [
+        "NEW"
+    ]
 
 
 def test_violations_older_than_the_retention_are_deleted_with_their_images_and_sums(

@@ -20,6 +20,7 @@ from headway import __version__, web
 from headway.api import (
     cameras,
     ingest,
+    lists,
     live,
     monitoring,
     observations,
@@ -56,6 +57,7 @@ EXPOSED = (  # headers that pages of other origins may read
     "Retry-After",
     "Link",
     "Idempotent-Replayed",
+    "ETag",
 )
 OF_KEYS = {str(status): of for status, of in problems.responses(409, 422).items()}
 OF_BODIES = {str(status): of for status, of in problems.responses(408, 413).items()}
@@ -131,13 +133,14 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, services: Services) -> 
                 "X-Request-ID",
                 "Last-Event-ID",
                 "Idempotency-Key",
+                "If-None-Match",
             ],
             expose_headers=EXPOSED,
         )
 
 
 def _add_routes(app: FastAPI) -> None:
-    for part in (system, ingest, observations, queries, streets):
+    for part in (system, ingest, lists, observations, queries, streets):
         app.include_router(part.router)
     for router, *paths in RESOURCES:
         for path in paths:

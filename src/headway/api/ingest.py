@@ -32,6 +32,7 @@ from headway.api.dependencies import need, services_of
 from headway.api.problems import Fault, ProblemError, responses
 from headway.api.security import Role
 from headway.api.services import ApiSettings, Services
+from headway.store import Outcome
 from headway.store.database import in_utc
 from headway.store.spool import SpoolFullError
 
@@ -139,15 +140,18 @@ class RecordIn(_Strict):
 
 
 class Rejected(BaseModel):
-    """A record of a batch that was not taken, by its place."""
+    """A record of a batch that was not taken, by its place. status: 422 for what it says, 409 where
+    its key is known with other content.
+    """
 
     index: int
     faults: list[Fault]
+    status: Literal[409, 422] = 422
 
 
 class Taken(BaseModel):
-    """stored: new records; duplicates: there already; spooled: on this server's disk until the
-    database is back; rejected: with their faults.
+    """stored: new records; duplicates: there already, with the same content; spooled: on this
+    server's disk until the database is back; rejected: with their faults.
     """
 
     stored: int
@@ -234,6 +238,11 @@ def row(record: _Record) -> tuple[Any, ...]:
     )
 
 
+def row_of(record: dict[str, Any]) -> tuple[Any, ...]:
+    """The same of a record as plain values, that was checked before."""
+    return row(msgspec.convert(record, _Record))
+
+
 def _types(record: _Record) -> list[str]:
     """Vehicle types that the record counted at least once."""
     return list({kind: None for s in record.signals for kind, n in s.vehicle_counts.items() if n})
@@ -275,17 +284,25 @@ def decoded(body: bytes) -> Any:
         ) from error
 
 
-async def _write(services: Services, rows: list[tuple[Any, ...]]) -> Taken:
+async def _write(services: Services, rows: list[tuple[Any, ...]]) -> Outcome:
     try:
         async with services.ingest_turns:
-            outcome = await run_in_threadpool(services.intake.write, "simulation_record", rows)
+            return await run_in_threadpool(services.intake.write, "simulation_record", rows)
     except (SpoolFullError, OSError) as error:
         raise ProblemError(
             503,
             f"neither the database nor the spool takes records now: {error}",
             headers={"Retry-After": "30"},
         ) from error
-    return Taken(stored=outcome.stored, duplicates=outcome.duplicates, spooled=outcome.spooled)
+
+
+def _taken(outcome: Outcome, rejected: list[Rejected]) -> Taken:
+    return Taken(
+        stored=outcome.stored,
+        duplicates=outcome.duplicates,
+        spooled=outcome.spooled,
+        rejected=sorted(rejected, key=lambda one: one.index),
+    )
 
 
 SCHEMA = {
@@ -316,11 +333,11 @@ BATCH = {
     status_code=201,
     response_model=Taken,
     openapi_extra=SCHEMA,
-    responses={200: {"model": Taken}, 202: {"model": Taken}, **responses(401, 403, 422, 503)},
+    responses={200: {"model": Taken}, 202: {"model": Taken}, **responses(401, 403, 409, 422, 503)},
 )
 async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     """Take one record: 201 stored, 200 it was there already, 202 kept on disk until the database is
-    back.
+    back; 409: there is another one under its key (simulation, junction, time).
     """
     body = await request.body()
     try:
@@ -332,7 +349,10 @@ async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     if fault := time_fault(record, services.settings):
         raise ProblemError(422, "1 fault(s) in the record", [fault])
     _log([record])
-    taken = await _write(services, [row(record)])
+    outcome = await _write(services, [row(record)])
+    if outcome.conflicts:
+        raise ProblemError(409, "the record was not taken", [_conflict(record, "")])
+    taken = _taken(outcome, [])
     return _answer(taken, 201 if taken.stored else 202 if taken.spooled else 200)
 
 
@@ -345,7 +365,7 @@ async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
 )
 async def batch(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     """Take up to 5,000 records. 201: all were taken (new or known); 207: some were not, each
-    reported by its place; 422: none was.
+    reported by its place (as 409 where its key is known with other content); 422: none was sound.
     """
     body = await request.body()
     services = services_of(request)
@@ -373,23 +393,33 @@ async def batch(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
             f"a batch holds 1 to {MOST_RECORDS} records",
             [Fault(pointer="", message=f"1 to {MOST_RECORDS} records")],
         )
-    records = []
+    sound = []
     for index, record in placed:
         if late := time_fault(record, services.settings, f"/{index}"):
             rejected.append(Rejected(index=index, faults=[late]))
         else:
-            records.append(record)
-    rejected.sort(key=lambda of: of.index)
-    if not records:
+            sound.append((index, record))
+    if not sound:
         raise ProblemError(
             422,
             f"none of {len(rejected)} records can be taken",
-            [f for r in rejected for f in r.faults][:1000],
+            [f for r in sorted(rejected, key=lambda one: one.index) for f in r.faults][:1000],
         )
-    _log(records)
-    taken = await _write(services, [row(r) for r in records])
-    taken.rejected = rejected
+    _log([record for _, record in sound])
+    outcome = await _write(services, [row(record) for _, record in sound])
+    for place in outcome.conflicts:
+        index, record = sound[place]
+        conflict = _conflict(record, f"/{index}")
+        rejected.append(Rejected(index=index, faults=[conflict], status=409))
+    taken = _taken(outcome, rejected)
     return _answer(taken, 207 if rejected else 202 if taken.spooled else 201)
+
+
+def _conflict(record: _Record, pointer: str) -> Fault:
+    at = record.timestamp.isoformat().replace("+00:00", "Z")
+    address = f"/api/v1/records/{record.simulation_id}/{record.intersection_id}/{at}"
+    message = f"another record has this key and says something else; PUT {address} corrects it"
+    return Fault(pointer=pointer, message=message)
 
 
 def _log(records: Sequence[_Record]) -> None:

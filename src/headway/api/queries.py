@@ -56,7 +56,7 @@ def for_simulation(window: Scope, simulation: str | None) -> Scope:
 
 def answered(request: Request, kind: Any, ask: Callable[[], Any]) -> Response:
     """The answer as JSON: from the cache, or asked now."""
-    body = _cached(request, lambda: TypeAdapter(kind).dump_json(ask()))
+    body = cached(request, lambda: TypeAdapter(kind).dump_json(ask()))
     return Response(body, media_type="application/json")
 
 
@@ -73,12 +73,13 @@ def listed(
         is_cut = len(rows) > window.limit
         return (CUT if is_cut else WHOLE) + TypeAdapter(kind).dump_json(kept)
 
-    answer = _cached(request, make)
+    answer = cached(request, make)
     headers = link_to_next(request, window) if answer.startswith(CUT) else {}
     return Response(answer[len(CUT) :], media_type="application/json", headers=headers)
 
 
-def _cached(request: Request, make: Callable[[], bytes]) -> bytes:
+def cached(request: Request, make: Callable[[], bytes]) -> bytes:
+    """What `make` makes, of now or of some seconds ago; the same for all who ask the same."""
     key = f"{request.url.path}?{sorted(request.query_params.multi_items())}"
     return services_of(request).cache.get(key, make)
 

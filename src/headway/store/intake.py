@@ -62,6 +62,34 @@ COLUMNS = {
     "violation": ("id", "at", "device", "rule", "confidence", "data", "seal"),
     "violation_picture": ("violation_id", "number", "at_s", "jpeg"),
 }
+# of a record: what it says; the other columns are its key, or follow from these
+CONTENT = (
+    "signals",
+    "vehicles",
+    "wait_s",
+    "throughput",
+    "speed_kmh",
+    "fuel_saved_l",
+    "co2_saved_kg",
+    "overrides",
+)
+KEY = "simulation_id, intersection_id, at"
+# of the rows that were to be stored, the places of those whose key is there with other content; a
+# version of before a correction is known, too
+CONFLICTS = f"""
+    SELECT place
+    FROM new_simulation_record n JOIN simulation_record r USING ({KEY})
+    WHERE ({", ".join(f"n.{c}" for c in CONTENT)})
+            IS DISTINCT FROM ({", ".join(f"r.{c}" for c in CONTENT)})
+        AND NOT EXISTS (
+            SELECT 1 FROM record_version v
+            WHERE (v.simulation_id, v.intersection_id, v.at)
+                    = (n.simulation_id, n.intersection_id, n.at)
+                AND ({", ".join(f"v.{c}" for c in CONTENT)})
+                    IS NOT DISTINCT FROM ({", ".join(f"n.{c}" for c in CONTENT)})
+        )
+    ORDER BY place
+"""
 RUNS_AHEAD = 10  # that can begin in an outage
 TAKE_NUMBERS = """
     SELECT nextval(pg_get_serial_sequence('run', 'id')) AS number
@@ -119,21 +147,29 @@ def _took_too_long(error: BaseException) -> bool:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """Of one batch: rows stored, rows that were there already; spooled: kept on disk until the
-    database is back (then both are reported as 0); refused: put aside for what they say.
+    database is back (then both are reported as 0); refused: put aside for what they say; conflicts:
+    places of the rows whose key is there with other content, which are not stored.
     """
 
     stored: int
     duplicates: int
     spooled: int = 0
     refused: int = 0
+    conflicts: tuple[int, ...] = ()
 
     def __add__(self, other: Outcome) -> Outcome:
+        """Of both; the places are those of each."""
         return Outcome(
             stored=self.stored + other.stored,
             duplicates=self.duplicates + other.duplicates,
             spooled=self.spooled + other.spooled,
             refused=self.refused + other.refused,
+            conflicts=self.conflicts + other.conflicts,
         )
+
+
+class ConflictError(ValueError):
+    """Why a row of the spool is put aside: its key is there with other content."""
 
 
 class Intake:
@@ -169,7 +205,7 @@ class Intake:
             self.spool.put(table, [list(r) for r in rows])
             return Outcome(0, 0, len(rows))
         try:
-            stored = self._copy(table, rows)
+            outcome = self._copy(table, rows)
         except OUTAGE as error:
             if is_row_fault(error):
                 raise
@@ -178,7 +214,7 @@ class Intake:
             self.spool.put(table, [list(r) for r in rows])
             return Outcome(0, 0, len(rows))
         self._tell_trouble(None)
-        return Outcome(stored, len(rows) - stored)
+        return outcome
 
     def write_sound(self, table: str, rows: Sequence[Sequence[Any]]) -> Outcome:
         """Store rows as `write` does, but for those that the database refuses for what they say:
@@ -271,8 +307,12 @@ class Intake:
         return self.spool.waiting == 0
 
     def _stored(self, table: str, rows: Sequence[Sequence[Any]]) -> Outcome:
-        stored = self._copy(table, rows)
-        return Outcome(stored, len(rows) - stored)
+        """Of the spool: those who sent them wait for no answer any more."""
+        outcome = self._copy(table, rows)
+        if outcome.conflicts:
+            why = ConflictError("the key is there with other content; correct that record instead")
+            self.put_aside(table, [rows[place] for place in outcome.conflicts], why)
+        return outcome
 
     def put_aside(self, table: str, rows: Sequence[Any], why: Exception) -> None:
         """Keep rows that the database refuses in a file beside the spool, with the reason;
@@ -305,13 +345,14 @@ class Intake:
                         return
                 self._not_on_disk.popleft()
 
-    def _copy(self, table: str, rows: Iterable[Sequence[Any]]) -> int:
+    def _copy(self, table: str, rows: Iterable[Sequence[Any]]) -> Outcome:
         """By COPY; where a key is there already, once more through a temporary table without the
-        duplicates. Returns the rows stored.
+        duplicates, of which the first in their order is stored.
         """
         rows = list(rows)
         if not rows:
-            return 0
+            return Outcome(0, 0)
+        conflicts = tuple[int, ...]()
         columns = ", ".join(COLUMNS[table][: len(rows[0])])
         if table == "simulation_record":
             self._make_partitions(rows)
@@ -330,19 +371,23 @@ class Intake:
             ):  # something is there already: sort out which, at leisure
                 cursor.execute(
                     f"CREATE TEMP TABLE IF NOT EXISTS new_{table} (LIKE {table} INCLUDING "
-                    "DEFAULTS) ON COMMIT DELETE ROWS"
+                    "DEFAULTS, place integer) ON COMMIT DELETE ROWS"
                 )
-                with cursor.copy(f"COPY new_{table} ({columns}) FROM STDIN") as copy:
-                    for row in rows:
-                        copy.write_row(row)
+                with cursor.copy(f"COPY new_{table} ({columns}, place) FROM STDIN") as copy:
+                    for place, row in enumerate(rows):
+                        copy.write_row((*row, place))
                 cursor.execute(
                     f"INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE "
-                    f"SELECT {columns} FROM new_{table} ON CONFLICT DO NOTHING"
+                    f"SELECT {columns} FROM new_{table} ORDER BY place ON CONFLICT DO NOTHING"
                 )
                 stored = cursor.rowcount
+                if table == "simulation_record":
+                    cursor.execute(CONFLICTS)
+                    conflicts = tuple(place for (place,) in cursor.fetchall())
+        duplicates = len(rows) - stored - len(conflicts)
         self.stored += stored
-        self.duplicates += len(rows) - stored
-        return stored
+        self.duplicates += duplicates
+        return Outcome(stored, duplicates, conflicts=conflicts)
 
     def _make_partitions(self, rows: Iterable[Sequence[Any]]) -> None:
         """A partition for each month that occurs, made when it occurs first. Beyond MOST_PARTITIONS

@@ -103,7 +103,10 @@ def retain(database: Database, days: float) -> Swept:
         raise ValueError(f"days: {days!r} is not allowed: above 0, at most {MOST_DAYS}.")
     limit = "now() - make_interval(secs => :seconds)"
     statements = {
-        "simulation_record": f"DELETE FROM simulation_record WHERE at < {limit}",
+        "simulation_record": (
+            f"WITH old AS (DELETE FROM record_version WHERE at < {limit}) "
+            f"DELETE FROM simulation_record WHERE at < {limit}"
+        ),
         "run": OLD_RUNS.format(limit=limit),
         "violation": f"DELETE FROM violation WHERE at < {limit}",
         **{table: OLD_ROWS.format(table=table, limit=limit) for table in TABLES_OF_RUNS},
@@ -117,9 +120,11 @@ def retain(database: Database, days: float) -> Swept:
 
 
 def erase(database: Database, simulation_id: str) -> int:
-    """Take away all records of one simulation; how many."""
+    """Take away all records of one simulation, with their versions; how many records."""
     return database.unhurried.execute(
-        "DELETE FROM simulation_record WHERE simulation_id = :id", id=simulation_id
+        "WITH old AS (DELETE FROM record_version WHERE simulation_id = :id) "
+        "DELETE FROM simulation_record WHERE simulation_id = :id",
+        id=simulation_id,
     )
 
 

@@ -1,0 +1,262 @@
+"""What was ingested, to read back: simulations, junctions and records, by id and as lists.
+
+A list is read in pages by keyset: a page begins after the key of the last item before it, so that
+no item is passed over or comes twice when others are added meanwhile. Streets of this server are
+not among them (`headway.analytics.signals` lists their runs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from headway.analytics.records import MissingError
+from headway.store import Database
+
+Item = dict[str, Any]
+PART = 1000  # rows that are read at once of a whole list
+METRICS = {  # as records name them: the columns
+    "total_vehicles_passed": "vehicles",
+    "avg_wait_time_all_sides": "wait_s",
+    "throughput": "throughput",
+    "avg_speed": "speed_kmh",
+    "fuel_saved": "fuel_saved_l",
+    "co2_saved": "co2_saved_kg",
+    "emergency_overrides": "overrides",
+}
+CONTENT = ", ".join(["signals", *METRICS.values()])
+KEYS = "simulation_id, intersection_id, at"
+KEY = "simulation_id = :simulation AND intersection_id = :junction AND at = :at"
+
+# the different values of a column that is the first one of an index: each is looked up after the
+# one before, since to read all rows for them takes long
+NAMES = """
+    WITH RECURSIVE names AS (
+        (
+            SELECT {column} AS name
+            FROM simulation_record
+            WHERE {column} > :after AND {where}
+            ORDER BY {column}
+            LIMIT 1
+        )
+        UNION ALL
+        SELECT (
+            SELECT {column}
+            FROM simulation_record
+            WHERE {column} > names.name AND {where}
+            ORDER BY {column}
+            LIMIT 1
+        )
+        FROM names
+        WHERE name IS NOT NULL
+    )
+"""
+SIMULATIONS = """
+    SELECT name AS simulation_id, found.*
+    FROM (SELECT name FROM names WHERE name IS NOT NULL LIMIT :limit) AS page,
+        LATERAL (
+            SELECT
+                count(*) AS records,
+                count(DISTINCT intersection_id) AS junctions,
+                min(at) AS begin,
+                max(at) AS "end"
+            FROM simulation_record
+            WHERE simulation_id = name
+        ) AS found
+    ORDER BY name
+"""
+JUNCTIONS = """
+    SELECT name AS intersection_id, found.*
+    FROM (SELECT name FROM names WHERE name IS NOT NULL LIMIT :limit) AS page,
+        LATERAL (
+            SELECT
+                count(*) AS records,
+                count(DISTINCT simulation_id) AS simulations,
+                min(at) AS begin,
+                max(at) AS "end"
+            FROM simulation_record
+            WHERE intersection_id = name AND {where}
+        ) AS found
+    ORDER BY name
+"""
+RECORDS = f"""
+    SELECT
+        simulation_id,
+        at,
+        intersection_id,
+        {CONTENT},
+        1 + (
+            SELECT count(*)
+            FROM record_version v
+            WHERE (v.simulation_id, v.intersection_id, v.at)
+                = (r.simulation_id, r.intersection_id, r.at)
+        ) AS version
+    FROM simulation_record r
+"""
+VERSIONS = f"""
+    SELECT simulation_id, at, intersection_id, {CONTENT}, version, replaced_at, replaced_by, reason
+    FROM record_version
+    WHERE {KEY}
+    ORDER BY version DESC
+"""
+
+
+Key = tuple[Any, ...]  # of an item: the values by which the list is sorted
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list. total: items of the whole list; after: key of the last item here, to go on
+    from; None at the end.
+    """
+
+    items: list[Item]
+    total: int
+    after: Key | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list that can be read in parts.
+
+    key: fields of an item that are its key; count: items of the whole; fetch: up to so many items
+        after a key, () for the first ones.
+    """
+
+    key: tuple[str, ...]
+    count: Callable[[], int]
+    fetch: Callable[[Key, int], list[Item]]
+
+    def page(self, after: Key, limit: int) -> Page:
+        items = self.fetch(after, limit + 1)
+        kept = items[:limit]
+        return Page(kept, self.count(), self._key_of(kept[-1]) if len(items) > limit else None)
+
+    def parts(self) -> Iterator[list[Item]]:
+        """All of it, PART items at a time."""
+        after: Key = ()
+        while items := self.fetch(after, PART):
+            yield items
+            after = self._key_of(items[-1])
+
+    def _key_of(self, item: Item) -> Key:
+        return tuple(item[name] for name in self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFilter:
+    """Which records: of one simulation, of one junction, in [begin, end); None for all."""
+
+    simulation: str | None = None
+    junction: str | None = None
+    begin: datetime | None = None
+    end: datetime | None = None
+
+    def where(self) -> tuple[str, dict[str, Any]]:
+        parts = {
+            "simulation_id = :simulation": ("simulation", self.simulation),
+            "intersection_id = :junction": ("junction", self.junction),
+            "at >= :begin": ("begin", self.begin),
+            "at < :end": ("end", self.end),
+        }
+        given = {sql: pair for sql, pair in parts.items() if pair[1] is not None}
+        return " AND ".join(given) or "TRUE", dict(given.values())
+
+
+def simulations(database: Database) -> Listing:
+    return _named(database, "simulation_id", SIMULATIONS, RecordFilter())
+
+
+def junctions(database: Database, simulation: str | None = None) -> Listing:
+    """Of one simulation, or of all."""
+    return _named(database, "intersection_id", JUNCTIONS, RecordFilter(simulation))
+
+
+def records(database: Database, only: RecordFilter) -> Listing:
+    """By simulation, junction and time; each as it was sent or corrected, with its `version`."""
+    where, values = only.where()
+
+    def count() -> int:
+        query = f"SELECT count(*) AS n FROM simulation_record WHERE {where}"
+        return int(database.rows(query, **values)[0]["n"])
+
+    def fetch(after: Key, limit: int) -> list[Item]:
+        later, known = "TRUE", dict[str, Any]()
+        if after:
+            later = f"({KEYS}) > (:last_simulation, :last_junction, :last_at)"
+            names = ("last_simulation", "last_junction", "last_at")
+            known = dict(zip(names, after, strict=True))
+        query = f"{RECORDS} WHERE {where} AND {later} ORDER BY {KEYS} LIMIT :limit"
+        return [_as_sent(row) for row in database.rows(query, limit=limit, **values, **known)]
+
+    return Listing(("simulation_id", "intersection_id", "timestamp"), count, fetch)
+
+
+def simulation(database: Database, name: str) -> Item:
+    """Raises MissingError."""
+    return _one(database, "simulation_id", SIMULATIONS, name, "no simulation {!r}")
+
+
+def junction(database: Database, name: str) -> Item:
+    """Over all simulations. Raises MissingError."""
+    return _one(database, "intersection_id", JUNCTIONS, name, "no record of a junction {!r}")
+
+
+def record(database: Database, simulation: str, junction: str, at: datetime) -> Item:
+    """Raises MissingError."""
+    key = {"simulation": simulation, "junction": junction, "at": at}
+    found = database.rows(f"{RECORDS} WHERE {KEY}", **key)
+    if not found:
+        what = f"no record of simulation {simulation!r}, junction {junction!r}, {at.isoformat()}"
+        raise MissingError(f"there is {what} in the database")
+    return _as_sent(found[0])
+
+
+def versions(database: Database, simulation: str, junction: str, at: datetime) -> list[Item]:
+    """All versions of a record, the newest first; of each but that one, when, by whom and why it
+    was replaced. Raises MissingError.
+    """
+    newest = record(database, simulation, junction, at)
+    rows = database.rows(VERSIONS, simulation=simulation, junction=junction, at=at)
+    # what was replaced between the two questions is in both answers
+    old = [_as_sent(row) for row in rows if row["version"] < newest["version"]]
+    return [newest | {"replaced_at": None, "replaced_by": None, "reason": None}, *old]
+
+
+def _named(database: Database, column: str, query: str, only: RecordFilter) -> Listing:
+    """A list of what a column names."""
+    where, values = only.where()
+    names = NAMES.format(column=column, where=where)
+
+    def count() -> int:
+        counted = f"{names} SELECT count(name) AS n FROM names"
+        return int(database.rows(counted, after="", **values)[0]["n"])
+
+    def fetch(after: Key, limit: int) -> list[Item]:
+        asked = f"{names} {query.format(where=where)}"
+        last = after[0] if after else ""
+        return database.rows(asked, after=last, limit=limit, **values)
+
+    return Listing((column,), count, fetch)
+
+
+def _one(database: Database, column: str, query: str, name: str, missing: str) -> Item:
+    known = f"""
+        WITH names AS (SELECT CAST(:name AS text) AS name WHERE EXISTS (
+            SELECT 1 FROM simulation_record WHERE {column} = :name))
+    """
+    found = database.rows(f"{known} {query.format(where='TRUE')}", name=name, limit=1)
+    if not found:
+        raise MissingError(f"there is {missing.format(name)} in the database")
+    return found[0]
+
+
+def _as_sent(row: dict[str, Any]) -> Item:
+    """A row in the form in which records are sent."""
+    kept = {name: value for name, value in row.items() if name not in METRICS.values()}
+    at = kept.pop("at")
+    metrics = {name: row[column] for name, column in METRICS.items()}
+    first = {"simulation_id": kept.pop("simulation_id"), "timestamp": at}
+    return first | kept | {"metrics": metrics}
