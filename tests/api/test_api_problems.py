@@ -59,6 +59,10 @@ def client():
     def fail(which: str) -> None:
         raise errors[which]
 
+    @app.post("/asked")
+    @app.put("/asked")
+    def told() -> None: ...
+
     @app.get("/asked")
     def asked(n: Annotated[int, Query(ge=1)], m: Annotated[int, Query(ge=1)] = 1) -> int:
         return n + m
@@ -209,3 +213,12 @@ def test_the_example_problem_is_valid():
         "detail": "there is no simulation 'SIM_1' in the database",
         "instance": "/api/v1/analytics/simulation/SIM_1/summary", "faults": None,
     }  # fmt: skip
+
+
+def test_a_method_that_a_path_does_not_take_is_answered_with_all_that_it_takes(client):
+    async def ask():
+        async with httpx.AsyncClient(transport=client._transport, base_url="http://test") as asking:
+            return await asking.request("DELETE", "/asked")
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST, PUT")

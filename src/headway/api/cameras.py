@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from headway.api.dependencies import need, services_of
+from headway.api.fields import Whole
 from headway.api.problems import Fault, ProblemError, responses
 from headway.api.security import Principal, Role
 from headway.api.streaming import Endless
@@ -39,11 +40,11 @@ class StreamOptions(BaseModel):
     analyses are made.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-    attempts: int | None = Field(default=None, ge=0, le=10_000)
+    attempts: Whole | None = Field(default=None, ge=0, le=10_000)
     delay_s: float | None = Field(default=None, ge=0.1, le=300.0)
-    buffer: int | None = Field(default=None, ge=1, le=64)
+    buffer: Whole | None = Field(default=None, ge=1, le=64)
     rate_hz: float | None = Field(default=None, ge=0.0, le=120.0)
     confidence: float | None = Field(default=None, ge=0.0, le=0.99)
     speed: bool | None = None
@@ -80,11 +81,11 @@ class ColourIn(BaseModel):
     stream): 1 red, 2 yellow, 3 or 4 green.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     at_s: float = Field(ge=0.0, le=1e11, allow_inf_nan=False)
-    group: int = Field(ge=0, le=1000)
-    colour: int = Field(ge=0, le=4)
+    group: Whole = Field(ge=0, le=1000)
+    colour: Whole = Field(ge=0, le=4)
 
 
 class DoneOut(BaseModel):

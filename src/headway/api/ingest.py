@@ -15,7 +15,6 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -29,6 +28,7 @@ from starlette.concurrency import run_in_threadpool
 from headway import telemetry
 from headway.analytics.records import OWN
 from headway.api.dependencies import need, services_of
+from headway.api.fields import Moment
 from headway.api.problems import Fault, ProblemError, responses
 from headway.api.security import Role
 from headway.api.services import ApiSettings, Services
@@ -133,7 +133,7 @@ class RecordIn(_Strict):
         extra="forbid", strict=True, json_schema_extra={"examples": [EXAMPLE]}
     )
     simulation_id: Annotated[Name, AfterValidator(_not_own)]
-    timestamp: Annotated[AwareDatetime, AfterValidator(in_utc), Field(strict=False)]
+    timestamp: Annotated[Moment, Field(strict=False)]
     intersection_id: Name
     signals: list[SignalIn] = Field(min_length=1, max_length=MOST_SIGNALS)
     metrics: MetricsIn

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DataError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
+from starlette.routing import Match, Route
 
 from headway.analytics import MissingError
 from headway.runtime import WorkerError
@@ -108,6 +109,15 @@ def _of_database(error: OperationalError) -> str:
     return "the database cannot be reached now"
 
 
+def _methods_at(request: Request) -> list[str]:
+    """All that some route takes at the request's path; Starlette names those of the first alone."""
+    found = set[str]()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE:
+            found |= route.methods or set()
+    return sorted(found)
+
+
 def install(app: FastAPI) -> None:
     """Answer all errors of `app` as problems; an unexpected error is a 500 without its inner
     life.
@@ -125,7 +135,10 @@ def install(app: FastAPI) -> None:
         detail = str(error.detail)
         if detail == HTTPStatus(error.status_code).phrase:
             detail = REMEDIES.get(error.status_code, detail)
-        return problem(request, error.status_code, detail, headers=dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods_at(request)) or headers.get("Allow", "")
+        return problem(request, error.status_code, detail, headers=headers)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -8,13 +8,13 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime, TypeAdapter
+from pydantic import TypeAdapter
 
 from headway.analytics import Scope, breakdown, dashboards, highres, records, signals
 from headway.api.dependencies import ASKS, need, services_of
+from headway.api.fields import Moment
 from headway.api.problems import responses
 from headway.api.security import Role
-from headway.store.database import in_utc
 
 router = APIRouter(dependencies=[Depends(need(Role.VIEWER)), ASKS])
 Text = Annotated[
@@ -26,7 +26,6 @@ VehicleType = Annotated[str | None, Query(max_length=32, pattern=r"^[A-Za-z0-9_ 
 Direction = Literal[
     "north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest"
 ]
-Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
 When = Annotated[Moment | None, Query(examples=["2025-09-10T00:00:00Z"])]
 OK = responses(401, 403, 422, 503)
 FOUND = responses(401, 403, 404, 422, 503)

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from headway.api.dependencies import need, services_of
+from headway.api.fields import Whole
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Principal, Role
 from headway.plants import PlantError
@@ -48,8 +49,15 @@ class OverrideIn(_Order):
     that is latched.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"order": {"const": "stage"}}},
+            "then": {"required": ["stage"], "properties": {"stage": {"type": "integer"}}},
+        }
+    )
+
     order: Literal["hold", "stage", "flash", "release", "reset"]
-    stage: int | None = Field(default=None, ge=0, le=255)
+    stage: Whole | None = Field(default=None, ge=0, le=255)
     lasts_s: float = Field(default=60.0, gt=0.0, le=3600.0, strict=False)
 
     @model_validator(mode="after")
@@ -65,7 +73,7 @@ class EmergencyIn(_Order):
     """
 
     order: Literal["stage"] = "stage"
-    stage: int = Field(ge=0, le=255)
+    stage: Whole = Field(ge=0, le=255)
     lasts_s: float = Field(default=60.0, gt=0.0, le=3600.0, strict=False)
 
 
@@ -89,6 +97,8 @@ class OptimisationIn(_Order):
     name.
     """
 
+    model_config = ConfigDict(json_schema_extra={"not": {"required": ["speed_factor", "realtime"]}})
+
     enabled: bool | None = None
     cycle_s: float | None = Field(default=None, ge=5.0, le=600.0, strict=False)
     speed_factor: float | None = Field(default=None, ge=0.0, le=1000.0, strict=False)
@@ -98,11 +108,9 @@ class OptimisationIn(_Order):
 
     @model_validator(mode="after")
     def _take_old_name(self) -> Self:
+        if {"realtime", "speed_factor"} <= self.model_fields_set:
+            raise ValueError("realtime is the old name of speed_factor. Give speed_factor alone")
         if self.realtime is not None:
-            if self.speed_factor is not None:
-                raise ValueError(
-                    "realtime is the old name of speed_factor. Give speed_factor alone"
-                )
             self.speed_factor, self.realtime = self.realtime, None
         return self
 

@@ -260,14 +260,16 @@ def list_keys(request: Request, _: Admin) -> Any:
     return services_of(request).keys.all()
 
 
-@router.post("/api/v1/admin/tokens/revoke", tags=["admin"], responses=responses(401, 403, 422, 503))
+@router.post(
+    "/api/v1/admin/tokens/revoke", tags=["admin"], responses=responses(401, 403, 404, 422, 503)
+)
 async def revoke_token(request: Request, _: Admin, body: TokenIn) -> dict[str, bool]:
     """End a token before its time; its streams end within seconds."""
     services = services_of(request)
     try:
         found = await services.identity.read(body.token)
     except ProblemError as error:
-        raise ProblemError(422, f"nothing to revoke: {error.detail}") from error
+        raise ProblemError(404, f"nothing to revoke: {error.detail}") from error
     if not found.token:
         raise ProblemError(422, "the token has no number (jti) by which it could be revoked")
     await run_in_threadpool(services.revoked.add, found.token, found.expires_s)

@@ -19,8 +19,9 @@ from headway.analytics.violations import (
 )
 from headway.api.cameras import Cameras
 from headway.api.dependencies import ASKS, need, services_of
+from headway.api.fields import Moment
 from headway.api.problems import ProblemError, responses
-from headway.api.queries import Moment, answered, cut
+from headway.api.queries import answered, cut
 from headway.api.security import Principal, Role
 from headway.service.evidence import SealCheck
 from headway.store.upkeep import erase_violations
@@ -42,16 +43,15 @@ def span(
     end: When = None,
     hours: Hours = None,
 ) -> Span:
-    """[begin, end), or the last `hours` before `end` (by default: now)."""
+    """[begin, end), of which the last `hours` before `end` (by default: now)."""
     if hours is None:
         return Span(device, rule, begin, end)
-    if begin is not None:
-        raise ProblemError(422, "give begin or hours, not both: hours count back from end, or now")
     end = end or datetime.now(UTC)
     try:
-        return Span(device, rule, end - timedelta(hours=hours), end)
+        earliest = end - timedelta(hours=hours)
     except OverflowError:
-        return Span(device, rule, None, end)
+        return Span(device, rule, begin, end)
+    return Span(device, rule, max(earliest, begin or earliest), end)
 
 
 Window = Annotated[Span, Depends(span)]
