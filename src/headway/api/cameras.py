@@ -42,9 +42,9 @@ class StreamOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    attempts: Whole | None = Field(default=None, ge=0, le=10_000)
+    attempts: Annotated[Whole, Field(ge=0, le=10_000)] | None = None
     delay_s: float | None = Field(default=None, ge=0.1, le=300.0)
-    buffer: Whole | None = Field(default=None, ge=1, le=64)
+    buffer: Annotated[Whole, Field(ge=1, le=64)] | None = None
     rate_hz: float | None = Field(default=None, ge=0.0, le=120.0)
     confidence: float | None = Field(default=None, ge=0.0, le=0.99)
     speed: bool | None = None

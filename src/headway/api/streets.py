@@ -57,7 +57,7 @@ class OverrideIn(_Order):
     )
 
     order: Literal["hold", "stage", "flash", "release", "reset"]
-    stage: Whole | None = Field(default=None, ge=0, le=255)
+    stage: Annotated[Whole, Field(ge=0, le=255)] | None = None
     lasts_s: float = Field(default=60.0, gt=0.0, le=3600.0, strict=False)
 
     @model_validator(mode="after")
