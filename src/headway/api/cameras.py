@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from headway.api.dependencies import need, services_of
-from headway.api.fields import Whole
+from headway.api.fields import WHOLE
 from headway.api.problems import Fault, ProblemError, responses
 from headway.api.security import Principal, Role
 from headway.api.streaming import Endless
@@ -42,9 +42,9 @@ class StreamOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    attempts: Annotated[Whole, Field(ge=0, le=10_000)] | None = None
+    attempts: Annotated[int, Field(ge=0, le=10_000), WHOLE] | None = None
     delay_s: float | None = Field(default=None, ge=0.1, le=300.0)
-    buffer: Annotated[Whole, Field(ge=1, le=64)] | None = None
+    buffer: Annotated[int, Field(ge=1, le=64), WHOLE] | None = None
     rate_hz: float | None = Field(default=None, ge=0.0, le=120.0)
     confidence: float | None = Field(default=None, ge=0.0, le=0.99)
     speed: bool | None = None
@@ -84,8 +84,8 @@ class ColourIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     at_s: float = Field(ge=0.0, le=1e11, allow_inf_nan=False)
-    group: Whole = Field(ge=0, le=1000)
-    colour: Whole = Field(ge=0, le=4)
+    group: Annotated[int, Field(ge=0, le=1000), WHOLE]
+    colour: Annotated[int, Field(ge=0, le=4), WHOLE]
 
 
 class DoneOut(BaseModel):

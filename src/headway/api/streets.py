@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from headway.api.dependencies import need, services_of
-from headway.api.fields import Whole
+from headway.api.fields import WHOLE
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Principal, Role
 from headway.plants import PlantError
@@ -57,7 +57,7 @@ class OverrideIn(_Order):
     )
 
     order: Literal["hold", "stage", "flash", "release", "reset"]
-    stage: Annotated[Whole, Field(ge=0, le=255)] | None = None
+    stage: Annotated[int, Field(ge=0, le=255), WHOLE] | None = None
     lasts_s: float = Field(default=60.0, gt=0.0, le=3600.0, strict=False)
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ class EmergencyIn(_Order):
     """
 
     order: Literal["stage"] = "stage"
-    stage: Whole = Field(ge=0, le=255)
+    stage: Annotated[int, Field(ge=0, le=255), WHOLE]
     lasts_s: float = Field(default=60.0, gt=0.0, le=3600.0, strict=False)
 
 
