@@ -27,4 +27,4 @@ def _whole(value: Any) -> Any:
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_in_words), AfterValidator(in_utc)]
-WHOLE = BeforeValidator(_whole)  # for an int, after its Field of bounds, so that the schema has them
+WHOLE = BeforeValidator(_whole)  # of an int, after its Field of bounds: the schema has them
