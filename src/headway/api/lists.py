@@ -20,9 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from headway.analytics import lists
 from headway.analytics.lists import Key, Listing, Page, RecordFilter
 from headway.api.dependencies import ASKS, need, services_of
+from headway.api.fields import Moment
 from headway.api.ingest import MOST_SIGNALS, MetricsIn, SignalIn, row_of
 from headway.api.problems import Fault, ProblemError, responses
-from headway.api.queries import Maybe, Moment, Text, When, cached
+from headway.api.queries import Maybe, Text, When, cached
 from headway.api.security import Principal, Role
 from headway.store.corrections import correct
 from headway.store.database import in_utc
