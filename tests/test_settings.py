@@ -748,6 +748,31 @@ def test_a_change_within_one_tick_of_the_clock_is_seen_by_its_size(tmp_path):
     assert [watched.refresh(), watched.refresh()] == [(), ("loop",)]
 
 
+def test_a_file_put_in_its_place_with_the_same_time_and_size_is_followed(tmp_path):
+    file, other = tmp_path / "h.yaml", tmp_path / "other"
+    for path, cycle_s in ((file, 60), (other, 50)):
+        path.write_text(f"loop: {{cycle_s: {cycle_s}}}\n")
+        os.utime(path, ns=(10**9, 10**9))
+    watched = Watched(file)
+    other.replace(file)
+    assert [watched.refresh(), watched.refresh()] == [(), ("loop",)]
+    assert watched.current.loop.cycle_s == 50
+
+
+def test_a_file_that_was_emptied_changes_nothing_and_is_told(tmp_path):
+    """As an editor leaves it on a full disk."""
+    file = tmp_path / "h.yaml"
+    file.write_text("loop: {cycle_s: 60}\n")
+    watched = Watched(file)
+    file.write_text("")
+    assert [watched.refresh(), watched.refresh()] == [(), ()]
+    assert watched.current.loop.cycle_s == 60
+    assert watched.fault == f"{file}: is empty. Write {{}} where the defaults are to hold."
+    file.write_text("{}\n")
+    assert [watched.refresh(), watched.refresh()] == [(), ("loop",)]
+    assert (watched.current.loop.cycle_s, watched.fault) == (30, "")
+
+
 def test_a_faulty_change_alters_nothing_and_is_told_until_it_is_put_right(tmp_path):
     file = tmp_path / "h.yaml"
     file.write_text("loop: {cycle_s: 60}\n")
@@ -979,6 +1004,18 @@ def test_two_variables_for_one_thing_are_refused_by_their_names(monkeypatch):
         "the variables HEADWAY_...: loop: realtime is the old name of speed_factor. Give "
         "speed_factor alone."
     )
+
+
+@pytest.mark.parametrize("factor", [1e-300, 5e-324, 0.001, 0.00999])
+def test_a_pace_at_which_a_street_stands_still_is_refused(factor):
+    with pytest.raises(SettingsError) as refused:
+        checked({"loop": {"speed_factor": factor}})
+    assert str(refused.value) == (
+        f"settings: loop.speed_factor: {factor!r} is not allowed: must be 0 (as fast as possible) "
+        "or at least 0.01."
+    )
+    for slowest in (0.0, 0.01):
+        assert checked({"loop": {"speed_factor": slowest}}).loop.speed_factor == slowest
 
 
 def test_the_old_name_of_the_speed_factor_has_the_same_bounds():

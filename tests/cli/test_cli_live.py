@@ -167,6 +167,12 @@ def test_a_restart_and_the_end_are_told(shown):
     ]
 
 
+def test_a_stop_whose_state_could_not_be_written_says_from_where_the_next_goes_on(shown):
+    assert shown(RunEnded(124.0, False, lost_s=64.0))[1:] == [
+        "stopped at 124 s, but its state could not be written; the same command goes on from 60 s"
+    ]
+
+
 @pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_stops_the_street_and_keeps_its_state(shown, number):
     stopped = []

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import shutil
 
 import pytest
 
@@ -123,6 +124,9 @@ class Disk:
     def tell(self):
         return self.file.tell()
 
+    def fileno(self):
+        return self.file.fileno()
+
     def close(self):
         self.closed += 1
         self.file.close()
@@ -177,6 +181,21 @@ def test_a_full_disk_is_reported_with_the_systems_message_and_nothing_is_lost(
     assert log.trouble == ""
     log.close()
     assert path.read_bytes() == line(0) + line(1) + line(2)
+
+
+def test_a_log_that_is_deleted_or_moved_away_goes_on_in_a_new_file(tmp_path):
+    """By somebody who tidies up, or a program that rotates logs."""
+    path = tmp_path / "data" / "events.jsonl"
+    log = log_with(path, 0)
+    log.flush()
+    shutil.rmtree(path.parent)
+    log.append(Event(1.0, "k"))
+    log.flush()
+    assert path.read_bytes() == line(1)
+    path.rename(path.with_suffix(".old"))
+    log.append(Event(2.0, "k"))
+    log.close()
+    assert (path.read_bytes(), path.with_suffix(".old").read_bytes()) == (line(2), line(1))
 
 
 def test_an_unwritable_path_is_reported(tmp_path):

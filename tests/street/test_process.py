@@ -95,6 +95,20 @@ class Mailbox:
         return self.orders.pop(0)[1]
 
 
+class Changing(Mailbox):
+    """No orders; something else happens at a wall time."""
+
+    def __init__(self, at_s, happens):
+        super().__init__()
+        self.at_s, self.happens = at_s, happens
+
+    def poll(self, timeout_s):
+        if self.wall.now >= self.at_s:
+            self.at_s = float("inf")
+            self.happens()
+        return super().poll(timeout_s)
+
+
 class Outbox:
     def __init__(self):
         self.sent, self.lost = [], 0
@@ -691,6 +705,17 @@ def test_a_disk_that_takes_nothing_does_not_keep_a_run_from_being_resumed(play, 
     again = play({2: [None]})
     assert again.events("engine.started", "engine.restored")[0][:2] == (125.0, "engine.restored")
     assert again.events("engine.checkpoint_refused") == []
+
+
+def test_a_stop_on_a_full_disk_says_how_much_is_lost(play, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    stopped = play({25: [None]})
+    assert stopped.of(RunEnded) == [RunEnded(125.0, False, lost_s=25.0)]
+    monkeypatch.undo()
+    assert play({25: [None]}).of(RunEnded) == [RunEnded(125.0, False, lost_s=0.0)]
 
 
 def test_a_run_ends_though_its_orders_cannot_be_deleted(play, tmp_path):
@@ -1530,6 +1555,24 @@ def test_a_settings_file_that_vanishes_changes_nothing_and_is_told(play, tmp_pat
     ((_, _, refused),) = played.events("engine.settings_refused")
     assert "cannot be read" in refused["fault"]
     assert played.runs[0].street.cycle_s == 20.0
+
+
+def test_the_settings_file_is_followed_while_a_slow_street_waits_for_its_tick(play, tmp_path, tiny):
+    """At a hundredth of real time a tick comes every 100 s."""
+    path = tmp_path / "headway.yaml"
+    path.write_text(FIRST.replace("900", "0.01"))
+    played = play(
+        Changing(7.0, lambda: path.write_text(FIRST)),
+        wall_s=0.0,
+        until_s=103.0,
+        path=path,
+        changes={
+            "street": {"scenario": tiny, "timing": "benchmark"},
+            "recovery": {"folder": str(tmp_path)},
+        },
+    )
+    assert [d["changed"] for *_, d in played.events("engine.settings")] == [["loop"]]
+    assert played.wall.now < 20.0
 
 
 def test_orders_that_somebody_spoilt_end_no_street_that_reads_them_with_its_file(

@@ -68,11 +68,20 @@ def run_to_end(task: Task, console: Console) -> None:
                     + " ".join(f"{k}={v}" for k, v in message.data.items())
                 )
             elif isinstance(message, RunEnded):
-                ended = "the end"
-                if not message.finished:
-                    ended = "stopped; the same command goes on from here"
-                lines.append(f"{ended} at {message.time_s:.0f} s")
+                lines.append(_end_of(message))
             live.update(picture(title, shown, lines, list(alone)))
+
+
+def _end_of(message: RunEnded) -> str:
+    if message.finished:
+        return f"the end at {message.time_s:.0f} s"
+    if message.lost_s > 0.0:
+        kept_s = message.time_s - message.lost_s
+        return (
+            f"stopped at {message.time_s:.0f} s, but its state could not be written; the same "
+            f"command goes on from {kept_s:.0f} s"
+        )
+    return f"stopped; the same command goes on from here at {message.time_s:.0f} s"
 
 
 def picture(

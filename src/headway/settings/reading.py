@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -310,6 +310,20 @@ def _known(location: tuple[str | int, ...]) -> list[str]:
     return sorted(model.model_fields)
 
 
+class _Stamp(NamedTuple):
+    """What tells a file from what it was before; a file put in its place may have the same time and
+    size (`rsync -t`, a package whose files are all of one date).
+    """
+
+    modified_ns: int
+    changed_ns: int
+    number: int
+    size: int
+
+
+NO_FILE = _Stamp(0, 0, 0, -1)
+
+
 class Watched:
     """Settings that follow their file while the program runs. A faulty file changes nothing; the
     fault is kept in `fault`. waiting: sections of RESTART_ONLY that the file has changed, which
@@ -362,6 +376,9 @@ class Watched:
         if stamp == self._stamp or stamp != seen:  # while it is being written, it is not read
             return ()
         self._stamp = stamp
+        if stamp.size == 0:  # cut by an editor or a full disk: nobody asks for all defaults so
+            self.fault = f"{self._path}: is empty. Write {{}} where the defaults are to hold."
+            return ()
         try:
             new = self._load()
         except SettingsError as error:
@@ -376,9 +393,9 @@ class Watched:
         self.current = new
         return changed
 
-    def _read_stamp(self) -> tuple[int, int]:
+    def _read_stamp(self) -> _Stamp:
         try:
             status = self._path.stat()
         except OSError:
-            return (0, 0)
-        return (status.st_mtime_ns, status.st_size)
+            return NO_FILE
+        return _Stamp(status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)

@@ -17,6 +17,7 @@ ControllerName = Literal[
     "fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"
 ]
 FallbackName = Literal["fixed", "webster", "actuated", "planner"]
+SLOWEST_FACTOR = 0.01  # ticks of a second come every 100 s
 
 
 class LoopSettings(Section):
@@ -34,6 +35,16 @@ class LoopSettings(Section):
     )
     mode: Literal["performance", "balanced", "accuracy"] = "balanced"
     overrun: Literal["degrade", "skip", "slow"] = "degrade"
+
+    @field_validator("speed_factor")
+    @classmethod
+    def _is_pace(cls, speed_factor: float) -> float:
+        """A street that is slower stands still for whoever watches it."""
+        if 0.0 < speed_factor < SLOWEST_FACTOR:
+            raise PydanticCustomError(
+                "speed_factor", f"must be 0 (as fast as possible) or at least {SLOWEST_FACTOR:g}"
+            )
+        return speed_factor
 
 
 class ControlSettings(Section):

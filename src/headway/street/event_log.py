@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ class EventLog:
         if not self._waiting:
             return
         try:
+            if self._stream is not None and not self._is_in_place():
+                self._stream.close()
+                self._stream = None
             if self._stream is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 _cut_incomplete_line(self._path)
@@ -69,6 +73,13 @@ class EventLog:
             if self._stream is not None:
                 self._stream.close()
                 self._stream = None
+
+    def _is_in_place(self) -> bool:
+        """The open file is still the one at the path: neither deleted nor moved away."""
+        try:
+            return os.path.samestat(os.fstat(self._stream.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False
 
     def _put_aside(self) -> None:
         """Raises OSError; then it goes on to grow, and this is tried again."""

@@ -105,10 +105,14 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The process ends: the run is finished, or was asked to stop and left a checkpoint."""
+    """The process ends: the run is finished, or was asked to stop and left a checkpoint.
+
+    lost_s: simulated seconds since the newest checkpoint, where no new one could be written.
+    """
 
     time_s: float
     finished: bool
+    lost_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

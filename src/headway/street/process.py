@@ -240,6 +240,7 @@ class StreetProcess:
                 return
             else:
                 self._outbox.put(Waiting(self.run.time_s))
+                self._follow_settings()  # they may end the wait
 
     def _at_end(self) -> bool:
         """A scenario without an end ends with its last vehicle."""
@@ -262,7 +263,9 @@ class StreetProcess:
 
     def _stop(self) -> None:
         self.loop.checkpoint()
-        self._outbox.put(RunEnded(self.run.time_s, finished=False), keep=True)
+        time_s = self.run.time_s
+        lost_s = time_s - self.loop.last_checkpoint_s
+        self._outbox.put(RunEnded(time_s, finished=False, lost_s=lost_s), keep=True)
         self.state = ProcessState.STOPPED
 
     # --- what is reported ---
