@@ -19,6 +19,7 @@ from starlette.types import Scope
 from headway import __version__, web
 from headway.api import (
     cameras,
+    export,
     ingest,
     lists,
     live,
@@ -140,7 +141,7 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, services: Services) -> 
 
 
 def _add_routes(app: FastAPI) -> None:
-    for part in (system, ingest, lists, observations, queries, streets):
+    for part in (system, ingest, lists, export, observations, queries, streets):
         app.include_router(part.router)
     for router, *paths in RESOURCES:
         for path in paths:
