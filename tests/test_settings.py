@@ -131,6 +131,7 @@ DEFAULTS = {
     "cameras": {
         "attempts": 0, "delay_s": 0.5, "buffer": 1, "rate_hz": 0.0, "confidence": 0.0,
         "speed": True, "violations": True, "dead_after_s": 15.0, "still_after_s": 20.0,
+        "allowed_networks": (),
         "alert_rules": tuple(
             {"name": name, "metric": metric, "operator": ">", "threshold": threshold,
                 "severity": severity, "for_s": 0.0, "hysteresis": 0.0,
@@ -893,7 +894,7 @@ def test_every_section_is_checked_here():
         *(f"cameras.alert_rules.0.{n}" for n in ("name", "metric", "camera", "notify")),
         "api.origins", "upkeep.at", "upkeep.folder", "upkeep.key",
         "sumo.folders", "sumo.remote", "sumo.binary", "sumo.options", "q_learning.explore",
-        "server.tls_certificate", "server.tls_key", "server.proxies",
+        "server.tls_certificate", "server.tls_key", "server.proxies", "cameras.allowed_networks",
         "oidc.issuer", "oidc.audience", "oidc.roles", "oidc.roles_claim", "oidc.name_claim",
     }  # fmt: skip
 
@@ -1241,3 +1242,13 @@ def test_limits_of_a_junction_have_the_same_bounds_and_a_number_is_its_name():
         assert "safety.limits.max_cycle_s" in fault_of(
             {"safety": {"limits": {"max_cycle_s": value}}}
         )
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1/8", "somewhere", "10.0.0.0/33", ""])
+def test_what_is_no_network_is_refused_with_an_example(tmp_path, text):
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"cameras:\n  allowed_networks: ['127.0.0.0/8', '{text}']\n")
+    with pytest.raises(SettingsError, match=r"is no network .* Write it as 127\.0\.0\.0/8"):
+        load(path)
+    path.write_text("cameras:\n  allowed_networks: [127.0.0.0/8, fe80::/10]\n")
+    assert load(path).cameras.allowed_networks == ("127.0.0.0/8", "fe80::/10")

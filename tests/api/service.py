@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -19,6 +20,7 @@ from headway.api.connections import HttpConnection
 from headway.api.security import Role
 from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
+from headway.settings import CameraSettings
 from headway.store import open_database
 
 EXAMPLE = {
@@ -65,12 +67,15 @@ class Service:
         return httpx.Client(base_url=self.url, headers=headers, timeout=30.0)
 
 
+# cameras of tests are on this machine
+HERE = CameraSettings(allowed_networks=("127.0.0.0/8",))
+OF_TESTS: dict[str, Any] = {"per_minute": 0, "cache_s": 0.0, "cameras": HERE}
+
+
 @contextlib.contextmanager
 def serving(folder: Path, service=None, url="", **settings) -> Iterator[Service]:
     database = open_database(folder, url)
-    app = create_app(
-        ApiSettings(folder, **({"per_minute": 0, "cache_s": 0.0} | settings)), database, service
-    )
+    app = create_app(ApiSettings(folder, **(OF_TESTS | settings)), database, service)
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
     port = listening.getsockname()[1]
     server = uvicorn.Server(

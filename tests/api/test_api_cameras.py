@@ -19,9 +19,12 @@ import pytest
 from headway.api import cameras as room
 from headway.sensing import MISSING, SensingError
 from headway.sensing.traffic.evidence import Violation
+from headway.service.cameras import CameraService
 from headway.telemetry import metrics
 from tests.api.service import serving, swapped
 from tests.api.streets import standing
+from tests.store.intakes import Intake
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason="needs the extra `vision`")
 SITE = {
@@ -29,6 +32,7 @@ SITE = {
     "points": [{"px": [x, y], "m": [x / 10.0, (240 - y) / 10.0]}
         for x, y in ((20, 20), (300, 20), (300, 220), (20, 220), (160, 120))],
 }  # fmt: skip
+NO_PICTURE = "no picture can be read from its address (engineers see why)"
 RTSP = "rtsp://user:secret@127.0.0.1:9/x"
 SHOWN = {
     "id": "c", "source": "rtsp://127.0.0.1:9/x", "detector": "motion", "running": False,
@@ -495,7 +499,7 @@ def test_an_alert_is_open_while_a_figure_is_beyond_its_threshold(
     stream.running, stream.fault = health.get("state") != "stopped", fault
     if latency_ms is not None:
         stream.latencies.extend([latency_ms / 1e3] * 3)
-    detail = fault or health.get("fault", "")
+    detail = fault or (NO_PICTURE if "fault" in health else "")
     found = clients["viewer"].get("/monitoring/alerts").json()
     told = [
         (a["metric"], a["threshold"], a["value"], a["severity"])
@@ -913,3 +917,38 @@ def test_the_camera_service_is_made_once(running, clients):
     first = running.app.state.services.camera_service
     clients["viewer"].get("/streams")
     assert running.app.state.services.camera_service is first
+
+
+@pytest.mark.parametrize("source", ["loopback", "nobody", "no camera"])
+def test_what_answers_at_an_address_is_told_to_engineers_alone(running, clients, source):
+    """A viewer sees the same words whether the address is refused, closed, or somebody else's."""
+    port = {"loopback": 9, "nobody": 9, "no camera": running.url.rpartition(":")[2]}[source]
+    host = "127.0.0.1" if source != "loopback" else "gone.invalid"
+    body = {"id": "probe", "source": f"http://{host}:{port}/x", "attempts": 1}
+    clients["engineer"].post("/streams", json=body).raise_for_status()
+    try:
+        until(lambda: clients["viewer"].get("/streams/probe").json()["state"] == "failed")
+        seen = {role: clients[role].get("/streams/probe").json()["fault"] for role in clients}
+        listed = clients["viewer"].get("/streams").json()
+        assert seen["viewer"] == seen["operator"] == NO_PICTURE
+        assert [s["fault"] for s in listed if s["id"] == "probe"] == [NO_PICTURE]
+        assert "(1 attempts)" in seen["engineer"]
+        assert seen["engineer"] == seen["admin"] != NO_PICTURE
+    finally:
+        clients["engineer"].delete("/streams/probe")
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["rtsp://me:S3CRET@127.0.0.2/x", "http://169.254.169.254/latest", "http://[::ffff:127.0.0.1]/",
+     "http://2130706433/", "rtsp://[fd00:ec2::254]/x", "http://224.0.0.1/"],
+)  # fmt: skip
+def test_an_address_of_no_camera_is_refused_at_once(tmp_path, source):
+    service = CameraService(tmp_path, lambda *_: None, Intake())
+    try:
+        with pytest.raises(SensingError, match="address") as found:
+            service.add("c", {"source": source}, start=False)
+        assert "S3CRET" not in str(found.value)
+        assert service.states() == []
+    finally:
+        service.close()

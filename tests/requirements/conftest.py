@@ -83,6 +83,10 @@ class Product:
         return False
 
 
+# those of tests are on this machine
+CAMERAS = {"HEADWAY_CAMERAS__ALLOWED_NETWORKS": '["127.0.0.0/8"]'}
+
+
 @contextlib.contextmanager
 def serving(folder, database_url, *arguments, **variables):
     """`headway serve ARGUMENTS` on a free port, until the end of the block."""
@@ -94,7 +98,7 @@ def serving(folder, database_url, *arguments, **variables):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "HEADWAY_DATABASE_URL": database_url, **variables},
+        env={**os.environ, "HEADWAY_DATABASE_URL": database_url, **CAMERAS, **variables},
     )
     try:
         product = Product(process, Path(folder), database_url)

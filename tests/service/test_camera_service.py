@@ -222,7 +222,7 @@ def test_a_camera_is_added_and_started_with_what_is_not_said_left_as_it_is(made,
     stream = service.add("north", {"source": "clip.mp4"})
     settings = StreamSettings(
         "north",
-        SourceSettings(str(tmp_path / "media" / "clip.mp4"), paced=True),
+        SourceSettings(str(tmp_path / "media" / "clip.mp4"), paced=True, networks=()),
         "motion",
         None,
         True,
@@ -249,7 +249,8 @@ def test_a_camera_is_added_as_configured_and_not_started_where_that_is_not_asked
     }
     stream = service.add("north", payload, start=False)
     assert stream.settings == StreamSettings(
-        "north", SourceSettings("rtsp://u:p@host/1", rate_hz=7.5, repeat=True, paced=False),
+        "north",
+        SourceSettings("rtsp://u:p@host/1", rate_hz=7.5, repeat=True, paced=False, networks=()),
         str(tmp_path / "models" / "cars.onnx"), Site((640, 480)), False
     )  # fmt: skip
     assert service.manager.asked == []
@@ -596,11 +597,11 @@ def test_options_are_the_cameras_own_else_those_of_the_settings(make, tmp_path):
     service.add("own", {"source": "rtsp://x"} | own, start=False)
     plain, mine = (service.manager.streams[n].settings for n in ("plain", "own"))
     assert plain == StreamSettings(
-        "plain", SourceSettings("rtsp://x", paced=True, attempts=7, delay_s=2.0),
+        "plain", SourceSettings("rtsp://x", paced=True, attempts=7, delay_s=2.0, networks=()),
         confidence=0.3, violations=False,
     )  # fmt: skip
     source = SourceSettings(
-        "rtsp://x", policy="recent", buffer=8, rate_hz=5.0, paced=True, delay_s=2.0
+        "rtsp://x", policy="recent", buffer=8, rate_hz=5.0, paced=True, delay_s=2.0, networks=()
     )
     assert mine == StreamSettings("own", source, confidence=0.3)
     assert service.options("own") == {

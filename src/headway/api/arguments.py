@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from typing import Any
 
+from headway.telemetry.masking import HIDDEN, SECRET_NAME, masked
+
 KEPT_BYTES = 4096  # of a body; of a longer one its size and what identifies it
-HIDDEN = "***"
-SECRET_NAME = re.compile(r"pass|secret|token|key|credential", re.IGNORECASE)
-USER_IN_ADDRESS = re.compile(r"(://)[^\s]*@")  # up to the last "@": a password may hold one
-SECRET_IN_QUERY = re.compile(
-    r"([?&][^=&\s]*(?:pass|secret|token|key|auth)[^=&\s]*=)[^&\s]*", re.IGNORECASE
-)
 
 
 def arguments_of(query: bytes, body: bytes) -> dict[str, str]:
@@ -48,5 +43,4 @@ def without_secrets(value: Any, name: str = "") -> Any:
 
 
 def _plain(text: str) -> str:
-    hidden = USER_IN_ADDRESS.sub(rf"\1{HIDDEN}@", text)
-    return SECRET_IN_QUERY.sub(rf"\1{HIDDEN}", hidden).replace("\x00", "")
+    return masked(text).replace("\x00", "")

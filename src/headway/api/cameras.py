@@ -123,9 +123,15 @@ Stream = Annotated[Any, Depends(stream)]
 
 
 @router.get("", responses=OK)
-def streams(service: Cameras) -> list[dict[str, Any]]:
-    """All cameras: state, rates, drops, latency."""
-    return [s.state() for s in list(service.manager.streams.values())]
+def streams(service: Cameras, who: Viewer) -> list[dict[str, Any]]:
+    """All cameras: state, rates, drops, latency. Why one cannot be read is for engineers."""
+    return [_state(s, who) for s in list(service.manager.streams.values())]
+
+
+def _state(camera: Any, who: Principal) -> dict[str, Any]:
+    """What an engineer sees of faults says what answers at an address, others do not."""
+    state: dict[str, Any] = camera.state()
+    return state | {"fault": camera.fault_detail} if who.role >= Role.ENGINEER else state
 
 
 @router.post("", status_code=201, responses=CHANGE, dependencies=[Engineer])
@@ -174,9 +180,9 @@ def _configured(body: StreamIn) -> dict[str, Any]:
 
 
 @router.get("/{stream_id}", responses=FOUND)
-def one(camera: Stream) -> dict[str, Any]:
-    """One camera, with what it sees now."""
-    return {**camera.state(), **camera.figures()}
+def one(camera: Stream, who: Viewer) -> dict[str, Any]:
+    """One camera, with what it sees now. Why it cannot be read is for engineers."""
+    return {**_state(camera, who), **camera.figures()}
 
 
 @router.delete("/{stream_id}", responses=CHANGE, dependencies=[Engineer])

@@ -43,6 +43,7 @@ RATE_OVER_S = 5.0
 IDLE_WAIT_S = 0.05
 THREAD_ENDS_WITHIN_S = 5.0
 LOST = ("ended", "failed", "reconnecting")  # states of a source from which no frame comes now
+NO_PICTURE = "no picture can be read from its address (engineers see why)"
 SPEED_IS_OFF = "the analysis of speeds is off for this camera"
 
 
@@ -126,6 +127,19 @@ class Stream:
         with self.lock:
             return {**self._identity(), **self._source_figures(), **self._work_figures()}
 
+    @property
+    def source_fault(self) -> str:
+        """Of its source, for everybody: of an address the same words, whether nothing, nobody or
+        somebody else answers there.
+        """
+        fault = self.source.health.fault
+        return NO_PICTURE if fault and self.settings.source.live else fault
+
+    @property
+    def fault_detail(self) -> str:
+        """The same, for those who set cameras up."""
+        return self.fault or self.source.health.fault
+
     def _identity(self) -> dict[str, Any]:
         site, health = self.settings.site, self.source.health
         calibration = site.calibration if site is not None else None
@@ -135,7 +149,7 @@ class Stream:
             "detector": Path(self.settings.detector).name,
             "running": self.running,
             "state": health.state if self.running else "stopped",
-            "fault": self.fault or health.fault,
+            "fault": self.fault or self.source_fault,
             "calibration_error_m": calibration.error_m if calibration is not None else None,
         }
 

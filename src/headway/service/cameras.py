@@ -14,7 +14,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 from headway import telemetry
 from headway.sensing import SensingError, Site, need_vision
@@ -30,6 +29,7 @@ from headway.service.evidence import (
 from headway.service.streets import ColourAt, StreetService
 from headway.settings import CameraSettings, NotifySettings
 from headway.store import Database, Intake, Recorder
+from headway.vision.frames.addresses import networks, require_allowed_url
 
 if TYPE_CHECKING:
     from headway.sensing.pipeline import FrameResult
@@ -144,6 +144,7 @@ class CameraService:
 
         self._folder = folder
         self._defaults = defaults or CameraSettings()
+        self._networks = networks(self._defaults.allowed_networks)
         self._publish = publish
         self._clock = clock
         self._wall_clock = wall_clock
@@ -329,6 +330,7 @@ class CameraService:
             repeat=config.get("repeat", False),
             attempts=options["attempts"],
             delay_s=options["delay_s"],
+            networks=self._networks,
         )
         if buffer == 1:  # the newest frame alone; a file that waits for its reader reads ahead
             return made
@@ -339,7 +341,7 @@ class CameraService:
         asked for.
         """
         if "://" in source:
-            _require_address(source)
+            require_allowed_url(source, self._networks)
             return source
         media = (self._folder / "media").resolve()
         path = (media / source).resolve()
@@ -434,21 +436,7 @@ def _view(name: str, stream: Stream) -> CameraView:
             live=stream.settings.source.live,
             state=health.state,
             received=health.received,
-            fault=health.fault,
+            fault=stream.source_fault,
             stopped_fault="" if stream.running else stream.fault,
             frame=(result.frame.number, result.frame.image) if result is not None else None,
-        )
-
-
-def _require_address(source: str) -> None:
-    """Raises SensingError, which does not repeat the address: it may hold a password."""
-    try:
-        parts = urlsplit(source)
-        is_sound = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        is_sound = False
-    if not is_sound:
-        raise SensingError(
-            "source: the address has no valid host and port. In a user name or password write / as "
-            "%2F, ? as %3F, # as %23, @ as %40, : as %3A, [ as %5B, ] as %5D and % as %25."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
@@ -96,6 +97,8 @@ class CameraSettings(Section):
     violations: which analyses are made.
     dead_after_s: without a frame, a camera is dead. still_after_s: so it is with the same image, or
     a black one. alert_rules: beside those that are added by the API.
+    allowed_networks: where a camera may be beside private and public networks: loopback
+    (127.0.0.0/8, ::1/128), link-local and the like.
     """
 
     attempts: int = Field(default=0, ge=0, le=10_000)
@@ -107,6 +110,7 @@ class CameraSettings(Section):
     violations: bool = True
     dead_after_s: float = Field(default=15.0, ge=6.0, le=3600.0)
     still_after_s: float = Field(default=20.0, ge=5.0, le=3600.0)
+    allowed_networks: tuple[str, ...] = ()
     alert_rules: tuple[CameraRule, ...] = (
         CameraRule(name="slow", metric="latency_p95_ms", threshold=500.0),
         CameraRule(name="drops", metric="dropped_share", threshold=0.10),
@@ -124,6 +128,20 @@ class CameraSettings(Section):
             notify=False,
         ),
     )
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _are_networks(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            try:
+                ipaddress.ip_network(text)
+            except ValueError as error:
+                raise PydanticCustomError(
+                    "network",
+                    "{text} is no network ({why}). Write it as 127.0.0.0/8 or fe80::/10",
+                    {"text": text, "why": str(error)},
+                ) from error
+        return texts
 
     @field_validator("alert_rules")
     @classmethod

@@ -13,6 +13,8 @@ from typing import Any
 
 import structlog
 
+from headway.telemetry.masking import mask_line
+
 COMPONENTS = ("engine", "street", "safety", "training", "api", "store", "sensing", "cli")
 LONGEST_FILE_BYTES = 10_000_000
 FILES_KEPT = 5
@@ -30,6 +32,7 @@ def set_up(level: str = "info", json_lines: bool = False, folder: str = "") -> N
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        mask_line,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

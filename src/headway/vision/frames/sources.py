@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,11 @@ import av
 import cv2
 import numpy as np
 
+from headway.telemetry import log
+from headway.telemetry.masking import masked
 from headway.vision import SensingError
+from headway.vision.frames.addresses import Door, Network
+from headway.vision.frames.guarded import HttpStream, Relay
 from headway.vision.frames.images import (
     SUFFIXES,
     Image,
@@ -29,6 +33,12 @@ from headway.vision.frames.images import (
 )
 from headway.vision.frames.timing import LiveClock, Playback, RateLimit, StampPace, WallSteps
 
+LIVE_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
+# what FFmpeg may open by itself beside what it is given, and that parts of a stream are asked for
+# each by itself
+NO_PROTOCOL = {"protocol_whitelist": "none"}
+TCP_ALONE = {"protocol_whitelist": "tcp"}
+AFRESH = {"http_persistent": "0", "http_multiple": "0"}
 LIVE = ("rtsp", "rtsps", "http", "https", "rtmp", "udp")
 RATE_SPAN_S = 5.0  # s over which the rate of frames is measured
 KEPT_TIMES = 256  # instants of frames kept for it
@@ -79,6 +89,9 @@ class SourceSettings:
     attempts: connections in a row that may fail (0: any number), with `delay_s`, doubled up to
         `longest_delay_s`, between.
     silent_s: after which a live stream counts as broken. hardware: use a decoder of the machine.
+    networks: None for whoever gives addresses of their own machine; else a live source is reached
+        by rtsp, rtsps, http and https alone, and not on this machine nor at any other address of
+        `addresses.REFUSED` that is outside of these networks.
     """
 
     url: str
@@ -92,6 +105,7 @@ class SourceSettings:
     longest_delay_s: float = 30.0
     silent_s: float = 5.0
     hardware: bool = True
+    networks: tuple[Network, ...] | None = None
 
     @property
     def live(self) -> bool:
@@ -174,6 +188,7 @@ class FrameSource:
         self._last_s = 0.0  # of the last frame: a file that is repeated continues from there
         self._wall_steps = WallSteps()
         self._stamps_are_wrong = False
+        self._relayed = ""  # what FFmpeg calls the address
 
     def start(self) -> None:
         """Begin, or begin again. Raises SensingError if it runs already."""
@@ -242,9 +257,12 @@ class FrameSource:
                 return
             failures = 0 if self.health.received > before else failures + 1
             if s.attempts and failures >= s.attempts:
+                log("sensing").error("a camera was given up", why=fault, attempts=failures)
                 self._end("failed", f"{fault} ({failures} attempts)")
                 return
             if s.live:
+                if fault != self.health.fault:
+                    log("sensing").warning("a camera cannot be read", why=fault)
                 self._set(state="reconnecting", fault=fault)
                 self._stop.wait(min(s.delay_s * 2.0 ** max(failures - 1, 0), s.longest_delay_s))
 
@@ -305,13 +323,7 @@ class FrameSource:
 
     def _play_stream(self) -> None:
         s = self.settings
-        live = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
-        with av.open(
-            s.url,
-            options=live if s.live else {},
-            timeout=(s.silent_s, s.silent_s) if s.live else None,
-            hwaccel=hardware_decoder() if s.hardware else None,
-        ) as container:
+        with self._opened() as container:
             if not container.streams.video:
                 raise SensingError("there is no video in it")
             stream = container.streams.video[0]
@@ -342,10 +354,55 @@ class FrameSource:
                 self._play_frame(frame, playback)
             self._require_whole(container, stream, playback)
 
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """The container. Raises what FFmpeg raises, SensingError, OSError."""
+        s = self.settings
+        hardware = hardware_decoder() if s.hardware else None
+        if not s.live:
+            with av.open(s.url, options={}, timeout=None, hwaccel=hardware) as container:
+                yield container
+            return
+        timeout_s = (s.silent_s, s.silent_s)
+        if s.networks is None:
+            with av.open(s.url, options=LIVE_OPTIONS, timeout=timeout_s, hwaccel=hardware) as box:
+                yield box
+            return
+        door = Door(s.networks)
+        if urlsplit(s.url).scheme in ("http", "https"):
+            with (
+                closing(HttpStream(s.url, door, s.silent_s)) as stream,
+                av.open(
+                    stream,
+                    options=LIVE_OPTIONS | NO_PROTOCOL | AFRESH,
+                    timeout=timeout_s,
+                    hwaccel=hardware,
+                    io_open=lambda url, *_: HttpStream(url, door, s.silent_s),
+                ) as container,
+            ):
+                yield container
+            return
+        with closing(Relay(s.url, door, s.silent_s)) as relay:
+            self._relayed = relay.url
+            try:
+                with av.open(
+                    relay.url,
+                    options=LIVE_OPTIONS | TCP_ALONE,
+                    timeout=timeout_s,
+                    hwaccel=hardware,
+                ) as container:
+                    yield container
+            except av.error.FFmpegError:
+                if relay.fault:
+                    raise SensingError(relay.fault) from None
+                raise
+
     def _fault(self, error: Exception) -> str:
         """In words. Libraries name the address with its password."""
-        s = self.settings
-        return f"{s.display_url}: {_explained(error)}".replace(s.url, s.display_url)
+        s, words = self.settings, _explained(error)
+        for url in filter(None, (self._relayed, s.url)):
+            words = words.replace(url, s.display_url)
+        return f"{s.display_url}: {masked(words)}"
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         """The frames of a stream; packets that cannot be decoded are counted as broken."""
