@@ -394,6 +394,34 @@ def test_a_source_without_weight_causes_nothing():
     assert field.see().waiting_persons[4] == 1
 
 
+@pytest.mark.parametrize(("quality", "causes"), [(0.0, False), (0.29, False), (0.3, True)])
+def test_a_row_that_its_source_does_not_trust_causes_nothing(quality, causes):
+    field = Field()
+    field.send(quality=quality, queue=5, emergency=siren())
+    field.send(quality=quality, junction="B", approach="", pedestrian_call=True)
+    seen = field.see()
+    assert (len(seen.vehicles), len(seen.emergencies)) == (5 * causes, causes)
+    assert seen.waiting_persons[4] == causes
+
+
+@pytest.mark.parametrize("blind", [{"quality": 0.0}, {"declared": 0.0}])
+def test_who_does_not_claim_to_see_is_no_reference_for_the_others(blind):
+    """Three cameras in fog, or that the settings leave out, say that nobody is there."""
+    field = Field()
+    fog = [{"source": s, "queue": 0, **blind} for s in ("a", "b", "c")]
+    seen = field.pass_s(120, {"source": "honest", "queue": 6}, *fog)
+    assert len(seen.vehicles) == 6
+    assert field.weight("honest")["agreement"] == 1.0
+
+
+def test_who_does_not_claim_to_see_is_judged_by_nobody():
+    field = Field(OPEN_EYED)
+    field.plant.vehicles = vehicles(*((0, 4.0 + 7.0 * k, 0.0, 0.0) for k in range(6)))
+    field.pass_s(120, {"source": "fog", "queue": 0, "quality": 0.1}, {"source": "liar", "queue": 0})
+    assert field.weight("fog")["agreement"] == 1.0
+    assert field.weight("liar")["agreement"] < 0.3
+
+
 def test_a_phantom_emergency_vehicle_is_refused_after_two_minutes_and_its_source_distrusted():
     field = Field()
     phantom = {"source": "liar", "emergency": ObservedEmergency(80.0, 10.0)}

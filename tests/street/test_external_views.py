@@ -157,6 +157,54 @@ def test_a_tracker_that_loses_and_renames_standing_vehicles_counts_each_once(nam
     assert view.arrived() == 8
 
 
+def unnamed(*metres, mps=0.0):
+    return row(vehicles=[ObservedVehicle(m, mps) for m in metres])
+
+
+@pytest.mark.parametrize(
+    ("seen", "lost"),
+    [
+        (row(queue=5), row(queue=0)), (row(queue=5), row(queue=4)), (row(queue_m=40.0), row(queue=0)),
+        (unnamed(3.0, 10.0, 17.0), unnamed()), (unnamed(3.0, 10.0, 17.0), unnamed(10.0)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("gap", [1, 4])
+def test_a_source_that_flickers_counts_each_of_its_unnamed_vehicles_once(seen, lost, gap):
+    """A camera that sees the queue and does not see it in turn, for ten minutes: 1,500 were counted
+    of five."""
+    view = LaneView(13.9)
+    there = len(view_of((0.0, seen)).vehicles(0.0, RED))
+    for second in range(600):
+        view.take(parts(lost if (second // gap) % 2 else seen, 1)[0], float(second))
+    assert view.arrived() == there
+
+
+def test_unnamed_vehicles_that_join_a_queue_are_each_a_new_one():
+    """One every 3 s, at 100 m and 10 m/s, until it stands behind the one before."""
+    view = LaneView(13.9)
+    for second in range(30):
+        there = []
+        for k in range(second // 3 + 1):
+            way_m = 100.0 - 10.0 * (second - 3 * k)
+            place_m = 1.0 + 7.5 * k
+            there.append(ObservedVehicle(max(way_m, place_m), 10.0 if way_m > place_m else 0.0))
+        view.take(parts(row(vehicles=there), 1)[0], float(second))
+    assert view.arrived() == 10
+
+
+def test_a_queue_that_grows_again_after_it_was_served_is_new():
+    """Three are served and gone for longer than a camera loses its view for a moment."""
+    rows = [(0.0, row(queue=3)), (10.0, row(queue=0)), (12.0, row(queue=2)), (13.0, row(queue=4))]
+    assert view_of(*rows).arrived() == 3 + 4
+
+
+def test_a_flood_of_unnamed_vehicles_is_not_kept():
+    view = LaneView(13.9)
+    for k in range(500):
+        view.take(parts(unnamed(*(0.01 * k + 1.0 * v for v in range(200))), 1)[0], 0.001 * k)
+    assert view.arrived() <= 201
+
+
 @pytest.mark.parametrize(("metres", "mps"), [((12.0, 4.0), 8.0), ((1.0,), 4.0)])
 def test_vehicles_that_pass_one_after_the_other_are_each_a_new_one(metres, mps):
     """The next one comes to where one was that has passed its stop line by then."""

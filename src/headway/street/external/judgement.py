@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headway.plants.sumo.profiles import SPACING_M
-from headway.street.external.sources import ApproachTrust, Source
+from headway.street.external.sources import USED_FROM, ApproachTrust, Source
 from headway.street.external.views import SeenVehicle
 from headway.values import Observation, Vehicles
 
@@ -27,11 +27,13 @@ Road = tuple[int, str]
 
 class Candidate(NamedTuple):
     """What a source says of a lane now. trust: at its approach, by what others and the signals say
-    of it; weight: the same, by its own quality and by freshness too.
+    of it; surety: how far it says itself that this is so now, by quality and freshness; weight:
+    both.
     """
 
     weight: float
     trust: float
+    surety: float
     source: Source
     vehicles: list[SeenVehicle]
 
@@ -80,7 +82,9 @@ def _counts(
     found = dict[Road, dict[str, Count]]()
     for lane, own in candidates.items():
         at = found.setdefault(road_of[lane], {})
-        for _, _, source, vehicles in own:
+        for _, _, surety, source, vehicles in own:
+            if surety < USED_FROM:  # what it does not claim is no lie, and nobody's reference
+                continue
             count = at.get(source.name)
             if count is None:
                 count = at[source.name] = Count(source, [])
@@ -102,10 +106,10 @@ def _near(vehicles: Vehicles, lanes: int) -> list[int]:
 
 def _median_of_holders(counts: Iterable[Count]) -> float | None:
     """Of one number a holder, the mean over its sources: nobody gets a majority by many names. None
-    where too few speak.
+    where too few speak, of those that the settings do not leave out.
     """
     by_holder = dict[str, list[int]]()
-    for count in counts:
+    for count in (count for count in counts if count.source.declared >= USED_FROM):
         by_holder.setdefault(count.source.holder, []).append(count.near_veh)
     if len(by_holder) < LEAST_REFERENCE:
         return None

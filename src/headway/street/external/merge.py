@@ -217,7 +217,7 @@ class External:
             return False
         at_s = self._street_time(row, message, now_s)
         source.at_s = max(source.at_s, at_s)
-        if source.own_weight >= USED_FROM:
+        if source.own_weight * row.quality >= USED_FROM:
             for group in called:
                 self._calls.add(group, at_s)
         if row.measures_traffic:
@@ -227,7 +227,8 @@ class External:
                     source.views[lane] = LaneView(self._limit_mps[lane], most)
                 source.views[lane].take(part, at_s)
             source.approach(self._road_of[lanes[0]][1])
-        self._take_emergencies(source, row, lanes, at_s)
+        if row.quality >= USED_FROM:  # who claims too much is found by claims that are not used
+            self._take_emergencies(source, row, lanes, at_s)
         return True
 
     def _clock_of(self, message: Reported, now_s: float) -> StreetClock:
@@ -339,9 +340,10 @@ class External:
                 if fresh <= 0.0:
                     continue
                 trust = own_weight * source.approach(self._road_of[lane][1]).weight
-                weight = trust * view.quality * fresh
+                surety = view.quality * fresh
                 vehicles = view.vehicles(now_s, Signal(green_s[lane]))
-                found.setdefault(lane, []).append(Candidate(weight, trust, source, vehicles))
+                candidate = Candidate(trust * surety, trust, surety, source, vehicles)
+                found.setdefault(lane, []).append(candidate)
         return found
 
     def _completeness(self, best: Mapping[int, Candidate]) -> FloatArray:

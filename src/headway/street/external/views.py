@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,8 +65,8 @@ class LanePart:
     detector_m: float
 
 
-class NamedVehicle(NamedTuple):
-    """Where a vehicle was when its source named it last."""
+class LastPlace(NamedTuple):
+    """Where a vehicle was when its source saw it last."""
 
     at_s: float
     distance_m: float
@@ -82,7 +83,7 @@ class Names:
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, NamedVehicle] = {}  # in the order in which they were seen last
+        self._known: dict[str, LastPlace] = {}  # in the order in which they were seen last
 
     def __len__(self) -> int:
         """How many are remembered."""
@@ -108,12 +109,50 @@ class Names:
         """Forget who has been lost for NAME_KEPT_S, or is one too many."""
         for name, (distance_m, speed_mps) in named.items():
             self._known.pop(name, None)
-            self._known[name] = NamedVehicle(at_s, distance_m, speed_mps)
+            self._known[name] = LastPlace(at_s, distance_m, speed_mps)
         most = len(named) + MOST_VEHICLES
         for name, vehicle in list(self._known.items()):
             if at_s - vehicle.at_s <= NAME_KEPT_S and len(self._known) <= most:
                 return
             del self._known[name]
+
+
+class Unnamed:
+    """The vehicles of a lane that their source does not name: how many are new. A source that loses
+    all of them for a moment, and finds them again, has not seen new ones.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._known: list[LastPlace] = []  # those of the newest row, and those lost since
+
+    def forget_count(self) -> None:
+        """What comes next is counted from none: detectors have spoken meanwhile."""
+        self._count = 0
+
+    def count_new(self, places: list[tuple[float, float]], at_s: float) -> int:
+        """How many of `places`, (metres, m/s), are more than there were, and where no known one
+        should be by now.
+        """
+        more = max(len(places) - self._count, 0)
+        lost = deque(sorted((v for v in self._known if v.due_m(at_s) >= 0.0), key=_due_at(at_s)))
+        left = list[LastPlace]()
+        elsewhere = 0
+        for distance_m, _ in sorted(places):
+            while lost and lost[0].due_m(at_s) < distance_m - RENAMED_M:
+                left.append(lost.popleft())
+            if lost and lost[0].due_m(at_s) <= distance_m + RENAMED_M:
+                lost.popleft()
+            else:
+                elsewhere += 1
+        kept = [v for v in (*left, *lost) if at_s - v.at_s <= NAME_KEPT_S][:MOST_VEHICLES]
+        self._count = len(places)
+        self._known = [LastPlace(at_s, *place) for place in places] + kept
+        return min(more, elsewhere)
+
+
+def _due_at(at_s: float) -> Callable[[LastPlace], float]:
+    return lambda vehicle: vehicle.due_m(at_s)
 
 
 def parts(row: ObservationRow, lanes: int) -> list[LanePart]:
@@ -166,7 +205,7 @@ class LaneView:
         # (metres, m/s), nearest first; None where detectors speak
         self._placed: list[tuple[float, float]] | None = None
         self._names = Names()
-        self._unnamed = 0
+        self._unnamed = Unnamed()
         self._standing = deque[float]()  # since when each has stood, front first
         self._entered = deque[float]()  # when each passed ZONE_M, front first
         self._zone_m = ZONE_M
@@ -195,10 +234,11 @@ class LaneView:
 
     def _take_places(self, vehicles: tuple[tuple[float, float, str], ...], at_s: float) -> None:
         named = {name: (metres, mps) for metres, mps, name in vehicles if name}
-        unnamed = sum(not name for _, _, name in vehicles)
-        before = 0 if self._placed is None else self._unnamed
-        self._arrived += self._names.count_new(named, at_s) + max(unnamed - before, 0)
-        self._unnamed = unnamed
+        unnamed = [(metres, mps) for metres, mps, name in vehicles if not name]
+        if self._placed is None:
+            self._unnamed.forget_count()
+        self._arrived += self._names.count_new(named, at_s)
+        self._arrived += self._unnamed.count_new(unnamed, at_s)
         self._placed = [(distance_m, speed_mps) for distance_m, speed_mps, _ in sorted(vehicles)]
         standing = sum(speed_mps < HALTING_MPS for _, speed_mps in self._placed)
         while len(self._standing) > standing:
