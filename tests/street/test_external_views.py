@@ -164,7 +164,8 @@ def unnamed(*metres, mps=0.0):
 @pytest.mark.parametrize(
     ("seen", "lost"),
     [
-        (row(queue=5), row(queue=0)), (row(queue=5), row(queue=4)), (row(queue_m=40.0), row(queue=0)),
+        (row(queue=5), row(queue=0)), (row(queue=5), row(queue=4)),
+        (row(queue_m=40.0), row(queue=0)),
         (unnamed(3.0, 10.0, 17.0), unnamed()), (unnamed(3.0, 10.0, 17.0), unnamed(10.0)),
     ],
 )  # fmt: skip
