@@ -21,6 +21,7 @@ from websockets.http11 import Response
 from websockets.sync.client import connect
 
 Topic = Literal["realtime", "monitoring", "alerts"]
+StreetAction = Literal["start", "stop", "pause", "resume"]
 Json = dict[str, Any]  # an object as the API gives it, by the names that docs/api.md lists
 Query = Mapping[str, Any]  # what becomes `?name=value`
 LONGEST_PAUSE_S = 8.0
@@ -117,6 +118,14 @@ def _orders(street: str, query: Query) -> _Request:
 def _order(street: str, order_id: str) -> _Request:
     path = f"/api/v1/engine/streets/{_quoted(street)}/orders/{_quoted(order_id)}"
     return _Request("GET", path)
+
+
+def _overrides(street: str) -> _Request:
+    return _Request("GET", f"/api/v1/engine/streets/{_quoted(street)}/overrides")
+
+
+def _act(street: str, action: str) -> _Request:
+    return _Request("POST", f"/api/v1/engine/streets/{_quoted(street)}/{action}")
 
 
 def _ingest(records: Sequence[Mapping[str, object]]) -> _Request:
@@ -276,6 +285,16 @@ class Headway:
         found: Json = self.call(*_order(street, order_id))
         return found
 
+    def overrides(self, street: str) -> list[Json]:
+        """Overrides that are in force, by junction: who, until when and what."""
+        found: list[Json] = self.call(*_overrides(street))
+        return found
+
+    def act(self, street: str, action: StreetAction, idempotency_key: str = "") -> OrderResult:
+        """action: stop (until it is started), start, pause (its time stands) or resume."""
+        answer: OrderResult = self.call(*_act(street, action), idempotency_key=idempotency_key)
+        return answer
+
     def ingest(self, records: Sequence[Mapping[str, object]]) -> IngestResult:
         """Records in the form of the API; what came of them."""
         answer: IngestResult = self.call(*_ingest(records))
@@ -401,6 +420,17 @@ class AsyncHeadway:
     async def order(self, street: str, order_id: str) -> Json:
         found: Json = await self.call(*_order(street, order_id))
         return found
+
+    async def overrides(self, street: str) -> list[Json]:
+        found: list[Json] = await self.call(*_overrides(street))
+        return found
+
+    async def act(
+        self, street: str, action: StreetAction, idempotency_key: str = ""
+    ) -> OrderResult:
+        asked = _act(street, action)
+        answer: OrderResult = await self.call(*asked, idempotency_key=idempotency_key)
+        return answer
 
     async def ingest(self, records: Sequence[Mapping[str, object]]) -> IngestResult:
         answer: IngestResult = await self.call(*_ingest(records))

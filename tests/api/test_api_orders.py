@@ -13,7 +13,9 @@ import pytest
 from headway.api.hub import Client
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
-from headway.street.messages import Optimise, RunEnded, Switch
+from headway.safety import Order, Override
+from headway.settings import overridden
+from headway.street.messages import Optimise, Pause, RunEnded, Switch
 from headway.values import Event
 from tests.api.service import serving
 from tests.api.streets import SNAPSHOT, standing
@@ -35,7 +37,7 @@ def running(tmp_path_factory, new_record):
 def live(running):
     found = running.app.state.services.street_service.streets["headway"]
     found.snapshot, found.engine.fault = replace(SNAPSHOT), None
-    found.engine.pid, found.unconfirmed = 7, None
+    found.engine.pid, found.unconfirmed, found.finished = 7, None, False
     found.engine.orders.clear()
     found.engine.ids.clear()
     return found
@@ -261,3 +263,105 @@ def test_what_becomes_of_an_order_is_heard_on_the_stream_of_its_street(post, sai
         ("headway", "order.applied", order_id, ""),
         ("headway", "order.ended", order_id, "its time has passed"),
     ]
+
+
+# --- overrides in force
+
+
+def test_the_overrides_in_force_are_listed_by_junction(clients, live, post, said):
+    """As the street says; with the order of which each is, if it was placed here."""
+    assert clients["viewer"].get(f"{STREET}/overrides").json() == []
+    hold_id = hold(post)
+    said(applied(hold_id))
+    first, second = SNAPSHOT.junctions
+    in_force = (
+        replace(first, order=Override(0, Order.HOLD, 25360.0, "a-operator", 2)),
+        replace(second, order=Override(1, Order.STAGE, 25299.0, "bob", 3)),
+    )
+    live.snapshot = replace(SNAPSHOT, junctions=in_force)
+    said(Event(1.0, "safety.override_released", "360086", {"by": "x"}))
+    assert clients["viewer"].get(f"{STREET}/overrides").json() == [
+        {"junction": "360082", "order": "hold", "stage": None, "until_s": 25360.0, "left_s": 60.0,
+         "by": "a-operator", "kind": "override", "id": hold_id},
+        {"junction": "360086", "order": "stage", "stage": 3, "until_s": 25299.0, "left_s": 0.0,
+         "by": "bob", "kind": None, "id": None},
+    ]  # fmt: skip
+    live.snapshot = None
+    assert clients["viewer"].get(f"{STREET}/overrides").json() == []
+    assert clients["viewer"].get("/api/v1/engine/streets/nowhere/overrides").status_code == 404
+
+
+# --- stop, start, pause, resume
+
+
+@pytest.mark.parametrize("action", ["stop", "start", "pause", "resume"])
+def test_engineers_alone_stop_start_and_pause_streets(clients, live, action):
+    for role in ("viewer", "operator"):
+        assert clients[role].post(f"{STREET}/{action}").status_code == 403
+    nowhere = f"/api/v1/engine/streets/nowhere/{action}"
+    assert clients["engineer"].post(nowhere).status_code == 404
+    assert not live.engine.stopped
+    assert not live.engine.orders
+
+
+def test_a_pause_is_an_order_of_its_own(clients, live, order):
+    for action, sent in (("pause", Pause("a-engineer")), ("resume", Pause(""))):
+        answer = clients["engineer"].post(f"{STREET}/{action}").json()
+        assert (live.engine.orders[-1], live.engine.ids[-1]) == (sent, answer["id"])
+        assert order(answer["id"]) == ("accepted", "")
+
+
+def test_a_paused_street_says_so_and_by_whom(clients, live):
+    live.snapshot = replace(SNAPSHOT, paused_by="ann")
+    state = clients["viewer"].get(STREET).json()
+    assert (state["status"], state["status_by"]) == ("paused", "ann")
+
+
+def test_a_pause_of_a_street_that_is_observed_from_outside_is_refused(clients, live):
+    own = live.task
+    external = overridden(own.settings, {"street": {"sensing": "external"}})
+    live.task = replace(own, settings=external)
+    try:
+        answer = clients["engineer"].post(f"{STREET}/pause")
+    finally:
+        live.task = own
+    assert answer.status_code == 409
+    assert "the traffic does not wait" in answer.json()["detail"]
+
+
+def test_a_stopped_street_says_so_and_is_no_fault(clients, running, tmp_path, monkeypatch):
+    """On a street of its own: its engine is asked to end."""
+    services = running.app.state.services
+    live = standing("alone").streets["alone"]
+    settings = overridden(live.task.settings, {"recovery": {"folder": str(tmp_path)}})
+    live.task, live.ended = replace(live.task, settings=settings), True
+    monkeypatch.setitem(services.street_service.streets, "alone", live)
+    path = "/api/v1/engine/streets/alone"
+    answer = clients["engineer"].post(f"{path}/stop")
+    assert (answer.status_code, answer.json()["state"]) == (200, "applied")
+    assert live.engine.stopped
+    state = clients["viewer"].get(path).json()
+    assert (state["status"], state["status_by"], state["fault"]) == ("stopped", "a-engineer", "")
+    assert state in clients["viewer"].get("/api/v1/engine/state").json()
+    refused = clients["engineer"].post(f"{path}/controller", json={"controller": "fixed"})
+    assert refused.status_code == 409
+    assert "was stopped by a-engineer. Start it first" in refused.json()["detail"]
+    parts = clients["viewer"].get("/system/info").json()["parts"]
+    assert parts["street alone"] == "stopped"
+    assert services.lookout._streets() == (True, "2 of 3 run, 0 given up, 1 stopped by order")
+    assert services.selfwatch._street(live)["running"] is None
+
+
+def test_a_stop_that_cannot_be_kept_is_answered_503(clients, running, live, tmp_path):
+    (tmp_path / "stopped.draft").mkdir()
+    own = live.task
+    live.task = replace(
+        own, settings=overridden(own.settings, {"recovery": {"folder": str(tmp_path)}})
+    )
+    try:
+        answer = clients["engineer"].post(f"{STREET}/stop")
+    finally:
+        live.task = own
+    assert answer.status_code == 503
+    assert "it cannot be kept on disk" in answer.json()["detail"]
+    assert not live.engine.stopped

@@ -25,8 +25,9 @@ from tests.api.service import serving
 from tests.api.streets import SNAPSHOT, standing
 
 STATE = {
-    "street": "headway", "scenario": "cologne3", "controller": "planner", "finished": False,
-    "fault": "", "run": 0, "not_controlled": [], "started": True,
+    "street": "headway", "scenario": "cologne3", "controller": "planner", "status": "running",
+    "status_by": "", "finished": False, "fault": "", "run": 0, "not_controlled": [],
+    "started": True,
     "time_s": 25300.0, "begin_s": 25200.0, "end_s": 28800.0, "vehicles": 31, "stopped": 12,
     "halted": 12, "source": "controller", "interventions": 4, "cycles": 3,
     "cycle_success_rate": 1.0, "overruns": 1, "jitter_p99_s": 0.0021, "tick_ms": 1.75,
@@ -39,7 +40,7 @@ STATE = {
          "factors": {}, "congested": [], "fault": "", "order": None},
     ],
 }  # fmt: skip
-HEAD = ("street", "scenario", "finished", "fault", "run", "not_controlled")
+HEAD = ("street", "scenario", "status_by", "finished", "fault", "run", "not_controlled")
 GONE = "GS_cluster_2415878664_254486231_359566_359576"
 
 
@@ -96,6 +97,7 @@ def test_the_state_is_the_newest_snapshot_of_each_street(get, live):
     live.snapshot = replace(SNAPSHOT, end_s=float("inf"), controller="")
     try:
         assert get("streets/headway").json() == STATE | {
+            "status": "given up",
             "finished": True,
             "fault": "why",
             "run": 7,
@@ -115,7 +117,11 @@ def test_a_scenario_without_an_end_says_so(get, live, end_s, shown):
 def test_a_street_that_has_not_begun_says_so(get, live):
     live.snapshot = None
     head = {k: STATE[k] for k in HEAD}
-    assert get("streets/headway").json() == head | {"controller": "webster", "started": False}
+    assert get("streets/headway").json() == head | {
+        "status": "starting",
+        "controller": "webster",
+        "started": False,
+    }
 
 
 def test_history_and_alerts_are_columnar(get, live):

@@ -107,6 +107,8 @@ CALLS = [
         ("POST", f"{ENGINE}/streets/a/controller", {}, {"controller": "webster"})),
     (("orders", "a"), {"state": "refused", "limit": 2},
         ("GET", f"{ENGINE}/streets/a/orders", {"state": "refused", "limit": "2"}, None)),
+    (("overrides", "a"), {}, ("GET", f"{ENGINE}/streets/a/overrides", {}, None)),
+    (("act", "a", "pause"), {}, ("POST", f"{ENGINE}/streets/a/pause", {}, None)),
     (("order", "a", "0f"), {}, ("GET", f"{ENGINE}/streets/a/orders/0f", {}, None)),
     (("ingest", ({"n": 1}, {"n": 2})), {},
         ("POST", "/api/v1/ingest/batch", {}, [{"n": 1}, {"n": 2}])),

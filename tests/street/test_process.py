@@ -42,6 +42,7 @@ from headway.street.messages import (
     Identified,
     JunctionState,
     Optimise,
+    Pause,
     Release,
     Reporting,
     Reset,
@@ -50,6 +51,7 @@ from headway.street.messages import (
     Snapshot,
     Switch,
     Task,
+    Waiting,
 )
 from headway.street.opening import open_street
 from headway.street.process import ProcessState, StreetProcess, work
@@ -1167,7 +1169,7 @@ def test_orders_that_cannot_be_executed_are_refused_with_the_reason(play, tmp_pa
         "no order of the kind str", "settings: loop", f"{tmp_path}/none",
     ]  # fmt: skip
     assert refused[3][2]["why"].endswith(
-        "There are: Override, Release, Reset, Optimise, Reported, Reporting, Switch."
+        "There are: Override, Release, Reset, Optimise, Reported, Reporting, Switch, Pause."
     )
     assert played.of(RunEnded) == [RunEnded(107.0, True)]
     assert len(played.loops) == 1, "the loop goes on as it is: its schedule too"
@@ -1228,6 +1230,64 @@ def test_an_order_for_a_junction_is_obeyed_by_its_name_and_the_streets_own_clock
     assert (at_s, released["by"]) == (2.0, "Bob")
 
 
+HOLD = Override(0, Order.HOLD, 200.0, "Ada")
+AT_REAL_TIME = {"loop": {"speed_factor": 1.0}, "until_s": 103.0}
+STAGE = Override(0, Order.STAGE, 200.0, "Ada", 0)
+
+
+def test_a_paused_street_stands_until_it_is_resumed_and_takes_orders_meanwhile(play):
+    """At the pace of real time: it is paused after half a second, for a minute."""
+    inbox = Mailbox((0.5, Pause("Ann")), (20.0, STAGE), (60.5, Pause("")))
+    played = play(inbox, wall_s=0.0, **AT_REAL_TIME)
+    assert played.events("engine.paused") == [(100.0, "engine.paused", {"by": "Ann"})]
+    assert played.events("engine.resumed") == [(100.0, "engine.resumed", {"paused_by": "Ann"})]
+    assert [at_s for at_s, *_ in played.events("safety.override")] == [100.0]
+    assert inbox.obeyed == [0.5, 20.0, 60.5]
+    assert 62.4 <= played.wall.now <= 63.6, "three ticks of a second, none of them in a burst"
+    stood = [s for s in played.of(Snapshot) if s.paused_by]
+    assert {s.time_s for s in stood} == {100.0}
+    assert {s.paused_by for s in stood} == {"Ann"}
+    assert stood[-1].junctions[0].order.by == "Ada", "what is in force is known while it stands"
+    assert played.of(Snapshot)[-1].paused_by == ""
+
+
+def test_a_paused_street_says_that_it_lives(play):
+    inbox = Mailbox((0.5, Pause("Ann")), (60.5, Pause("")))
+    played = play(inbox, wall_s=0.0, recovery={"silent_s": 8.0}, **AT_REAL_TIME)
+    assert len([w for w in played.of(Waiting) if w.time_s == 100.0]) >= 60 / 8.0
+
+
+def test_a_street_that_was_paused_is_paused_in_the_next_process_too(play):
+    first = play({3: [Pause("Ann"), None]})
+    assert first.of(RunEnded) == [RunEnded(103.0, False)]
+    inbox = Mailbox((30.0, Pause("")))
+    again = play(inbox, wall_s=0.0, loop={"speed_factor": 1.0}, until_s=105.0)
+    assert again.events("engine.paused") == [(103.0, "engine.paused", {"by": "Ann"})]
+    assert again.wall.now >= 31.0
+    assert again.of(RunEnded) == [RunEnded(105.0, True)]
+
+
+def test_pausing_twice_is_pausing_once(play):
+    inbox = Mailbox((0.5, Pause("Ann")), (5.0, Pause("Bob")), (9.0, Pause("")), (9.1, Pause("")))
+    played = play(inbox, wall_s=0.0, **AT_REAL_TIME)
+    kinds = [kind for _, kind, _ in played.events("engine.paused", "engine.resumed")]
+    assert kinds == ["engine.paused", "engine.resumed"]
+
+
+def test_a_paused_street_can_be_stopped(play):
+    inbox = Mailbox((0.5, Pause("Ann")), (5.0, None))
+    played = play(inbox, wall_s=0.0, **AT_REAL_TIME)
+    assert played.of(RunEnded) == [RunEnded(100.0, False)]
+
+
+def test_a_pause_that_cannot_be_kept_is_refused(play, tmp_path):
+    (tmp_path / "orders.draft").mkdir()
+    played = play({5: [Pause("Ann")]}, until_s=107.0)
+    ((at_s, _, refused),) = played.events("engine.order_refused")
+    assert (at_s, refused["order"]) == (105.0, repr(Pause("Ann")))
+    assert played.of(RunEnded) == [RunEnded(107.0, True)]
+
+
 def test_an_order_with_an_id_is_answered_under_it_once_it_is_carried_out(play):
     """Of orders that come together, none is carried out after one that is refused."""
     good = Identified("1a", (Optimise(cycle_s=20.0), Optimise(cycle_s=25.0)))
@@ -1240,10 +1300,6 @@ def test_an_order_with_an_id_is_answered_under_it_once_it_is_carried_out(play):
     assert refused["order"] == repr(Switch(controller="none"))
     assert "none" in refused["why"]
     assert played.runs[-1].street.cycle_s == 40.0
-
-
-HOLD = Override(0, Order.HOLD, 200.0, "Ada")
-AT_REAL_TIME = {"loop": {"speed_factor": 1.0}, "until_s": 103.0}
 
 
 def test_an_order_is_obeyed_when_it_comes_and_its_event_does_not_wait_for_the_tick(play):

@@ -141,7 +141,10 @@ class Lookout:
         running = sum(not street.finished for street in streets)
         given_up = sum(bool(street.fault) for street in streets)
         troubled = sum(bool(s.snapshot and s.snapshot.trouble) for s in streets)
+        stopped = sum(street.stop is not None for street in streets)
         found = f"{running} of {len(streets)} run, {given_up} given up"
+        if stopped:
+            found += f", {stopped} stopped by order"
         if troubled:
             found += f", {troubled} cannot write or deliver events"
         return not (given_up or troubled), found

@@ -19,6 +19,7 @@ from starlette.routing import Match, Route
 
 from headway.analytics import MissingError
 from headway.runtime import WorkerError
+from headway.service.streets import StreetStateError
 
 UNREADABLE = (UnicodeDecodeError, RecursionError)  # of a body that is JSON at first sight
 REMEDIES = {  # of what no route of ours refuses
@@ -156,6 +157,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(MissingError)
     async def _missing(request: Request, error: MissingError) -> JSONResponse:
         return problem(request, 404, str(error))
+
+    @app.exception_handler(StreetStateError)
+    async def _state(request: Request, error: StreetStateError) -> JSONResponse:
+        return problem(request, 409, str(error))
 
     @app.exception_handler(WorkerError)
     async def _worker(request: Request, error: WorkerError) -> JSONResponse:

@@ -5,6 +5,7 @@ is in the audit trail.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self, get_args
@@ -34,7 +35,7 @@ router = APIRouter(
 Name = Annotated[str, Path(max_length=64, pattern=r"^[a-z0-9-]+$", examples=["headway"])]
 OK = responses(401, 403)
 FOUND = responses(401, 403, 404, 422)
-ORDER = responses(401, 403, 404, 422, 503)
+ORDER = responses(401, 403, 404, 409, 422, 503)
 ANSWER_S = 0.15  # a street obeys between two ticks: some 10 ms; an answer has 0.2 s
 POLL_S = 0.002
 
@@ -141,6 +142,21 @@ class OrderOut(BaseModel):
     changed: datetime
 
 
+class OverrideOut(BaseModel):
+    """What a junction is kept at by an order. until_s, left_s: simulated seconds. by: who ordered
+    it. kind: override or emergency, id: of the order; null for one of before the server's start.
+    """
+
+    junction: str
+    order: Literal["hold", "stage", "flash"]
+    stage: int | None
+    until_s: float
+    left_s: float
+    by: str
+    kind: str | None
+    id: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class OrderQuery:
     """Which orders; empty for any."""
@@ -186,6 +202,8 @@ def state_of(street: RunningStreet) -> dict[str, Any]:
         "street": street.name,
         "scenario": street.scenario,
         "controller": s.controller if s else street.task.settings.control.controller,
+        "status": street.status,
+        "status_by": street.status_by,
         "finished": street.finished,
         "fault": street.fault,
         "run": street.run,
@@ -387,8 +405,12 @@ def _place(
     request: Request, order: PlacedOrder, *orders: AtJunction | Optimise | Switch, detail: str
 ) -> Done:
     """Send orders to a street, on record as one. detail: what is done, in words."""
-    placed = service(request).place(order, *orders)
-    return Done(detail=detail, id=placed.id, state=_state_now(request, placed.street, placed.id))
+    return _done(request, service(request).place(order, *orders), detail)
+
+
+def _done(request: Request, placed: PlacedOrder, detail: str) -> Done:
+    state = _state_now(request, placed.street, placed.id)
+    return Done(detail=detail, id=placed.id, state=state)
 
 
 def _state_now(request: Request, street: str, order_id: str) -> OrderState:
@@ -431,6 +453,28 @@ def controller(request: Request, who: Engineer, street: Street, body: Controller
     order = _for_street(street, "controller", who, body)
     switched = Switch(controller=body.controller)
     return _place(request, order, switched, detail=f"{body.controller} takes over")
+
+
+@router.get("/engine/streets/{name}/overrides", responses=FOUND)
+def overrides(request: Request, street: Street) -> list[OverrideOut]:
+    """Overrides that are in force, by junction. The order `release` ends one before its time."""
+    if (now := street.snapshot) is None:
+        return []
+    placed = service(request).orders.in_force(street.name)
+    found = []
+    for junction in now.junctions:
+        if (order := _order_of(junction.order)) is not None:
+            known = placed.get(junction.junction)
+            found.append(
+                OverrideOut(
+                    junction=junction.junction,
+                    **order,
+                    left_s=max(order["until_s"] - now.time_s, 0.0),
+                    kind=known.kind if known is not None else None,
+                    id=known.id if known is not None else None,
+                )
+            )
+    return found
 
 
 def _for_street(street: RunningStreet, kind: str, who: Principal, body: BaseModel) -> PlacedOrder:
@@ -477,6 +521,50 @@ def optimisation(request: Request, who: Operator, street: Street, body: Optimisa
         orders.append(Optimise(body.cycle_s or 0.0, speed_factor))
     order = _for_street(street, "optimisation", who, body)
     return _place(request, order, *orders, detail=body.model_dump_json(exclude_none=True))
+
+
+@router.post("/engine/streets/{name}/pause", responses=ORDER)
+def pause(request: Request, who: Engineer, street: Street) -> Done:
+    """The simulated time of a street stands until it is resumed: its signals keep what they show,
+    orders are taken, and what they end is counted in its own time. Refused (409) for a street that
+    is observed from outside, where the traffic does not wait.
+    """
+    placed = service(request).pause(PlacedOrder(street.name, "pause", who.name), on=True)
+    return _done(request, placed, f"{street.name}: time stands")
+
+
+@router.post("/engine/streets/{name}/resume", responses=ORDER)
+def resume(request: Request, who: Engineer, street: Street) -> Done:
+    """The time of a street that was paused goes on."""
+    placed = service(request).pause(PlacedOrder(street.name, "resume", who.name), on=False)
+    return _done(request, placed, f"{street.name}: time goes on")
+
+
+@router.post("/engine/streets/{name}/stop", responses=ORDER)
+def stop(request: Request, who: Engineer, street: Street) -> Done:
+    """A street writes a checkpoint and ends; it stays stopped until it is started, also over a
+    start of the server.
+    """
+    placed = _or_unavailable(service(request).stop_one, PlacedOrder(street.name, "stop", who.name))
+    return _done(request, placed, f"{street.name} is stopped")
+
+
+@router.post("/engine/streets/{name}/start", responses=ORDER)
+def start(request: Request, who: Engineer, street: Street) -> Done:
+    """A street that was stopped goes on from where it was; one that was given up from its last
+    checkpoint, one that is finished from its beginning.
+    """
+    order = PlacedOrder(street.name, "start", who.name)
+    placed = _or_unavailable(service(request).start_again, order)
+    return _done(request, placed, f"{street.name} is started")
+
+
+def _or_unavailable(act: Callable[[PlacedOrder], PlacedOrder], order: PlacedOrder) -> PlacedOrder:
+    """Raises ProblemError 503 where the disk does not keep it."""
+    try:
+        return act(order)
+    except OSError as error:
+        raise ProblemError(503, f"it cannot be kept on disk: {error}") from error
 
 
 @router.get("/engine/streets/{name}/orders", responses=FOUND)

@@ -24,7 +24,6 @@ from headway.api.queries import When
 from headway.api.security import TICKET_S, Principal, Role
 from headway.api.services import Services
 from headway.service.cameras import CameraService
-from headway.service.streets import RunningStreet
 from headway.service.upkeep import SCHEDULED, UpkeepError, UpkeepRun, UpkeepTask
 from headway.store.inspection import DatabaseState, inspect
 from headway.store.upkeep import erase
@@ -112,7 +111,7 @@ def ready(request: Request, response: Response) -> Ready:
     alive, waiting = services.database.alive(), services.intake.spool.waiting
     streets = services.street_service.streets.values() if services.street_service else ()
     running = sum(not live.finished for live in streets)
-    starting = [f"street {s.name}" for s in streets if part_of(s) == "starting"]
+    starting = [f"street {s.name}" for s in streets if s.status == "starting"]
     found = Ready(
         ready=alive and waiting == 0,
         database=alive,
@@ -164,7 +163,8 @@ class DatabaseAway(BaseModel):
 class Info(BaseModel):
     """versions: of this and of what it is made of. streams: clients of each live topic, and how
     well they are read. rows_stored: since the start; spool: batches that wait for the database.
-    parts: of the service, each starting, running, finished, given up, away or off.
+    parts: of the service, each starting, running, paused, stopping, stopped, finished, given up,
+        away or off.
     """
 
     version: str
@@ -206,22 +206,13 @@ def info(request: Request, _: Annotated[Principal, Depends(need(Role.VIEWER))]) 
     )
 
 
-def part_of(street: RunningStreet) -> str:
-    """What a street does."""
-    if street.fault:
-        return "given up"
-    if street.finished:
-        return "finished"
-    return "running" if street.snapshot is not None else "starting"
-
-
 def _parts(services: Services, database: str) -> dict[str, str]:
     """Each part and what it does. database: empty if it is away."""
     streets = services.street_service.streets.values() if services.street_service else ()
     recipients = services.settings.notify.webhooks or services.settings.notify.mail
     return {
         "database": "running" if database else "away",
-        **{f"street {street.name}": part_of(street) for street in streets},
+        **{f"street {street.name}": street.status for street in streets},
         "cameras": "running" if services.camera_service is not None else "off",
         "notifications": "running" if recipients else "off",
         "settings file": "running" if services.settings.watched is not None else "off",

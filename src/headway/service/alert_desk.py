@@ -29,6 +29,12 @@ SYSTEM = "system"  # stands for the street in alerts on the program itself
 ERRORS_WITHIN_S = 60.0
 STREET_ERRORS = (*FAULTS_OF_STEPS, "engine.given_up", "engine.restarted")
 
+ENDS_OF_ALERTS = {
+    "engine.started": "the street was started anew",
+    "engine.restored": "the street was started anew",
+    "engine.stopped": "the street was stopped by order",
+}
+
 Publish = Callable[[str, str, Any], None]
 
 
@@ -150,11 +156,11 @@ class AlertDesk:
         elif kind == "engine.given_up":
             given_up = {"rule": "given up", "path": "", "error": event.get("error", "")}
             self._open_alert((street, "given up", ""), given_up, Level.CRITICAL)
-        elif kind in ("engine.started", "engine.restored"):
+        elif kind in ENDS_OF_ALERTS:
             with self._guard:
                 keys = [key for key in self._open if key[0] == street]
             for key in keys:
-                self._close(key, {"why": "the street was started anew"})
+                self._close(key, {"why": ENDS_OF_ALERTS[kind]})
 
     def _open_alert(self, key: Key, data: Mapping[str, Any], level: Level) -> None:
         with self._guard:

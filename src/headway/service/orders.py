@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -147,14 +147,20 @@ class OrderBook:
         """Those in force are over: of one junction, or of the street."""
         self._end(self._in_force(street, junction), reason)
 
-    def process_ended(self, street: str, why: str, sent_to: int | None, again: str = "") -> None:
+    def in_force(self, street: str) -> dict[str, PlacedOrder]:
+        """The override of each junction that has one, by the junction's name."""
+        return {order.junction: order for order in self._in_force(street, None)}
+
+    def process_ended(
+        self, street: str, why: str, sent_to: int | None, open_still: Container[str] = ()
+    ) -> None:
         """What was sent to another process than `sent_to`, which runs now, is not answered any
-        more. again: the id of an order that is sent anew.
+        more. open_still: ids of orders that do not wait for the process that has ended.
         """
         with self._lock:
             orders = list(self._orders.get(street, {}).values())
         for order in orders:
-            is_open = order.state is OrderState.ACCEPTED and order.id != again
+            is_open = order.state is OrderState.ACCEPTED and order.id not in open_still
             if is_open and (sent_to is None or order.process != sent_to):
                 reason = f"the street's process ended before it answered: {why}"
                 self._change(street, order.id, OrderState.UNANSWERED, reason)

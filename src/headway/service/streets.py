@@ -26,6 +26,7 @@ from headway.roads.network import Kind
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
 from headway.service.orders import OrderBook, PlacedOrder
+from headway.service.stops import Stop, keep_stop, stop_of
 from headway.settings import ControlSettings
 from headway.store import Intake, Recorder
 from headway.street.engine import START_EVENTS, Engine, StreetOrder
@@ -34,6 +35,7 @@ from headway.street.messages import (
     Identified,
     JunctionState,
     Optimise,
+    Pause,
     Reporting,
     RunEnded,
     SignalChanges,
@@ -71,6 +73,10 @@ SignalListener = Callable[[str, list[ColourAt]], None]
 """Called with the street and its changes of colour."""
 
 
+class StreetStateError(RuntimeError):
+    """A street cannot do what is ordered in the state that it is in; the message says what can."""
+
+
 class HistoryRow(NamedTuple):
     """A street at one simulated second. wait_s: mean over the junctions of the longest wait."""
 
@@ -101,6 +107,11 @@ class RunningStreet:
     recorded_controller: of the run, until its engine says who decides; then empty.
     unconfirmed: a controller or scenario that was ordered, with the engine that took the order,
         until it is in force: a run that ends meanwhile, or hangs, does not obey any more.
+    stop:     who stopped it, until it is started again; None while nobody did.
+    run_over: its next engine begins another run.
+    ended:    its thread has done its work: no engine follows the one before.
+    stop_order, start_order: ids of the orders to stop and to start that are under way.
+    turn:     held by who stops or starts it.
     """
 
     name: str
@@ -126,6 +137,37 @@ class RunningStreet:
     report: Mapping[str, Any] | None = None
     recorded_controller: str = ""
     flows: dict[str, JunctionState] = field(default_factory=dict)
+    stop: Stop | None = None
+    run_over: bool = False
+    ended: bool = False
+    stop_order: str = ""
+    start_order: str = ""
+    turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def lifecycle(self) -> tuple[str, str]:
+        """Ids of the orders to stop and to start that are under way; empty for none."""
+        return self.stop_order, self.start_order
+
+    @property
+    def status(self) -> str:
+        """given up, stopping, stopped, finished, starting, paused or running."""
+        if self.fault:
+            return "given up"
+        if self.stop is not None:
+            return "stopped" if self.finished else "stopping"
+        if self.finished:
+            return "finished"
+        if self.snapshot is None:
+            return "starting"
+        return "paused" if self.snapshot.paused_by else "running"
+
+    @property
+    def status_by(self) -> str:
+        """Who stopped or paused it; empty where nobody did."""
+        if self.stop is not None:
+            return self.stop.by
+        return self.snapshot.paused_by if self.snapshot is not None else ""
 
     @property
     def optimiser(self) -> str:
@@ -183,11 +225,12 @@ class StreetService:
     # --- for operators ---
 
     def start(self, name: str, task: Task, repeat: bool = False) -> RunningStreet:
-        """Start a street. Raises ValueError for an unknown scenario, or if a street of that name is
-        running.
+        """Start a street; one that was stopped stays so (`start_again`). Raises ValueError for an
+        unknown scenario, or if a street of that name is running.
         """
         of_scenario = scenario(task.settings.street.scenario)
         task = replace(task, name=name, repeats=repeat)
+        stop = stop_of(task)
         with self._lock:
             if name in self.streets and not self.streets[name].finished:
                 raise ValueError(f"street {name!r} is running already. Stop it first.")
@@ -198,13 +241,23 @@ class StreetService:
                 network=network_of(of_scenario),
                 repeat=repeat,
                 scenario=of_scenario.name,
+                stop=stop,
+                finished=stop is not None,
+                ended=stop is not None,
+                run_over=stop is not None,
             )
+        if stop is not None:
+            self._log.info("stays stopped", street=name, by=stop.by)
+            return street
         street.run = self._begin_run(street)
+        self._start_thread(street)
+        return street
+
+    def _start_thread(self, street: RunningStreet, is_new: bool = False) -> None:
         street.thread = threading.Thread(
-            target=self._follow, args=(street,), daemon=True, name=f"street {name}"
+            target=self._follow, args=(street, is_new), daemon=True, name=f"street {street.name}"
         )
         street.thread.start()
-        return street
 
     def order(self, name: str, order: StreetOrder) -> None:
         """Send an order to a street. Raises KeyError for an unknown street, ValueError for an
@@ -221,11 +274,14 @@ class StreetService:
         if switch is not None and switch.controller not in ("", FIXED_TIME):
             street.controller_ordered = switch.controller
 
-    def place(self, order: PlacedOrder, *orders: AtJunction | Optimise | Switch) -> PlacedOrder:
+    def place(
+        self, order: PlacedOrder, *orders: AtJunction | Optimise | Switch | Pause
+    ) -> PlacedOrder:
         """Send orders to a street, on record as one; what becomes of it is in `orders`. Raises as
-        `order`; on record it is refused then.
+        `order`, and is refused on record then; StreetStateError for a street that was stopped.
         """
         street = self.streets[order.street]
+        refuse_stopped(street)
         placed = self.orders.add(replace(order, process=street.engine.pid))
         try:
             self.order(order.street, Identified(placed.id, orders))
@@ -233,6 +289,84 @@ class StreetService:
             self.orders.refuse(order.street, placed.id, str(error))
             raise
         return placed
+
+    def pause(self, order: PlacedOrder, on: bool) -> PlacedOrder:
+        """Let the time of a street stand, or go on. Raises as `place`; StreetStateError where it
+        cannot stand.
+        """
+        street = self.streets[order.street]
+        if on and street.task.settings.street.sensing == "external":
+            raise StreetStateError(
+                f"street {street.name!r} is observed from outside (street.sensing: external), "
+                "where the traffic does not wait. Stop it, or let its junctions flash."
+            )
+        return self.place(order, Pause(order.by if on else ""))
+
+    def stop_one(self, order: PlacedOrder) -> PlacedOrder:
+        """Ask a street to write a checkpoint and end, until it is started again, also by another
+        process of this server. Raises OSError where that cannot be kept.
+        """
+        street = self.streets[order.street]
+        with street.turn:
+            placed = self.orders.add(order)
+            if street.stop is not None:
+                if not street.stop_order:
+                    self.orders.apply(street.name, placed.id)
+                return placed
+            stop = Stop(order.by, self._now())
+            try:
+                keep_stop(street.task, stop)
+            except OSError as error:
+                self.orders.refuse(street.name, placed.id, str(error))
+                raise
+            with self._lock:
+                street.stop_order, street.stop = placed.id, stop
+                has_ended = street.ended
+            street.engine.stop()
+            if has_ended:
+                self._confirm_stop(street)
+        return placed
+
+    def start_again(self, order: PlacedOrder) -> PlacedOrder:
+        """Start a street that was stopped from where it was, or one that was given up or is
+        finished. Raises WorkerError where its last process has not ended yet, OSError where it
+        cannot be kept that it runs.
+        """
+        street = self.streets[order.street]
+        with street.turn:
+            placed = self.orders.add(order)
+            if street.stop is None and not (street.finished or street.fault):
+                self.orders.apply(street.name, placed.id)
+                return placed
+            try:
+                if street.thread is not None:
+                    street.thread.join(STOP_WITHIN_S)
+                    if street.thread.is_alive():
+                        raise WorkerError(f"street {street.name!r} has not ended yet; ask again")
+                keep_stop(street.task, None)
+            except (OSError, WorkerError) as error:
+                self.orders.refuse(street.name, placed.id, str(error))
+                raise
+            street.start_order, street.stop = placed.id, None
+            street.fault, street.snapshot = "", None
+            street.finished = street.ended = False
+            self._start_thread(street, is_new=True)
+        return placed
+
+    def _confirm_stop(self, street: RunningStreet) -> None:
+        """Its last process has ended, as somebody ordered."""
+        order_id, street.stop_order = street.stop_order, ""
+        if street.stop is None or not order_id:
+            return
+        street.fault, street.finished = "", True
+        at_s = street.snapshot.time_s if street.snapshot else 0.0
+        self._log.info("stopped", street=street.name, by=street.stop.by)
+        street.alerts.clear()
+        event = Event(at_s, "engine.stopped", "", {"by": street.stop.by})
+        if street.run:
+            self._record_event(street, event)
+        self._publish_event(street, event)
+        self.orders.apply(street.name, order_id)
 
     def request_stop(self) -> None:
         """Ask all streets to write a checkpoint and end, and start none anew."""
@@ -286,9 +420,12 @@ class StreetService:
 
     def _begin_next_run(self, street: RunningStreet, controller: str = "") -> None:
         """Nothing can be recorded without the number of the run, so this waits for the database."""
-        while not self._stopping:
+        street.history.clear()
+        street.flows.clear()
+        while not self._is_ending(street):
             try:
                 street.run = self._begin_run(street, controller)
+                street.run_over = False
                 return
             except SQLAlchemyError as error:
                 self._log.error(
@@ -304,11 +441,15 @@ class StreetService:
 
     # --- what a street reports, in its own thread ---
 
-    def _follow(self, street: RunningStreet) -> None:
+    def _is_ending(self, street: RunningStreet) -> bool:
+        return self._stopping or street.stop is not None
+
+    def _follow(self, street: RunningStreet, is_new: bool = False) -> None:
         """The thread of a street: its engines, until the end. An error of this process, not of the
-        street's, ends the engine; another one goes on from its checkpoint after a pause.
+        street's, ends the engine; another one goes on from its checkpoint after a pause. is_new:
+        the first one is to be made.
         """
-        pause_s, is_new = FIRST_PAUSE_S, False
+        pause_s = FIRST_PAUSE_S
         while True:
             try:
                 self._follow_engines(street, is_new)
@@ -318,24 +459,32 @@ class StreetService:
                 self._tell_failure(street, error)
                 self._sleep(pause_s)
                 pause_s, is_new = min(2.0 * pause_s, LONGEST_PAUSE_S), True
-                if not self._stopping:
+                if not self._is_ending(street):
                     continue
             break
-        street.finished = True
+        with self._lock:
+            street.finished = street.ended = True
+        self._confirm_stop(street)
 
     def _follow_engines(self, street: RunningStreet, is_new: bool) -> None:
         """The engine that there is, or a new one for the same run; and the next ones of a street
         that repeats.
         """
         if is_new:
-            street.engine = self._make_engine(street.task)
+            self._use_new_engine(street)
+            if street.run_over:
+                self._begin_next_run(street)
         self._handle_messages(street)
-        while street.repeat and not self._stopping:
-            street.engine = self._make_engine(street.task)
+        while street.repeat and not self._is_ending(street):
+            self._use_new_engine(street)
             self._begin_next_run(street)
-            street.history.clear()
-            street.flows.clear()
             self._handle_messages(street)
+
+    def _use_new_engine(self, street: RunningStreet) -> None:
+        """Whoever ends streets meanwhile ends it."""
+        street.engine = self._make_engine(street.task)
+        if self._is_ending(street):
+            street.engine.stop()
 
     def _tell_failure(self, street: RunningStreet, error: Exception) -> None:
         tell_failure(f"street {street.name}", error)
@@ -363,6 +512,8 @@ class StreetService:
     def _give_up(self, street: RunningStreet, error: WorkerError) -> None:
         street.fault = str(error)
         street.unconfirmed = None
+        self.orders.refuse(street.name, street.start_order, street.fault)
+        street.start_order = ""
         self._forget_process(street, street.fault, None)
         at_s = street.snapshot.time_s if street.snapshot else 0.0
         alert = {"kind": "engine.given_up", "error": str(error), "at_s": at_s}
@@ -385,7 +536,7 @@ class StreetService:
                 alert = {"kind": "engine.restarted", "why": why, "recovery_s": recovery_s}
                 self._publish("alerts", street.name, alert)
             case RunEnded(finished=finished):
-                street.finished = True
+                street.finished, street.run_over = True, finished
                 self._forget_process(street, "the run ended", None)
                 if finished:
                     self.orders.end_overrides(street.name, "the run is finished")
@@ -394,7 +545,7 @@ class StreetService:
         """What it was ordered is not answered any more, but for what the next one is ordered."""
         order = street.unconfirmed[1] if street.unconfirmed is not None else None
         again = order.id if isinstance(order, Identified) else ""
-        self.orders.process_ended(street.name, why, runs_now, again)
+        self.orders.process_ended(street.name, why, runs_now, (again, *street.lifecycle))
 
     def _handle_snapshot(self, street: RunningStreet, snapshot: Snapshot) -> None:
         street.snapshot = snapshot
@@ -472,6 +623,8 @@ class StreetService:
     def _handle_event(self, street: RunningStreet, event: Event) -> None:
         if event.kind in START_EVENTS:
             self._handle_start(street, event)
+            self.orders.apply(street.name, street.start_order)
+            street.start_order = ""
         if event.kind == "engine.scenario":
             street.scenario_ordered = True
         if event.kind in ("engine.controller", "engine.scenario", "engine.order_refused"):
@@ -513,8 +666,6 @@ class StreetService:
                 str(start.data["net"]), start.data.get("additional", ()), start.at_s
             )
             self._begin_next_run(street, str(start.data.get("controller", "")))
-            street.history.clear()
-            street.flows.clear()
             street.colours.clear()
         self._correct_controller(street, str(start.data.get("controller", "")))
         street.alerts.clear()  # a street that starts numbers its alerts from 1 again
@@ -551,6 +702,14 @@ def flow(before: JunctionState | None, now: JunctionState) -> tuple[int | None, 
         return None, None
     passed = max(0, now.arrived - before.arrived - (now.vehicles - before.vehicles))
     return passed, passed / (now.at_s - before.at_s)
+
+
+def refuse_stopped(street: RunningStreet) -> None:
+    """Raises StreetStateError."""
+    if street.stop is not None:
+        raise StreetStateError(
+            f"street {street.name!r} was stopped by {street.stop.by}. Start it first."
+        )
 
 
 def _switch_in(order: StreetOrder) -> Switch | None:

@@ -21,6 +21,7 @@ from headway.street.messages import (
     AtJunction,
     Identified,
     Optimise,
+    Pause,
     Release,
     Reporting,
     Reset,
@@ -38,7 +39,16 @@ FROM_OUTSIDE = (KILLED, "SIGTERM", STOPPED)  # nothing within the process has en
 KILLS_BLAMED = 2  # in a row, without a checkpoint in between, while the same one was asked
 START_EVENTS = ("engine.started", "engine.restored")
 StreetOrder = (
-    AtJunction | Override | Release | Reset | Optimise | Reporting | Switch | Reported | Identified
+    AtJunction
+    | Override
+    | Release
+    | Reset
+    | Optimise
+    | Reporting
+    | Switch
+    | Reported
+    | Pause
+    | Identified
 )
 
 

@@ -73,6 +73,7 @@ class Snapshot:
     speed_factor:  simulated seconds per wall second; 0 as fast as possible.
     cycle_s:       period of the optimisation cycle.
     sources:       figures of each source of observations from outside.
+    paused_by:     the operator by whose order time stands; empty while it goes on.
     """
 
     time_s: float
@@ -101,6 +102,7 @@ class Snapshot:
     sources: tuple[Mapping[str, Any], ...] = ()
     cycles_ok: int = 0
     budget_ms: float = 0.0
+    paused_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +204,22 @@ class Switch:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """An order: the time of the street stands, with the signals as they are. by: the operator;
+    empty: it goes on.
+    """
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Identified:
     """Orders that are answered under one id, by the event `engine.order_applied` or
     `engine.order_refused`. They are carried out one after the other, until one is refused.
     """
 
     id: str
-    orders: tuple[AtJunction | Optimise | Switch, ...]
+    orders: tuple[AtJunction | Optimise | Switch | Pause, ...]
 
 
 @dataclass(frozen=True, slots=True)

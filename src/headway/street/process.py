@@ -45,6 +45,7 @@ from headway.street.messages import (
     Identified,
     JunctionState,
     Optimise,
+    Pause,
     Release,
     Reporting,
     Reset,
@@ -61,6 +62,7 @@ from headway.street.step_mark import forget, hung, set_hung
 
 SNAPSHOT_HZ = 10.0  # of wall time, at most
 BEATS_SHARE = 0.25  # of recovery.silent_s: a process that waits for its tick says so as often
+PAUSED = "paused"  # in the stored orders: by whom
 NAMES_ORDERED = ("scenario", "controller")  # what is given up for a street that does not start
 WAKE_BEFORE_TICK_S = 0.003  # waiting for orders ends up to 1 ms late; the pacer waits the rest
 ORDERS_PER_TICK = 100  # obeyed once a tick is due, so that no flood of them holds it up
@@ -134,6 +136,7 @@ class StreetProcess:
         self.state = ProcessState.OPENING
         self._end_s = math.inf
         self._snapshots: Subscription
+        self._paused_by = ""  # the operator by whose order time stands
 
         folder = Path(self.settings.recovery.folder)
         self._folder = folder
@@ -149,6 +152,9 @@ class StreetProcess:
         if not is_compiled():
             telemetry.log("street").info("compiling: the first start takes a minute or two")
         self._use_run(self._open_first_run())
+        if paused_by := str(self._orders.load().get(PAUSED, "")):
+            self._paused_by = paused_by
+            self.run.record("engine.paused", {"by": paused_by})
         if self._watched is not None and self._watched.fault:
             self.run.record("engine.settings_refused", {"fault": self._watched.fault})
         self.state = ProcessState.RUNNING
@@ -219,10 +225,29 @@ class StreetProcess:
         if self._at_end():
             self._finish()
             return
+        if self._paused_by:
+            self._stand()
+            return
         self._obey_until_tick()
-        if self.state is ProcessState.RUNNING:
+        if self.state is ProcessState.RUNNING and not self._paused_by:
             self.loop.tick(self._end_s)
             self._publish()
+
+    def _stand(self) -> None:
+        """Until time goes on again: orders are obeyed and the settings file is followed, but no
+        tick begins.
+        """
+        self._put_snapshot(junction_states(self.run.street), keep=True)
+        beat_s = BEATS_SHARE * self.settings.recovery.silent_s
+        while self.state is ProcessState.RUNNING and self._paused_by:
+            if self._inbox.poll(beat_s):
+                order = self._inbox.recv()
+                self._obey(order)
+                if self.state is ProcessState.RUNNING and not isinstance(order, Reported):
+                    self._put_snapshot(junction_states(self.run.street), keep=True)
+            if self.state is ProcessState.RUNNING:
+                self._outbox.put(Waiting(self.run.time_s))
+                self._follow_settings()
 
     def _obey_until_tick(self) -> None:
         """Obey each order as it comes until the next tick is due, then those that wait."""
@@ -278,7 +303,8 @@ class StreetProcess:
 
     def _put_snapshot(self, junctions: tuple[JunctionState, ...], keep: bool = False) -> None:
         self._put_signal_changes()
-        self._outbox.put(self.run.snapshot(self.loop, junctions), keep=keep)
+        snapshot = self.run.snapshot(self.loop, junctions)
+        self._outbox.put(replace(snapshot, paused_by=self._paused_by), keep=keep)
 
     def _put_signal_changes(self) -> None:
         """What was collected, with the speed factor at which it was collected."""
@@ -452,10 +478,12 @@ class StreetProcess:
                 self._optimise(order)
             case Switch():
                 self._switch(order)
+            case Pause():
+                self._pause(order)
             case _:
                 raise ValueError(
                     f"no order of the kind {type(order).__name__}. There are: Override, Release, "
-                    "Reset, Optimise, Reported, Reporting, Switch."
+                    "Reset, Optimise, Reported, Reporting, Switch, Pause."
                 )
 
     def _by_number(self, order: AtJunction) -> Override | Release | Reset:
@@ -486,6 +514,20 @@ class StreetProcess:
         self.run.street.cycle_s = self.settings.loop.cycle_s
         self.run.record("engine.settings", {"changed": list(changes), **changes})
         self._use_new_loop()
+
+    def _pause(self, order: Pause) -> None:
+        """Time stands, or goes on; the next process does the same."""
+        if bool(order.by) == bool(self._paused_by):
+            return
+        if order.by:
+            self._orders.save(self._orders.load() | {PAUSED: order.by})
+            self.loop.checkpoint()
+            self.run.record("engine.paused", {"by": order.by})
+        else:
+            self._orders.drop(PAUSED)
+            self.run.record("engine.resumed", {"paused_by": self._paused_by})
+            self._use_new_loop()  # ticks fall due from now on, none from meanwhile
+        self._paused_by = order.by
 
     def _switch(self, order: Switch) -> None:
         """Another controller at once, or another scenario from its beginning. What cannot be is
