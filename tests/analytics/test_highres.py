@@ -322,16 +322,18 @@ def test_a_recorded_run_is_read_in_order(record):
     assert highres.recorded(database, two + 1) == History({}, {})
 
 
-def test_a_part_of_a_recorded_run_is_from_a_time_to_before_another(record):
+def test_a_part_of_a_recorded_run_has_an_hour_around_it_and_what_was_before(record, monkeypatch):
+    """Here of 2 s: from 18 s on, and the last rows before."""
     database, one, _ = record
-    found = highres.recorded(database, one, "J", 5.0, 40.0)
-    assert lists(found.colours) == {("J", 0): ([20], [G])}
+    monkeypatch.setattr(highres, "CONTEXT_S", 2.0)
+    found = highres.recorded(database, one, "J", 20.0, 38.5)
+    assert lists(found.colours) == {("J", 0): ([0, 20, 40], [R, G, Y]), ("J", 1): ([0], [P])}
     assert lists(found.detectors) == {("J", 0): ([5, 22], [1, 0])}
-    assert lists(highres.recorded(database, one, "J", end_s=5.0).detectors) == {}
-    assert lists(highres.recorded(database, one, begin_s=5.5).detectors) == {
-        ("J", 0): ([22], [0]),
-        ("K", 0): ([6], [1]),
-    }
+    assert (found.begin_s, found.end_s, found.first_s, found.last_s) == (20.0, 38.5, -1.0, 43.5)
+    assert found.shown() == [("J", 0), ("J", 1)]
+    assert found.within(np.array([19.0, 20.0, 38.0, 38.5])).tolist() == [False, True, True, False]
+    assert highres.recorded(database, one, "J", 50.0, 60.0).shown() == []
+    assert highres.recorded(database, one, "J", -9.0, -1.0).shown() == []
 
 
 def test_the_log_of_a_run_has_the_streets_clock_on_the_day_of_the_run(record):

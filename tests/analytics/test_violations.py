@@ -91,6 +91,9 @@ def test_every_window_adds_up(record, begin, end, device, rule):
     summary = asked.summary(record, span)
     assert (summary.n, summary.devices) == (len(chosen), len({r[2] for r in chosen}))
     assert summary.rules == Counter(r[3] for r in chosen)
+    if begin is not None and end is not None:
+        hours = max((end - begin).total_seconds() / 3600, 1 / 60)
+        assert summary.per_hour == pytest.approx(len(chosen) / hours)
     assert {s.device: s.n for s in asked.hotspots(record, span)} == Counter(r[2] for r in chosen)
     assert sum(asked.trends(record, span).by_hour_of_day) == len(chosen)
 

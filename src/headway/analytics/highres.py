@@ -20,7 +20,7 @@ import numpy as np
 
 from headway.roads import Colour
 from headway.store import Database
-from headway.values import FloatArray
+from headway.values import BoolArray, FloatArray
 
 # plain numbers, as the database has them
 RED = int(Colour.RED)
@@ -42,6 +42,7 @@ SPLIT = 300
 EXTENSION_S = 3.0
 LONGEST_GREEN_S = 90.0
 PHASES = 16
+CONTEXT_S = 3600.0  # before and after a window
 COLOUR_OF_CODE = {BEGIN_GREEN: GREEN, BEGIN_YELLOW: YELLOW, BEGIN_RED: RED}
 
 
@@ -68,16 +69,81 @@ class History:
         whether a pedestrian waits. crossings: pedestrian groups.
     ended: what a controller tells of its terminations, `GAP_OUT` to `FORCE_OFF` at the end of a
         green; empty where the controller reports none.
+    begin_s, end_s: the window [begin, end) that is asked for. What is known of before and after it
+        is here, too, so that its measures know what its begin found and what became of its end.
+    first_s, last_s: of all that was recorded of the run; what was shown last counts until then.
     """
 
     colours: Mapping[Key, Series]
     detectors: Mapping[Key, Series]
     crossings: frozenset[Key] = frozenset()
     ended: Mapping[Key, Series] = field(default_factory=dict)
+    begin_s: float = -inf
+    end_s: float = inf
+    first_s: float = inf
+    last_s: float = -inf
+
+    def shown(self) -> list[Key]:
+        """The groups that showed anything in the window."""
+        return [
+            key
+            for key, (at, _) in sorted(self.colours.items())
+            if at[0] < self.end_s and self.begin_s <= self.until(key)
+        ]
+
+    def until(self, key: Key) -> float:
+        """How long it is known what a group showed, s."""
+        return max(float(self.colours[key][0][-1]), self.last_s)
+
+    def within(self, at_s: FloatArray) -> BoolArray:
+        """Which of these times are in the window."""
+        return (at_s >= self.begin_s) & (at_s < self.end_s)
 
     def detector(self, key: Key) -> Series:
         """When the group's detector changed, and whether it was occupied from then on (1 or 0)."""
         return self.detectors.get(key, NOTHING)
+
+
+# of each group the rows of the window and of the context around it, and the last one before these
+RECORDED = """
+    WITH
+        r AS (
+            SELECT junction, signal_group, at_s, {column} AS value
+            FROM {table}
+            WHERE run_id = :run
+                AND (CAST(:junction AS text) IS NULL OR junction = :junction)
+                AND at_s >= :from_s
+                AND at_s < :to_s
+            UNION ALL
+            SELECT * FROM (
+                SELECT DISTINCT ON (junction, signal_group)
+                    junction, signal_group, at_s, {column} AS value
+                FROM {table}
+                WHERE run_id = :run
+                    AND (CAST(:junction AS text) IS NULL OR junction = :junction)
+                    AND at_s < :from_s
+                ORDER BY junction, signal_group, at_s DESC
+            ) before
+        )
+    SELECT
+        junction,
+        signal_group,
+        array_agg(at_s ORDER BY at_s) AS at_s,
+        array_agg(value ORDER BY at_s) AS value
+    FROM r
+    GROUP BY 1, 2
+"""
+# of all that was recorded
+ENDS = """
+    SELECT min(first_s) AS first_s, max(last_s) AS last_s
+    FROM (
+        SELECT min(at_s) AS first_s, max(at_s) AS last_s FROM signal_state WHERE run_id = :run
+        UNION ALL
+        SELECT min(at_s), max(at_s) FROM detector_state WHERE run_id = :run
+        UNION ALL
+        SELECT min(at_s), max(at_s) FROM observation WHERE run_id = :run
+    ) ends
+"""
 
 
 def recorded(
@@ -87,30 +153,20 @@ def recorded(
     begin_s: float = -inf,
     end_s: float = inf,
 ) -> History:
-    """The history of run number `run` of the engine."""
+    """The history of run number `run` of the engine: of the window [begin_s, end_s), of an hour
+    before and after it, and what was shown as that began.
+    """
     found: list[dict[Key, Series]] = []
     for table, column in (
         ("signal_state", "colour"),
         ("detector_state", "CASE WHEN occupied THEN 1 ELSE 0 END"),
     ):
         rows = database.rows(
-            f"""
-            SELECT
-                junction,
-                signal_group,
-                array_agg(at_s ORDER BY at_s) AS at_s,
-                array_agg({column} ORDER BY at_s) AS value
-            FROM {table}
-            WHERE run_id = :run
-                AND (CAST(:junction AS text) IS NULL OR junction = :junction)
-                AND at_s >= :begin
-                AND at_s < :end
-            GROUP BY 1, 2
-            """,
+            RECORDED.format(table=table, column=column),
             run=run,
             junction=junction,
-            begin=begin_s,
-            end=end_s,
+            from_s=begin_s - CONTEXT_S,
+            to_s=end_s + CONTEXT_S,
         )
         found.append(
             {
@@ -124,8 +180,15 @@ def recorded(
     crossings = database.rows(
         "SELECT junction, signal_group FROM crossing WHERE run_id = :run", run=run
     )
+    (ends,) = database.rows(ENDS, run=run)
     return History(
-        found[0], found[1], frozenset((r["junction"], r["signal_group"]) for r in crossings)
+        colours=found[0],
+        detectors=found[1],
+        crossings=frozenset((r["junction"], r["signal_group"]) for r in crossings),
+        begin_s=begin_s,
+        end_s=end_s,
+        first_s=inf if ends["first_s"] is None else ends["first_s"],
+        last_s=-inf if ends["last_s"] is None else ends["last_s"],
     )
 
 
@@ -176,9 +239,10 @@ class Greens:
 
 
 def greens(history: History, key: Key, longest_s: float = LONGEST_GREEN_S) -> Greens:
-    """Greens that began and ended, and what ended each: what the controller reported (0 where it
-    reported nothing of this one), if it reports any; otherwise its longest length, else no call for
-    `EXTENSION_S` (gap-out), else others' turn (force-off)."""
+    """Greens that began and ended in the window, and what ended each: what the controller reported
+    (0 where it reported nothing of this one), if it reports any; otherwise its longest length, else
+    no call for `EXTENSION_S` (gap-out), else others' turn (force-off).
+    """
     at, lamp = lamps(history.colours[key])
     on, occupied = history.detector(key)
     reported_at, reported = history.ended.get(key, NOTHING)
@@ -187,6 +251,8 @@ def greens(history: History, key: Key, longest_s: float = LONGEST_GREEN_S) -> Gr
         if k == 0 or k + 1 >= len(at):
             continue
         begin, end = float(at[k]), float(at[k + 1])
+        if begin < history.begin_s or end >= history.end_s:
+            continue
         yellow = float(at[k + 2] - end) if lamp[k + 1] == Lamp.YELLOW and k + 2 < len(at) else 0.0
         if history.ended:
             last = int(np.searchsorted(reported_at, end, "right")) - 1

@@ -15,6 +15,7 @@ from headway.analytics.highres import (
     MAX_OUT,
     NOTHING,
     History,
+    Key,
     Lamp,
     Series,
     greens,
@@ -33,64 +34,11 @@ QUEUE_RED_S = 5.0
 STUCK_S = 900.0  # a detector occupied for so long is taken to be stuck
 
 
-# what each group showed as the window began counts from there, and its last colour until the end
-SPLITS = """
-    WITH
-        r AS (
-            SELECT junction, signal_group, at_s, colour >= 3 AS lit
-            FROM signal_state
-            WHERE run_id = :run
-                AND (CAST(:junction AS text) IS NULL OR junction = :junction)
-        ),
-        t AS (
-            SELECT
-                greatest(min(at_s), :begin) AS begin_s,
-                least(max(at_s), :end) AS end_s
-            FROM r
-        ),
-        c AS (
-            SELECT *, lag(lit) OVER (PARTITION BY junction, signal_group ORDER BY at_s) AS was
-            FROM r
-        ),
-        s AS (
-            SELECT
-                junction,
-                signal_group,
-                lit,
-                at_s,
-                lead(at_s) OVER (PARTITION BY junction, signal_group ORDER BY at_s) AS until_s
-            FROM c
-            WHERE lit IS DISTINCT FROM was
-        ),
-        g AS (
-            SELECT
-                junction,
-                signal_group,
-                begin_s,
-                end_s,
-                least(coalesce(until_s, end_s), end_s) - greatest(at_s, begin_s) AS shown_s,
-                CASE WHEN at_s >= begin_s AND until_s < :end THEN until_s - at_s END AS lasted_s
-            FROM s, t
-            WHERE lit AND at_s < end_s AND coalesce(until_s, end_s) > begin_s
-        )
-    SELECT
-        junction,
-        signal_group,
-        count(lasted_s) AS n,
-        avg(lasted_s) AS mean_green_s,
-        max(lasted_s) AS longest_green_s,
-        percentile_cont(0.85) WITHIN GROUP (ORDER BY lasted_s) AS p85_green_s,
-        sum(shown_s) / max(end_s - begin_s) AS green_share
-    FROM g
-    GROUP BY 1, 2
-    ORDER BY 1, 2
-"""
-
-
 @dataclass(frozen=True, slots=True)
 class Split:
     """Of one signal group: n greens that began and ended in the window and their lengths (s; None
-    where n is 0), and the share of its time that it was green.
+    where n is 0), and the share of the window, as far as the run's record goes, that it was green
+    (None where that has no length).
     """
 
     junction: str
@@ -99,7 +47,7 @@ class Split:
     mean_green_s: float | None
     p85_green_s: float | None
     longest_green_s: float | None
-    green_share: float
+    green_share: float | None
 
 
 def splits(
@@ -109,18 +57,33 @@ def splits(
     begin_s: float = -inf,
     end_s: float = inf,
 ) -> list[Split]:
-    """Of run number `run`, of each signal group that was green. The lengths are of the greens that
-    began and ended in the window; `green_share` counts all that were shown in it, as far as the
-    record (of this junction, if one is asked for) goes.
-    """
-    rows = database.rows(
-        SPLITS,
-        run=run,
-        junction=junction,
-        begin=begin_s,
-        end=end_s,
+    """Of run number `run`, of each signal group that showed something in the window."""
+    return splits_of(recorded(database, run, junction, begin_s, end_s))
+
+
+def splits_of(history: History) -> list[Split]:
+    return [_split(history, key) for key in history.shown()]
+
+
+def _split(history: History, key: Key) -> Split:
+    at, lamp = lamps(history.colours[key])
+    until = history.until(key)
+    begin = max(history.begin_s, min(history.first_s, float(at[0])))
+    end = min(history.end_s, until)
+    is_green = lamp == Lamp.GREEN
+    green_s = np.diff(np.clip(np.append(at, max(until, at[-1])), begin, max(begin, end)))[is_green]
+    ended = np.append(at[1:], inf)
+    whole = is_green & (at >= history.begin_s) & (ended < history.end_s)
+    lengths = (ended - at)[whole]
+    n = len(lengths)
+    return Split(
+        *key,
+        n=n,
+        mean_green_s=float(lengths.mean()) if n else None,
+        p85_green_s=float(np.percentile(lengths, 85)) if n else None,
+        longest_green_s=float(lengths.max()) if n else None,
+        green_share=float(green_s.sum()) / (end - begin) if end > begin else None,
     )
-    return [Split(**row) for row in rows]
 
 
 def runs(database: Database, limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
@@ -162,10 +125,11 @@ def events(
 @dataclass(frozen=True, slots=True)
 class Arrivals:
     """At one signal group's stop line: n actuations, and how many of them on green, yellow and red.
-    delay_s: mean wait of those on red for the next green; failures: of n greens those whose queue
-    was not served (stop line occupied for more than 79 % of the green and of the first 5 s of red,
-    as the Utah signal performance measures have it). health: ok; silent (no actuation); stuck
-    (occupied for 15 minutes)."""
+    delay_s: mean wait of those on red for the next green, also where that began after the window;
+    failures: of the greens that began and ended in the window those whose queue was not served
+    (stop line occupied for more than 79 % of the green and of the first 5 s of red, as the Utah
+    signal performance measures have it). health: ok; silent (never occupied); stuck (occupied for
+    15 minutes)."""
 
     junction: str
     signal_group: int
@@ -193,18 +157,15 @@ def arrivals(
 
 def arrivals_of(history: History) -> list[Arrivals]:
     """Of each signal group for vehicles."""
-    return [
-        _arrivals(*key, history.colours[key], *history.detector(key))
-        for key in sorted(history.colours)
-        if key not in history.crossings
-    ]
+    return [_arrivals(history, key) for key in history.shown() if key not in history.crossings]
 
 
 @dataclass(frozen=True, slots=True)
 class Coordination:
     """Purdue coordination diagram of one signal group, a point an arrival: at_s, and seconds since
-    the red before it began (into_cycle_s); beside it, for each cycle, when its green and yellow
-    began (seconds into it); None in a cycle without."""
+    the red before it began (into_cycle_s); beside it, for each cycle that began in the window or
+    was under way at its begin, when its green and yellow began (seconds into it); None in a cycle
+    without."""
 
     at_s: list[float]
     into_cycle_s: list[float]
@@ -225,7 +186,7 @@ def coordination(
     at, lamp = lamps(history.colours.get((junction, group), NOTHING))
     on, occupied = history.detector((junction, group))
     red, green, yellow = (at[lamp == one] for one in (Lamp.RED, Lamp.GREEN, Lamp.YELLOW))
-    arrived = on[occupied > 0]
+    arrived = on[(occupied > 0) & history.within(on)]
     cycle = np.searchsorted(red, arrived, "right") - 1
     arrived, cycle = arrived[cycle >= 0], cycle[cycle >= 0]
     into = arrived - red[cycle]
@@ -237,7 +198,14 @@ def coordination(
             for s, r, end in zip(first, red, [*red[1:], inf], strict=False)
         ]
 
-    return Coordination(arrived.tolist(), into.tolist(), red.tolist(), after(green), after(yellow))
+    asked = (np.append(red[1:], inf) > begin_s) & (red < end_s)
+    return Coordination(
+        at_s=arrived.tolist(),
+        into_cycle_s=into.tolist(),
+        cycle_at_s=red[asked].tolist(),
+        green_s=[s for s, is_asked in zip(after(green), asked, strict=True) if is_asked],
+        yellow_s=[s for s, is_asked in zip(after(yellow), asked, strict=True) if is_asked],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +283,9 @@ def terminations_of(
     history: History, longest_green_s: float = LONGEST_GREEN_S
 ) -> list[Terminations]:
     found = []
-    for key in sorted(history.colours.keys() - history.crossings):
+    for key in history.shown():
+        if key in history.crossings:
+            continue
         ended = greens(history, key, longest_green_s)
         mean = (
             float((ended.end_s + ended.yellow_s - ended.begin_s).mean()) if len(ended.why) else None
@@ -349,8 +319,11 @@ def pedestrian_delay(
     """Of each crossing."""
     history = recorded(database, run, junction, begin_s, end_s)
     found = []
-    for key in sorted(history.crossings & history.colours.keys()):
-        delays = _waits(lamps(history.colours[key]), history.detector(key))
+    for key in history.shown():
+        if key not in history.crossings:
+            continue
+        called, waiting = history.detector(key)
+        delays = _waits(lamps(history.colours[key]), called[(waiting > 0) & history.within(called)])
         figures = (
             (float(delays.mean()), float(np.percentile(delays, 95)), float(delays.max()))
             if len(delays)
@@ -360,12 +333,12 @@ def pedestrian_delay(
     return found
 
 
-def _waits(signal: Series, detector: Series) -> FloatArray:
+def _waits(signal: Series, calls: FloatArray) -> FloatArray:
     """From each call to the next green; 0 for one that comes while it is green."""
     at, lamp = signal
     green = at[lamp == Lamp.GREEN]
     delays = []
-    for call in detector[0][detector[1] > 0]:
+    for call in calls:
         shown, after = np.searchsorted(at, call, "right") - 1, np.searchsorted(green, call)
         if shown >= 0 and lamp[shown] == Lamp.GREEN:
             delays.append(0.0)
@@ -376,8 +349,8 @@ def _waits(signal: Series, detector: Series) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class Emissions:
-    """Of a run, from SUMO's own emission model (HBEFA) over n looks; rates between two looks are
-    taken as they were at the first.
+    """Of a run, from SUMO's own emission model (HBEFA) with n looks in the window; rates between
+    two looks are taken as they were at the first, also where that is before the window.
 
     vehicle_h: vehicle-hours on the street. Petrol at 0.745 kg/l.
     """
@@ -394,7 +367,7 @@ class Emissions:
 @dataclass(frozen=True, slots=True)
 class EmissionComparison:
     """A run beside a baseline, over the simulated time that both cover; saved is the baseline's
-    less the run's. n: pairs of samples.
+    less the run's, None where there is no such time. n: looks of both in it.
     """
 
     run: Emissions
@@ -419,25 +392,18 @@ def impact(
     for a run that is not there, or a baseline with another demand.
     """
     _need_same_demand(database, run, baseline)
-    run_samples = _samples(database, run, begin_s, end_s)
+    run_samples = _samples(database, run)
     if baseline is None:
-        return EmissionComparison(
-            _emitted(run, run_samples, fuel_price_per_l),
-            None,
-            0,
-            fuel_price_per_l,
-            None,
-            None,
-            None,
-            None,
-        )
-    baseline_samples = _samples(database, baseline, begin_s, end_s)
-    first = max(x[:, 0].min(initial=inf) for x in (run_samples, baseline_samples))
-    last = min(x[:, 0].max(initial=-inf) for x in (run_samples, baseline_samples))
-    one, two = (x[(x[:, 0] >= first) & (x[:, 0] <= last)] for x in (run_samples, baseline_samples))
-    a, b = _emitted(run, one, fuel_price_per_l), _emitted(baseline, two, fuel_price_per_l)
+        emitted = _emitted(run, run_samples, fuel_price_per_l, begin_s, end_s)
+        return EmissionComparison(emitted, None, 0, fuel_price_per_l, None, None, None, None)
+    baseline_samples = _samples(database, baseline)
+    both = (run_samples, baseline_samples)
+    begin_s = max(begin_s, *(x[:, 0].min(initial=inf) for x in both))
+    last_s = min(x[:, 0].max(initial=-inf) for x in both)
+    a = _emitted(run, run_samples, fuel_price_per_l, begin_s, end_s, last_s)
+    b = _emitted(baseline, baseline_samples, fuel_price_per_l, begin_s, end_s, last_s)
     n = min(a.n, b.n)
-    if n < 2:
+    if not a.hours:
         return EmissionComparison(a, b, 0, fuel_price_per_l, None, None, None, None)
     return EmissionComparison(
         a,
@@ -470,27 +436,33 @@ def _need_same_demand(database: Database, run: int, baseline: int | None) -> Non
         raise MissingError(f"{ran}: what one saved beside the other cannot be said")
 
 
-def _samples(database: Database, run: int, begin_s: float, end_s: float) -> FloatArray:
+def _samples(database: Database, run: int) -> FloatArray:
     """(n, 4): time s, vehicles, fuel mg/s, CO2 mg/s."""
     rows = database.rows(
-        (
-            "SELECT at_s, vehicles, fuel_mg_s, co2_mg_s FROM emission WHERE run_id = :run AND "
-            "at_s >= :begin AND at_s < :end ORDER BY at_s"
-        ),
+        "SELECT at_s, vehicles, fuel_mg_s, co2_mg_s FROM emission WHERE run_id = :run "
+        "ORDER BY at_s",
         run=run,
-        begin=begin_s,
-        end=end_s,
     )
     return np.array([tuple(r.values()) for r in rows], np.float64).reshape(len(rows), 4)
 
 
-def _emitted(run: int, samples: FloatArray, price: float) -> Emissions:
-    lasted = np.diff(samples[:, 0])
+def _emitted(
+    run: int,
+    samples: FloatArray,
+    price: float,
+    begin_s: float,
+    end_s: float,
+    last_s: float = inf,
+) -> Emissions:
+    """Of [begin_s, end_s), from the first look to the last one, or to last_s."""
+    at = samples[:, 0]
+    until = np.minimum(at[1:], min(end_s, last_s))
+    lasted = np.maximum(until - np.maximum(at[:-1], begin_s), 0.0)
     vehicle_s, fuel_mg, co2_mg = (float((samples[:-1, k] * lasted).sum()) for k in (1, 2, 3))
     litres = fuel_mg / 1e6 / PETROL_KG_PER_L
     return Emissions(
         run,
-        len(samples),
+        int(((at >= begin_s) & (at < end_s) & (at <= last_s)).sum()),
         float(lasted.sum()) / 3600.0,
         vehicle_s / 3600.0,
         litres,
@@ -499,48 +471,50 @@ def _emitted(run: int, samples: FloatArray, price: float) -> Emissions:
     )
 
 
-def _arrivals(
-    junction: str, group: int, colour: Series, on: FloatArray, occupied: FloatArray
-) -> Arrivals:
-    last = colour[0][-1]
-    at, lamp = lamps(colour)
-    arrived = on[occupied > 0]
+def _arrivals(history: History, key: Key) -> Arrivals:
+    at, lamp = lamps(history.colours[key])
+    on, occupied = history.detector(key)
+    last = history.until(key)
+    arrived = on[(occupied > 0) & history.within(on)]
     place = np.searchsorted(at, arrived, "right") - 1
     known, shown = arrived[place >= 0], lamp[place[place >= 0]]
-    green = at[lamp == Lamp.GREEN]
-    stopped = known[shown == Lamp.RED]
-    after = np.searchsorted(green, stopped)
-    waits = green[after[after < len(green)]] - stopped[after < len(green)]
-    failures = whole = 0
-    for k in np.flatnonzero(lamp == Lamp.GREEN).tolist():
-        if k + 2 < len(at) and at[k + 2] + QUEUE_RED_S <= last:
-            whole += 1
-            red = at[k + 2] if lamp[k + 1] == Lamp.YELLOW else at[k + 1]
-            failures += _fills(on, occupied, at[k], at[k + 1]) and _fills(
-                on, occupied, red, red + QUEUE_RED_S
-            )
     n = len(known)
-    held = np.diff(
-        np.append(on, on.max(initial=last))
-    )  # how long it reported the same; its last report holds until the end
-    health = "silent" if n == 0 else "stuck" if (held[occupied > 0] >= STUCK_S).any() else "ok"
     on_green, on_yellow, on_red = (
         int((shown == one).sum()) for one in (Lamp.GREEN, Lamp.YELLOW, Lamp.RED)
     )
-    mean = float(waits.mean()) if len(waits) else None
+    waits = _waits((at, lamp), known[shown == Lamp.RED])
+    failures = whole = 0
+    for k in np.flatnonzero(lamp == Lamp.GREEN).tolist():
+        if at[k] < history.begin_s or k + 1 >= len(at) or at[k + 1] >= history.end_s:
+            continue
+        reds = at[k + 2 : k + 3] if lamp[k + 1] == Lamp.YELLOW else at[k + 1 : k + 2]
+        if len(reds) and reds[0] + QUEUE_RED_S <= last:
+            whole += 1
+            failures += _fills(on, occupied, at[k], at[k + 1]) and _fills(
+                on, occupied, reds[0], reds[0] + QUEUE_RED_S
+            )
     return Arrivals(
-        junction,
-        group,
-        n,
-        on_green,
-        on_yellow,
-        on_red,
-        on_green / n if n else None,
-        mean,
-        whole,
-        int(failures),
-        health,
+        *key,
+        n=n,
+        on_green=on_green,
+        on_yellow=on_yellow,
+        on_red=on_red,
+        green_share=on_green / n if n else None,
+        delay_s=float(waits.mean()) if len(waits) else None,
+        greens=whole,
+        failures=int(failures),
+        health=_health(history, (on, occupied), last, n),
     )
+
+
+def _health(history: History, detector: Series, last: float, n: int) -> str:
+    """n: its actuations in the window. Its last report holds until `last`."""
+    on, occupied = detector
+    until = np.append(on, max(last, on.max(initial=last)))[1:]
+    stood = (occupied > 0) & (on < history.end_s) & (until > history.begin_s)
+    if ((until - on)[stood] >= STUCK_S).any():
+        return "stuck"
+    return "ok" if n or stood.any() else "silent"
 
 
 def _fills(on: FloatArray, occupied: FloatArray, begin: float, end: float) -> bool:

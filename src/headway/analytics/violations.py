@@ -236,7 +236,7 @@ def hotspots(database: Database, span: Span, limit: int = 20) -> list[Hotspot]:
 
 def summary(database: Database, span: Span) -> ViolationSummary:
     """Exactly the window. per_hour: over the window; where it is open, to its first or last hour
-    with a violation.
+    with a violation (None without one).
     """
     rows = _counted(database, span)
     rules: dict[str, int] = {}
@@ -244,9 +244,9 @@ def summary(database: Database, span: Span) -> ViolationSummary:
         rules[row["rule"]] = rules.get(row["rule"], 0) + row["n"]
     first, last = _first_and_last_hour(database, span)
     total = sum(rules.values())
+    begin, end = span.begin or first, span.end or (last and last + HOUR)
     per_hour = None
-    if first is not None and last is not None:
-        begin, end = span.begin or first, span.end or last + HOUR
+    if begin is not None and end is not None:
         per_hour = total / max((end - begin) / HOUR, SHORTEST_WINDOW_H)
     return ViolationSummary(
         total,
