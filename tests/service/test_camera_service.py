@@ -15,6 +15,7 @@ import pytest
 
 from headway.sensing import SensingError, Site
 from headway.sensing.traffic.evidence import Violation, seal_of
+from headway.sensing.traffic.measures import Crossing
 from headway.service import camera_streams as streams
 from headway.service import cameras as room
 from headway.service import notification as notify
@@ -492,8 +493,43 @@ def violation(rule="speeding", images=((4.0, b"\x01\xff"), (4.5, b"\x02"))):
     return Violation("id-1", 4.25, "north", rule, 0.75, {"speed_kmh": 63.5}, images, "seal")
 
 
+def result(violations=(), crossings=(), at_s=5.0):
+    lines = [SimpleNamespace(name="stop")]
+    return SimpleNamespace(
+        frame=SimpleNamespace(at_s=at_s),
+        violations=violations,
+        crossings=crossings,
+        perception=SimpleNamespace(site=SimpleNamespace(lines=lines)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "begin"), [("clip.mp4", "1970-01-12T13:45"), ("rtsp://x", "1970-01-01T00:00")]
+)
+@pytest.mark.parametrize("how", ["stop", "remove", "close"])
+def test_what_a_camera_has_counted_is_recorded_when_it_ends(made, make, source, begin, how):
+    """A film's time is counted from when it was begun; a live camera's is of the day."""
+    service = make()
+    service.add("north", {"source": source})
+    moments.extend((1.0, 2.0))
+    crossings = [Crossing(4.5, "stop", "in", 7, "car", 9.0, 0.5)] * 2
+    stream = service.manager.streams["north"]
+    service.manager.tell(stream, result(crossings=crossings, at_s=5.0))
+    service.manager.tell(stream, result(at_s=6.5))
+    rows = made[0].rows
+    assert not rows
+    service.close() if how == "close" else getattr(service, how)("north")
+    assert {table for table, _ in rows} == {"camera_count"}
+    assert {row[1][:16] for _, row in rows} == {begin}
+    assert [(row[0], *row[3:]) for _, row in rows] == [
+        ("north", "stop", "in", "", 0, 1.5, 0, 0.0),
+        ("north", "stop", "out", "", 0, 1.5, 0, 0.0),
+        ("north", "stop", "in", "car", 2, 0.0, 2, 18.0),
+    ]
+
+
 def see(service, name, *violations):
-    service.manager.tell(service.manager.streams[name], SimpleNamespace(violations=violations))
+    service.manager.tell(service.manager.streams[name], result(violations=violations))
 
 
 @pytest.mark.parametrize(

@@ -318,6 +318,9 @@ TABLES = {
     "alembic_version": "version_num",
     "api_key": "expires_at hash id made_at name revoked_at role used_at",
     "audit": "at before data hash key number role status what who",
+    "camera_count": (
+        "camera direction interval_begin kind line n observed_s part_at speeds total_mps"
+    ),
     "crossing": "junction run_id signal_group",
     "detector_state": "at_s junction occupied run_id signal_group",
     "emission": "at_s co2_mg_s fuel_mg_s run_id vehicles",
@@ -358,7 +361,7 @@ INDEXES = {
     "event_data", "event_kind", "simulation_record_at", "simulation_record_junction",
     "violation_at", "violation_device", "violation_hour_device",
     "simulation_record_types", "run_street", "observation_at", "upkeep_run_task",
-    "record_version_at",
+    "record_version_at", "camera_count_begin",
 }  # fmt: skip
 
 
@@ -402,7 +405,7 @@ def test_the_newest_schema(database):
         "violations_counted",
         "violations_gone",
     ]
-    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0011"}]
+    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0012"}]
 
 
 def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
@@ -415,14 +418,14 @@ def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
             config.attributes["connection"] = held
             way(config, to)
 
-    for _ in range(11):
+    for _ in range(12):
         go(command.downgrade, "-1")
         shapes.append(shape(database))
     assert {row["t"] for row in shapes[-1][0]} == {"alembic_version"}
     assert shapes[-1][2:] == ([], [])
     with pytest.raises(sa.exc.ProgrammingError, match="UndefinedTable"):
         database.rows("SELECT * FROM event")
-    for number in (10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0):
+    for number in (11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0):
         go(command.upgrade, "+1")
         assert shape(database) == shapes[number]
     migrate(database)

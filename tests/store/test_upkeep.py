@@ -119,6 +119,15 @@ def test_records_older_than_the_retention_are_deleted_and_younger_ones_kept(data
     assert retain(database, 2.0).rows == {"simulation_record": 0, "run": 0, "violation": 0}
 
 
+def test_counts_of_cameras_older_than_the_retention_are_deleted(database, intake):
+    for moment in (at(YOUNGER), at(OLDER)):
+        intake.write("camera_count", [("c", moment, moment, "stop", "in", "car", 1, 0.0, 0, 0.0)])
+    assert retain(database, 2).rows["camera_count"] == 1
+    assert "camera_count" not in retain(database, 2).rows
+    assert count(database, "camera_count") == 1
+    database.execute("DELETE FROM camera_count")
+
+
 def test_versions_of_a_record_go_with_it(database, intake):
     for name, moment in (("NEW", at(YOUNGER)), ("OLD", at(OLDER)), ("GONE", at(YOUNGER))):
         row = (name, moment, "J", "[]", 1, 2.0, 3.0, 4.0, 5.0, 6.0, 7, True, "[]")

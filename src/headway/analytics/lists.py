@@ -1,4 +1,5 @@
-"""What was ingested, to read back: simulations, junctions and records, by id and as lists.
+"""What was ingested, to read back: simulations, junctions and records, by id and as lists; and what
+cameras have counted.
 
 A list is read in pages by keyset: a page begins after the key of the last item before it, so that
 no item is passed over or comes twice when others are added meanwhile. Streets of this server are
@@ -7,15 +8,17 @@ not among them (`headway.analytics.signals` lists their runs).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from headway.analytics.records import MissingError
 from headway.store import Database
 
 Item = dict[str, Any]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PART = 1000  # rows that are read at once of a whole list
 METRICS = {  # as records name them: the columns
     "total_vehicles_passed": "vehicles",
@@ -105,6 +108,48 @@ VERSIONS = f"""
 
 Key = tuple[Any, ...]  # of an item: the values by which the list is sorted
 
+COUNT_KEY = ("begin", "camera", "line", "direction", "kind")
+# sums of intervals of five minutes, and of their parts; the rows without a class say how long a
+# line was observed, also where nothing crossed it
+COUNTS = """
+    WITH summed AS (
+        SELECT
+            to_timestamp(floor(extract(epoch FROM interval_begin) / {seconds}) * {seconds})
+                AS begin,
+            camera,
+            line,
+            direction,
+            {kind} AS kind,
+            sum(n) AS n,
+            sum(sum(observed_s)) OVER (
+                PARTITION BY
+                    floor(extract(epoch FROM interval_begin) / {seconds}),
+                    camera,
+                    line,
+                    direction
+            ) AS observed_s,
+            sum(total_mps) / nullif(sum(speeds), 0) AS mean_speed_mps
+        FROM camera_count
+        WHERE {where}
+        GROUP BY floor(extract(epoch FROM interval_begin) / {seconds}), camera, line, direction,
+            {group}
+    ),
+    counted AS (
+        SELECT
+            begin,
+            camera,
+            line,
+            direction,
+            kind,
+            CAST(n AS integer) AS n,
+            observed_s,
+            CASE WHEN observed_s >= 1.0 THEN n * 3600.0 / observed_s END AS flow_veh_h,
+            mean_speed_mps
+        FROM summed
+        WHERE {kept}
+    )
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -192,6 +237,69 @@ def records(database: Database, only: RecordFilter) -> Listing:
         return [_as_sent(row) for row in database.rows(query, limit=limit, **values, **known)]
 
     return Listing(("simulation_id", "intersection_id", "timestamp"), count, fetch)
+
+
+@dataclass(frozen=True, slots=True)
+class CountFilter:
+    """Which counts of cameras: of one camera, one line, intervals that begin in [begin, end); None
+    for all. interval_s: a multiple of 300. by_class: of each class by itself.
+    """
+
+    interval_s: int = 300
+    by_class: bool = False
+    camera: str | None = None
+    line: str | None = None
+    begin: datetime | None = None
+    end: datetime | None = None
+
+
+def counts(database: Database, only: CountFilter) -> Listing:
+    """Crossings of cameras' lines, by begin of the interval, camera, line, direction and class.
+
+    Each has n, observed_s (how long the camera saw the line in the interval), flow_veh_h (n by that
+    time; None below a second), and mean_speed_mps (None where no speed is known). Of all classes
+    together there is a row also where nothing crossed; then `kind` is empty.
+    """
+    parts = {
+        "camera = :camera": only.camera,
+        "line = :line": only.line,
+        "interval_begin >= :begin": _up(only.begin, only.interval_s),
+        "interval_begin < :end": _up(only.end, only.interval_s),
+    }
+    given = {sql: value for sql, value in parts.items() if value is not None}
+    where = " AND ".join(given) or "TRUE"
+    values = {sql.rpartition(":")[2]: value for sql, value in given.items()}
+    counted = COUNTS.format(
+        seconds=int(only.interval_s),
+        where=where,
+        kind="kind" if only.by_class else "''",
+        group="kind" if only.by_class else "()",
+        kept="kind <> ''" if only.by_class else "TRUE",
+    )
+    order = ", ".join(COUNT_KEY)
+
+    def count() -> int:
+        return int(database.rows(f"{counted} SELECT count(*) AS n FROM counted", **values)[0]["n"])
+
+    def fetch(after: Key, limit: int) -> list[Item]:
+        later, known = "TRUE", dict[str, Any]()
+        if after:
+            known = {f"last_{name}": value for name, value in zip(COUNT_KEY, after, strict=True)}
+            later = f"({order}) > ({', '.join(f':{name}' for name in known)})"
+        query = f"{counted} SELECT * FROM counted WHERE {later} ORDER BY {order} LIMIT :limit"
+        return database.rows(query, limit=limit, **values, **known)
+
+    return Listing(COUNT_KEY, count, fetch)
+
+
+def _up(at: datetime | None, interval_s: int) -> datetime | None:
+    """The begin of the first interval that begins at a moment or after it."""
+    if at is None:
+        return None
+    over_s = (at - EPOCH) % timedelta(seconds=interval_s)
+    with contextlib.suppress(OverflowError):  # the last day that there is
+        return at + (timedelta(seconds=interval_s) - over_s if over_s else timedelta())
+    return at
 
 
 def simulation(database: Database, name: str) -> Item:

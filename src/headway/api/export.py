@@ -22,7 +22,7 @@ from headway.analytics import lists
 from headway.analytics.lists import METRICS, Item, Listing
 from headway.api import parquet_writer
 from headway.api.dependencies import ASKS, need, services_of
-from headway.api.lists import Records
+from headway.api.lists import Counts, Records
 from headway.api.problems import ProblemError, responses
 from headway.api.queries import Maybe
 from headway.api.security import Role
@@ -76,6 +76,25 @@ RECORD: Columns = {
     "signals": "text",
     "version": "count",
 }
+
+COUNT: Columns = {
+    "begin": "time",
+    "camera": "text",
+    "line": "text",
+    "direction": "text",
+    "kind": "text",
+    "n": "count",
+    "observed_s": "number",
+    "flow_veh_h": "number",
+    "mean_speed_mps": "number",
+}
+
+
+@router.get("/counts", **FILES)
+async def counts(request: Request, only: Counts, form: Format = "csv") -> StreamingResponse:
+    """All counts of cameras of a filter as a file."""
+    found = lists.counts(services_of(request).database, only)
+    return await exported(request, "counts", found, COUNT, form)
 
 
 @router.get("/simulations", **FILES)

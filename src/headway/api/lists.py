@@ -1,4 +1,5 @@
-"""Ingested simulations, junctions and records, read back by id and as lists, and corrected.
+"""Ingested simulations, junctions and records, read back by id and as lists, and corrected; what
+cameras have counted.
 
 A list answers in pages: `items`, the `total` of the whole list, and `next`, the cursor of the next
 page. Each answer has an ETag; who has it already (`If-None-Match`) gets 304 without a body.
@@ -11,14 +12,14 @@ import hashlib
 import json
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from headway.analytics import lists
-from headway.analytics.lists import Key, Listing, Page, RecordFilter
+from headway.analytics.lists import CountFilter, Key, Listing, Page, RecordFilter
 from headway.api.dependencies import ASKS, need, services_of
 from headway.api.fields import Moment
 from headway.api.ingest import MOST_SIGNALS, MetricsIn, SignalIn, row_of
@@ -103,6 +104,31 @@ class RecordPage(BaseModel):
     next: str | None
 
 
+class CountOut(BaseModel):
+    """Crossings of a camera's line in one direction, of one class (empty: of all), in an interval.
+    observed_s: how long the camera saw the line in it; the flow is of that time, null below a
+    second; the speed is null where none is known.
+    """
+
+    begin: datetime
+    camera: str
+    line: str
+    direction: Literal["in", "out"]
+    kind: str
+    n: int
+    observed_s: float
+    flow_veh_h: float | None
+    mean_speed_mps: float | None
+
+
+class CountPage(BaseModel):
+    """total: of the whole list; next: the cursor of the next page, null at the end."""
+
+    items: list[CountOut]
+    total: int
+    next: str | None
+
+
 class CorrectionIn(BaseModel):
     """What a record is to say from now on, and why."""
 
@@ -123,6 +149,28 @@ def record_filter(
 
 
 Records = Annotated[RecordFilter, Depends(record_filter)]
+
+
+def count_filter(
+    interval_min: Annotated[Literal["5", "15"], Query()] = "15",
+    by_class: bool = False,
+    camera: Annotated[str | None, Query(max_length=64, pattern=r"^[A-Za-z0-9_\-]+$")] = None,
+    line: Annotated[str | None, Query(max_length=128, pattern=r"^[^\x00]+$")] = None,
+    begin: When = None,
+    end: When = None,
+) -> CountFilter:
+    """Intervals that begin in [begin, end), of one camera, of one line, or of all."""
+    return CountFilter(60 * int(interval_min), by_class, camera, line, begin, end)
+
+
+Counts = Annotated[CountFilter, Depends(count_filter)]
+
+
+@router.get("/api/v1/counts", response_model=CountPage, responses=LIST)
+def counts(request: Request, only: Counts, limit: Limit = 100, cursor: Cursor = "") -> Response:
+    """What crossed the lines of cameras, by intervals of 5 or 15 minutes: counts, flows, speeds."""
+    found = lists.counts(services_of(request).database, only)
+    return paged(request, found, timed_and_named(cursor), limit)
 
 
 @router.get("/api/v1/simulations", response_model=SimulationPage, responses=LIST)
@@ -252,6 +300,11 @@ def named(cursor: str) -> Key:
 def named_and_timed(cursor: str) -> Key:
     """The same of a list of records. Raises ProblemError 422."""
     return _key(cursor, str, str, _moment)
+
+
+def timed_and_named(cursor: str) -> Key:
+    """The same of a list of counts. Raises ProblemError 422."""
+    return _key(cursor, _moment, str, str, str, str)
 
 
 def _moment(text: str) -> datetime:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from headway import telemetry
 from headway.sensing import SensingError, Site, need_vision
+from headway.service.camera_counts import CameraCounts, CountedCrossing
 from headway.service.camera_health import CameraView
 from headway.service.evidence import (
     PRIVATE,
@@ -151,6 +152,7 @@ class CameraService:
         self._published_at: dict[str, float] = {}
         self._log = telemetry.log("sensing")
         self._recorder = Recorder(intake, MOST_WAITING)
+        self._counts = CameraCounts(lambda row: self._recorder.put("camera_count", row))
         notify = notify or NotifySettings()
         self._public_url = notify.public_url.rstrip("/")
         self._has_own_notifier = notifier is None
@@ -198,6 +200,7 @@ class CameraService:
     def stop(self, name: str) -> None:
         """Raises KeyError for an unknown camera."""
         self.manager.stop(name)
+        self._counts.flush(name)
         self._store.put(name, {**self._store[name], "started": False})
 
     def remove(self, name: str) -> None:
@@ -206,6 +209,7 @@ class CameraService:
         """
         if self.refused.pop(name, None) is None:
             self.manager.remove(name)
+            self._counts.flush(name)
         self._store.remove(name)
 
     def site(self, name: str) -> dict[str, Any] | None:
@@ -248,6 +252,7 @@ class CameraService:
         if self._streets is not None:
             self._streets.on_signals = None
         self.manager.close()
+        self._counts.flush_all()
         self._recorder.close()
         if self._has_own_notifier:
             self.notifier.close(NOTIFIER_ENDS_WITHIN_S)
@@ -376,12 +381,22 @@ class CameraService:
 
     def _handle_result(self, stream: Stream, result: FrameResult) -> None:
         name, now = stream.settings.id, self._clock()
+        self._count(stream, result)
         for violation in result.violations:
             self._report_violation(name, violation, self._time_of_day(stream, violation.at_s))
         last = self._published_at.get(name)
         if last is None or now - last >= PUBLISH_PERIOD_S:
             self._published_at[name] = now
             self._publish("realtime", name, {"kind": "camera.frame", **stream.figures()})
+
+    def _count(self, stream: Stream, result: FrameResult) -> None:
+        offset_s = 0.0 if stream.settings.source.live else stream.started_at
+        crossings = [
+            CountedCrossing(offset_s + c.at_s, c.line, c.direction, c.kind, c.speed_mps)
+            for c in result.crossings
+        ]
+        lines = [line.name for line in result.perception.site.lines]
+        self._counts.add(stream.settings.id, offset_s + result.frame.at_s, lines, crossings)
 
     def _time_of_day(self, stream: Stream, at_s: float) -> datetime:
         """A live camera's time is that of the day already; a film's is counted from its start."""

@@ -59,6 +59,18 @@ COLUMNS = {
     ),
     "crossing": ("run_id", "junction", "signal_group"),
     "emission": ("run_id", "at_s", "vehicles", "fuel_mg_s", "co2_mg_s"),
+    "camera_count": (
+        "camera",
+        "interval_begin",
+        "part_at",
+        "line",
+        "direction",
+        "kind",
+        "n",
+        "observed_s",
+        "speeds",
+        "total_mps",
+    ),
     "violation": ("id", "at", "device", "rule", "confidence", "data", "seal"),
     "violation_picture": ("violation_id", "number", "at_s", "jpeg"),
 }

@@ -85,6 +85,7 @@ TIMES = (  # tables with the time of day of their rows
     ("audit", "at"),
     ("upkeep_run", "begun_at"),
 )
+ALWAYS_TOLD = ("simulation_record", "run", "violation")  # also where nothing of it was old
 MOST_DAYS = 100_000  # the calendar of PostgreSQL begins in 4713 BC
 
 
@@ -109,6 +110,7 @@ def retain(database: Database, days: float) -> Swept:
         ),
         "run": OLD_RUNS.format(limit=limit),
         "violation": f"DELETE FROM violation WHERE at < {limit}",
+        "camera_count": f"DELETE FROM camera_count WHERE interval_begin < {limit}",
         **{table: OLD_ROWS.format(table=table, limit=limit) for table in TABLES_OF_RUNS},
     }
     rows = {
@@ -116,7 +118,7 @@ def retain(database: Database, days: float) -> Swept:
         for table, statement in statements.items()
     }
     vacuum(database)
-    return Swept({t: n for t, n in rows.items() if n or t not in TABLES_OF_RUNS})
+    return Swept({t: n for t, n in rows.items() if n or t in ALWAYS_TOLD})
 
 
 def erase(database: Database, simulation_id: str) -> int:
