@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import re
+import stat
 import threading
 import time
 import types
@@ -29,6 +30,7 @@ from headway.api.security import (
     Principal,
     Role,
 )
+from headway.store.revocations import Revocations
 
 NOW = 1_700_000_000.75
 
@@ -563,3 +565,41 @@ def test_an_entry_does_not_wait_without_end_for_who_has_locked_the_audit(audit, 
         held.exec_driver_sql("LOCK TABLE audit IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
             audit.add(Principal("ann", Role.ADMIN), "POST /locked", 200, {})
+
+
+def test_what_was_revoked_stays_so_in_a_database_that_is_begun_anew(database, tmp_path):
+    """The file beside the database knows it, and tells the database."""
+    path = tmp_path / "revoked.json"
+    keys = Keys(database, Revocations(path))
+    gone, kept = keys.make("gone", Role.VIEWER), keys.make("kept", Role.VIEWER)
+    number = gone.split("_")[1]
+    keys.revoke(number)
+    RevokedTokens(database, Revocations(path)).add("t" * 16, time.time() + 3600.0)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    database.execute("UPDATE api_key SET revoked_at = NULL")
+    database.execute("DELETE FROM revoked_token")
+    known = Revocations(path)
+    with pytest.raises(ProblemError):
+        Keys(database, known).read(gone)
+    assert Keys(database, known).read(kept).name == "kept"
+    assert "t" * 16 in RevokedTokens(database, known)
+    known.teach(database)
+    revoked = database.rows("SELECT id FROM api_key WHERE revoked_at IS NOT NULL")
+    assert revoked == [{"id": number}]
+    assert database.rows("SELECT id FROM revoked_token") == [{"id": "t" * 16}]
+    database.execute("DELETE FROM revoked_token")
+
+
+def test_what_another_server_revoked_is_kept_beside_the_database_too(database, tmp_path):
+    keys = Keys(database)
+    number = keys.make("gone", Role.VIEWER).split("_")[1]
+    keys.revoke(number)
+    RevokedTokens(database, Revocations(tmp_path / "revoked.json")).refresh()
+    assert Revocations(tmp_path / "revoked.json").has_key(number)
+
+
+def test_a_damaged_file_of_revocations_is_named_with_a_remedy(tmp_path):
+    path = tmp_path / "revoked.json"
+    path.write_bytes(b"{")
+    with pytest.raises(ValueError, match=r"revoked\.json: is damaged .* Put it back from a copy"):
+        Revocations(path)

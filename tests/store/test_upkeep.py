@@ -11,8 +11,10 @@ import json
 import math
 import os
 import resource
+import secrets
 import stat
 import time
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -24,6 +26,7 @@ from headway.store import Database, DatabaseError, Intake, open_database
 from headway.store.corrections import correct
 from headway.store.embedded import package
 from headway.store.upkeep import (
+    BEGIN_RESTORE,
     backup,
     drill,
     erase,
@@ -579,13 +582,13 @@ def test_the_tools_get_the_password_where_other_users_cannot_read_it(
         backup(away, tmp_path / "r.backup", KEY)
     sealed(tmp_path / "r.backup", [b"dump"])
     tools("pg_restore", 'echo "$@: $(cat)"')
-    tools("psql", f'echo "$(head -n 4)," >&2; {TELL}')
+    lines = BEGIN_RESTORE.count(b"\n") + 1
+    tools("psql", f'echo "$(head -n {lines})," >&2; {TELL}')
     with pytest.raises(DatabaseError) as error:
         restore(away, tmp_path / "r.backup", KEY)
     assert str(error.value) == (
         f"{tmp_path / 'r.backup'}: was not restored, nothing was changed: "
-        "SET client_min_messages = error;\n"
-        "DROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n--no-owner --file=-: dump,\n"
+        f"{BEGIN_RESTORE.decode().lstrip()}--no-owner --file=-: dump,\n"
         "--single-transaction --quiet --no-psqlrc --set=ON_ERROR_STOP=1 "
         f"postgresql://me@host:5433/record, password {reported}"
     )
@@ -731,3 +734,70 @@ def test_a_drill_needs_the_right_to_make_databases(database, intake, tmp_path):
         drill(Database(engine, database.url), path, KEY)
     engine.dispose()
     database.execute("DROP ROLE plain")
+
+
+def test_a_restore_revives_neither_revoked_keys_nor_revoked_tokens(database, tmp_path):
+    """Revoked, or given an earlier end, after the backup was made; one was revoked before it."""
+    database.execute(
+        "INSERT INTO api_key (id, hash, name, role, expires_at, revoked_at) VALUES "
+        "('gone', 'h', 'n', 'viewer', NULL, NULL), ('ends', 'h', 'n', 'viewer', NULL, NULL), "
+        "('kept', 'h', 'n', 'viewer', NULL, NULL), ('was', 'h', 'n', 'viewer', NULL, now())"
+    )
+    path = tmp_path / "r.backup"
+    backup(database, path, KEY)
+    database.execute("UPDATE api_key SET revoked_at = now() WHERE id = 'gone'")
+    database.execute("UPDATE api_key SET expires_at = '2026-01-02Z' WHERE id = 'ends'")
+    database.execute("INSERT INTO revoked_token (id, expires_at) VALUES ('t', '2099-01-01Z')")
+    restore(database, path, KEY)
+    rows = database.rows("SELECT id, revoked_at, expires_at FROM api_key")
+    found = {r["id"]: (r["revoked_at"] is not None, r["expires_at"]) for r in rows}
+    assert found == {
+        "gone": (True, None), "kept": (False, None), "was": (True, None),
+        "ends": (False, datetime(2026, 1, 2, tzinfo=UTC)),
+    }  # fmt: skip
+    assert database.rows("SELECT id FROM revoked_token") == [{"id": "t"}]
+    database.execute("DELETE FROM revoked_token")
+
+
+def test_a_backup_is_restored_in_parts_and_never_held_whole(database, intake, tmp_path):
+    """Twenty rows of 2 MB each: the restore itself needs less than a quarter of them."""
+    run = run_of(intake, "large")
+    row = json.dumps({"text": secrets.token_hex(1_000_000)})
+    for number in range(20):
+        intake.write("event", [(run, 1000 + number, 0.0, "k", "J", row)])
+    path = tmp_path / "large.backup"
+    backup(database, path, KEY)
+    tracemalloc.start()
+    try:
+        restore(database, path, KEY)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert database.rows("SELECT count(*) AS n FROM event WHERE number >= 1000") == [{"n": 20}]
+
+
+def test_a_backup_that_is_damaged_while_it_is_restored_changes_nothing(
+    database, intake, tmp_path, monkeypatch
+):
+    records(intake, "KEPT", "2025-09-10T00:00:00Z")
+    path = tmp_path / "r.backup"
+    backup(database, path, KEY)
+    records(intake, "NEW", "2025-09-11T00:00:00Z")
+    checked = rows_in(path, KEY)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr("headway.store.upkeep.rows_in", lambda *_: checked)
+    with pytest.raises(DatabaseError, match=r"cannot be read|was not restored"):
+        restore(database, path, KEY)
+    assert count(database, "simulation_record") == 2
+
+
+def test_a_run_under_way_stays_however_long_nothing_was_observed_of_it(database, intake):
+    """Its street is paused: begun and last observed long ago."""
+    runs = [run_of(intake, name) for name in ("paused", "over")]
+    for run in runs:
+        database.execute("UPDATE run SET begun_at = now() - interval '9 days' WHERE id = :r", r=run)
+        database.execute("UPDATE observation SET at = now() - interval '8 days'")
+    assert retain(database, 1, under_way={runs[0]}).rows["run"] == 1
+    assert database.rows("SELECT id FROM run") == [{"id": runs[0]}]
+    assert intake.write_sound("emission", [(runs[0], 1e6, 1, 1.0, 1.0)]).stored == 1

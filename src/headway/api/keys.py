@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionError
 from headway.api.problems import ProblemError
 from headway.api.security import Principal, Role, digest, refused
 from headway.store import Database
+from headway.store.revocations import Revocations
 
 FRESH_S = 5.0  # for which what the database says is not asked again
 KEPT_S = 12 * 3600.0  # for which a key that was valid is taken while the database is away
@@ -39,8 +40,9 @@ class Keys:
     and one that another process revokes for `FRESH_S`.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, revocations: Revocations | None = None) -> None:
         self._database = database
+        self._revocations = revocations or Revocations()
         self._known = dict[str, KnownKey]()
         self._away_until_s = 0.0  # monotonic; who is known does not wait for it until then
         self._noted_s = dict[str, float]()  # when a key's use was noted last, monotonic
@@ -79,6 +81,8 @@ class Keys:
 
     def _find(self, number: str) -> KnownKey | None:
         """Raises ProblemError 503."""
+        if self._revocations.has_key(number):
+            return None
         now_s, known = time.monotonic(), self._known.get(number)
         kept_s = KEPT_S if now_s < self._away_until_s else FRESH_S
         if known is not None and now_s - known.read_s < kept_s:
@@ -123,6 +127,8 @@ class Keys:
             id=number,
         )
         self._known.pop(number, None)
+        if changed:
+            self._revocations.add_key(number)
         return changed > 0
 
     def all(self) -> list[dict[str, Any]]:
@@ -138,8 +144,9 @@ class RevokedTokens:
     process revokes holds for `FRESH_S`, or until the database is back.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, revocations: Revocations | None = None) -> None:
         self._database = database
+        self._revocations = revocations or Revocations()
         self._ids = frozenset[str]()
         self._read_s = -math.inf
 
@@ -156,12 +163,14 @@ class RevokedTokens:
         with contextlib.suppress(*AWAY):
             rows = self._database.rows("SELECT id FROM revoked_token WHERE expires_at > now()")
             self._ids = frozenset(row["id"] for row in rows)
+            self._revocations.learn(self._database)
 
     def __contains__(self, number: str) -> bool:
-        return number in self._ids
+        return number in self._ids or self._revocations.has_token(number)
 
     def add(self, number: str, expires_s: float) -> None:
         """expires_s: the token's own end, seconds since 1970; it is forgotten then."""
+        self._revocations.add_token(number, expires_s)
         self._database.execute(
             "INSERT INTO revoked_token (id, expires_at) VALUES (:id, to_timestamp(:expires)) "
             "ON CONFLICT (id) DO NOTHING",

@@ -41,6 +41,7 @@ from headway.settings import (
     Watched,
 )
 from headway.store import Database, DatabaseError, Intake
+from headway.store.revocations import Revocations
 from headway.telemetry.threads import keep_running
 
 STALE_SHARE = 0.5  # of cache_s: for so long an answer is given while a new one is made
@@ -102,6 +103,7 @@ class Services:
     camera_service: CameraService | None = None
     observations: ObservationService | None = None
     mqtt: MqttListener | None = None
+    revocations: Revocations = field(default_factory=Revocations)
     revoked: RevokedTokens = field(init=False)
     identity: Identity = field(init=False)
     lookout: Lookout = field(init=False)
@@ -121,25 +123,39 @@ class Services:
     probe_turns: Turns = field(default_factory=lambda: Turns(PROBES_AT_ONCE))
 
     def __post_init__(self) -> None:
-        self.revoked = RevokedTokens(self.database)
+        self.revoked = RevokedTokens(self.database, self.revocations)
         provider = Provider(self.settings.oidc) if self.settings.oidc.issuer else None
         self.identity = Identity(self.keyring, self.keys, self.revoked, self.turns, provider)
         self.lookout = Lookout(self)
         self.recorder = AuditRecorder(self.audit, self.intake, self.folder)
         self.upkeep = UpkeepService(
-            self.database, self.folder, self.settings.upkeep, self.hub.publish
+            self.database,
+            self.folder,
+            self.settings.upkeep,
+            self.hub.publish,
+            under_way=self._runs_under_way,
         )
+
+    def _runs_under_way(self) -> set[int]:
+        """Raises DatabaseError while rows of runs wait on disk."""
+        if self.intake.spool.waiting:
+            raise DatabaseError("rows wait on disk for the database: nothing is deleted before")
+        service = self.street_service
+        return {s.run for s in list(service.streets.values())} if service is not None else set()
 
     @classmethod
     def create(cls, settings: ApiSettings, database: Database) -> Services:
         hub = Hub()
+        revocations = Revocations(settings.folder / "revoked.json")
+        revocations.teach(database)
         return cls(
             settings=settings,
             database=database,
             intake=Intake(database, settings.folder),
             hub=hub,
             keyring=Keyring(settings.folder / "keys.json", settings.secret_key),
-            keys=Keys(database),
+            keys=Keys(database, revocations),
+            revocations=revocations,
             audit=Audit(database, Seal(settings.folder, settings.secret_key)),
             cache=Cache(
                 settings.redis_url, settings.cache_s, stale_s=STALE_SHARE * settings.cache_s

@@ -43,6 +43,7 @@ from headway.service.upkeep import UpkeepService
 from headway.settings import Settings, Watched, load, log_level, overridden
 from headway.store import Database, Intake, open_database
 from headway.store.database import migrate
+from headway.store.revocations import Revocations
 from headway.store.upkeep import (
     Drill,
     contents,
@@ -437,11 +438,13 @@ def _restore(path: Path, secret: bytes, folder: Path, force: bool) -> None:
     """Raises DatabaseError while others are connected, unless `force`."""
     database = open_database(folder)
     try:
+        revocations = Revocations(folder / "revoked.json")
         if not force:
             refuse_connected(database)
         before = contents(database)
         set_back(database, path, secret)
         migrate(database)
+        revocations.teach(database)
         after = contents(database)
         data = {"file": path.name, "entries_before": before.audited, "entries": after.audited}
         who = Principal("headway db restore", Role.ADMIN)

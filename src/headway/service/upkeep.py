@@ -9,7 +9,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,6 +62,7 @@ class UpkeepService:
     folder:  data folder.
     publish: takes (topic, street, message); street is empty.
     clock:   seconds since 1970.
+    under_way: numbers of the runs that go on now; retention leaves them.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class UpkeepService:
         settings: UpkeepSettings,
         publish: Publish,
         clock: Callable[[], float] = time.time,
+        under_way: Callable[[], Collection[int]] = tuple,
     ) -> None:
         self._database = database
         self.settings = settings
@@ -78,6 +80,7 @@ class UpkeepService:
         self.key = Path(settings.key) if settings.key else folder / "backup.key"
         self._publish = publish
         self._clock = clock
+        self._under_way = under_way
         self._begun_at = self._now()
         self._stop = threading.Event()
         self._thread = keep_running("upkeep", self._work, self._stop, start=False)
@@ -212,9 +215,10 @@ class UpkeepService:
                 path.unlink(missing_ok=True)
 
     def _retain(self) -> dict[str, Any]:
-        if not self.settings.retention_days:
+        days = self.settings.retention_days
+        if not days:
             raise ValueError("upkeep.retention_days is 0: nothing is ever deleted")
-        return {"deleted": retain(self._database, self.settings.retention_days).rows}
+        return {"deleted": retain(self._database, days, self._under_way()).rows}
 
     def _drill(self) -> dict[str, Any]:
         found = drill(self._database, self.newest(), read_key(self.key))

@@ -11,8 +11,9 @@ import os
 import secrets
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -44,7 +45,7 @@ END $$;
 """
 # runs that were still observed lately stay; of these, what is older than that goes
 OLD_RUNS = """
-    DELETE FROM run WHERE begun_at < {limit} AND NOT EXISTS (
+    DELETE FROM run WHERE begun_at < {limit} AND id <> ALL(:under_way) AND NOT EXISTS (
         SELECT 1 FROM observation o WHERE o.run_id = run.id AND o.at >= {limit})
 """
 OLD_ROWS = """
@@ -59,6 +60,32 @@ TABLES_OF_RUNS = (  # with the street's own seconds; by `observation` it is know
     "emission",
     "observation",
 )
+BEGIN_RESTORE = b"""
+SET client_min_messages = error;
+CREATE TEMP TABLE kept_key (id text, revoked_at timestamptz, expires_at timestamptz);
+CREATE TEMP TABLE kept_token (id text, expires_at timestamptz);
+DO $$ BEGIN
+    IF to_regclass('public.revoked_token') IS NOT NULL THEN
+        INSERT INTO pg_temp.kept_key SELECT id, revoked_at, expires_at FROM public.api_key;
+        INSERT INTO pg_temp.kept_token SELECT id, expires_at FROM public.revoked_token;
+    END IF;
+END $$;
+DROP SCHEMA public CASCADE;
+CREATE SCHEMA public;
+"""
+# of a key, the earlier end of the two
+KEEP_REVOKED = b"""
+DO $$ BEGIN
+    IF to_regclass('public.revoked_token') IS NOT NULL THEN
+        UPDATE public.api_key k SET revoked_at = least(k.revoked_at, kept.revoked_at),
+            expires_at = least(k.expires_at, kept.expires_at)
+        FROM pg_temp.kept_key kept
+        WHERE kept.id = k.id AND (kept.revoked_at IS NOT NULL OR kept.expires_at IS NOT NULL);
+        INSERT INTO public.revoked_token (id, expires_at)
+        SELECT id, expires_at FROM pg_temp.kept_token ON CONFLICT DO NOTHING;
+    END IF;
+END $$;
+"""
 DRILL_PREFIX = "headway_drill_"  # of databases that exist for the time of a drill
 LONGEST_DRILL_S = 86_400.0  # older ones are of a drill that was killed
 DRILLS_LEFT = """
@@ -96,9 +123,10 @@ class Swept:
     rows: dict[str, int]
 
 
-def retain(database: Database, days: float) -> Swept:
-    """Take away what is older than `days`. The audit trail stays, and a run that still goes on, of
-    which the old rows go. Raises ValueError if days is not above 0, or above MOST_DAYS.
+def retain(database: Database, days: float, under_way: Collection[int] = ()) -> Swept:
+    """Take away what is older than `days`. The audit trail stays, and a run that still goes on
+    (observed lately, or one of those `under_way`, by number), of which the old rows go. Raises
+    ValueError if days is not above 0, or above MOST_DAYS.
     """
     if not 0.0 < days <= MOST_DAYS:
         raise ValueError(f"days: {days!r} is not allowed: above 0, at most {MOST_DAYS}.")
@@ -114,7 +142,11 @@ def retain(database: Database, days: float) -> Swept:
         **{table: OLD_ROWS.format(table=table, limit=limit) for table in TABLES_OF_RUNS},
     }
     rows = {
-        table: database.unhurried.execute(statement, seconds=days * 86_400.0)
+        table: database.unhurried.execute(
+            statement,
+            seconds=days * 86_400.0,
+            **({"under_way": list(under_way)} if table == "run" else {}),
+        )
         for table, statement in statements.items()
     }
     vacuum(database)
@@ -369,23 +401,12 @@ def rows_in(path: Path, key: bytes) -> dict[str, int] | None:
 
 def restore(database: Database, path: Path, key: bytes) -> None:
     """Restore the database from a backup. It is read and checked to its end before anything is
-    changed. Raises ValueError, DatabaseError.
+    changed, and never held in memory. What was revoked stays revoked, what was given an end keeps
+    it. Raises ValueError, DatabaseError.
     """
-    whole = b"".join(part for mark, part in _parts(path, key) if mark != ROWS)
-    script = subprocess.run(
-        [_tool("pg_restore"), "--no-owner", "--file=-"],
-        input=whole,
-        capture_output=True,
-        check=False,
-    )
-    if script.returncode:
-        raise DatabaseError(
-            f"{path}: cannot be read: {script.stderr.decode(errors='replace').strip()}"
-        )
-    begin = (
-        b"SET client_min_messages = error;\nDROP SCHEMA public CASCADE;\nCREATE SCHEMA public;\n"
-    )
-    words = [
+    rows_in(path, key)
+    reader = [_tool("pg_restore"), "--no-owner", "--file=-"]
+    writer = [
         _tool("psql"),
         "--single-transaction",
         "--quiet",
@@ -393,22 +414,67 @@ def restore(database: Database, path: Path, key: bytes) -> None:
         "--set=ON_ERROR_STOP=1",
         _address(database),
     ]
-    sql = script.stdout
-    for line in LEFT_OUT:  # a line by itself is no row: those have several columns
-        sql = sql.replace(b"\n" + line + b"\n", b"\n")
-    done = subprocess.run(
-        words,
-        input=begin + sql + _known_schema(),
-        capture_output=True,
-        check=False,
-        env=_secret(database),
-    )
-    if done.returncode:
-        raise DatabaseError(
-            f"{path}: was not restored, nothing was changed: "
-            f"{done.stderr.decode(errors='replace').strip()}"
-        )
+    with tempfile.TemporaryFile() as read_said, tempfile.TemporaryFile() as write_said:
+        with (
+            contextlib.suppress(BrokenPipeError),  # who has ended says why
+            subprocess.Popen(
+                reader, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=read_said
+            ) as dump,
+            subprocess.Popen(
+                writer, stdin=subprocess.PIPE, stderr=write_said, env=_secret(database)
+            ) as done,
+        ):
+            try:
+                _carry(dump, done, path, key)
+            except BaseException:
+                done.kill()  # the end of what it reads would commit
+                dump.kill()
+                raise
+        if done.returncode <= 0 and dump.returncode:
+            raise DatabaseError(f"{path}: cannot be read: {_said(read_said)}")
+        if done.returncode:
+            raise DatabaseError(
+                f"{path}: was not restored, nothing was changed: {_said(write_said)}"
+            )
     database.engine.dispose()
+
+
+def _carry(
+    dump: subprocess.Popen[bytes], done: subprocess.Popen[bytes], path: Path, key: bytes
+) -> None:
+    """From the backup through pg_restore to psql, without the lines that are LEFT_OUT; these are no
+    rows: those have several columns.
+    """
+    assert dump.stdout is not None
+    assert done.stdin is not None
+    feeder = threading.Thread(target=_feed, args=(dump, path, key), daemon=True)
+    feeder.start()
+    done.stdin.write(BEGIN_RESTORE)
+    done.stdin.writelines(line for line in dump.stdout if line.rstrip(b"\n") not in LEFT_OUT)
+    feeder.join()
+    if dump.wait():
+        done.kill()
+        return
+    done.stdin.write(b"\n" + KEEP_REVOKED + _known_schema())
+    done.stdin.close()
+
+
+def _said(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode(errors="replace").strip()
+
+
+def _feed(dump: subprocess.Popen[bytes], path: Path, key: bytes) -> None:
+    """The dump of a backup to pg_restore, as fast as it reads."""
+    assert dump.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it has ended, and says why
+        try:
+            for mark, part in _parts(path, key):
+                if mark != ROWS:
+                    dump.stdin.write(part)
+        except ValueError:  # changed since it was checked
+            dump.kill()
+        dump.stdin.close()
 
 
 def _known_schema() -> bytes:

@@ -1,0 +1,106 @@
+"""Keys and tokens that were revoked, kept beside the database as well: a database that was set
+back, or begun anew, does not make them good again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from headway.store.database import Database
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    """keys: numbers of API keys. tokens: numbers of tokens, with their own end, seconds since
+    1970.
+    """
+
+    keys: frozenset[str] = frozenset()
+    tokens: dict[str, float] = {}
+
+
+class Revocations:
+    """`DATA/revoked.json`, of this user's own. path: None to keep them in memory alone. Raises
+    ValueError for a damaged file.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._known = Revoked()
+        if path is not None and path.exists():
+            try:
+                self._known = msgspec.json.decode(path.read_bytes(), type=Revoked)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise ValueError(
+                    f"{path}: is damaged ({error}). Put it back from a copy; or move it away, and "
+                    "revoke again what a database that was set back may have made good."
+                ) from error
+
+    def has_key(self, number: str) -> bool:
+        return number in self._known.keys
+
+    def has_token(self, number: str) -> bool:
+        return number in self._known.tokens
+
+    def add_key(self, number: str) -> None:
+        """Raises OSError."""
+        self._add(Revoked(keys=frozenset([number])))
+
+    def add_token(self, number: str, expires_s: float) -> None:
+        """It is forgotten at its own end. Raises OSError."""
+        self._add(Revoked(tokens={number: expires_s}))
+
+    def learn(self, database: Database) -> None:
+        """What the database knows more, as of other servers. Raises SQLAlchemyError, OSError."""
+        keys = database.rows("SELECT id FROM api_key WHERE revoked_at IS NOT NULL")
+        tokens = database.rows(
+            "SELECT id, extract(epoch FROM expires_at) AS ends FROM revoked_token"
+        )
+        self._add(
+            Revoked(
+                frozenset(row["id"] for row in keys),
+                {row["id"]: float(row["ends"]) for row in tokens},
+            )
+        )
+
+    def teach(self, database: Database) -> None:
+        """The database what it does not know: it was set back. Raises SQLAlchemyError."""
+        known = self._known
+        if known.keys:
+            database.execute(
+                "UPDATE api_key SET revoked_at = now() WHERE revoked_at IS NULL AND id = ANY(:ids)",
+                ids=sorted(known.keys),
+            )
+        for number, ends in known.tokens.items():
+            database.execute(
+                "INSERT INTO revoked_token (id, expires_at) VALUES (:id, to_timestamp(:ends)) "
+                "ON CONFLICT (id) DO NOTHING",
+                id=number,
+                ends=ends,
+            )
+
+    def _add(self, more: Revoked) -> None:
+        with self._lock:
+            now_s, before = time.time(), self._known
+            tokens = before.tokens | more.tokens
+            after = Revoked(
+                before.keys | more.keys,
+                {number: ends for number, ends in tokens.items() if ends > now_s},
+            )
+            if after == before:
+                return
+            self._known = after  # in force here, whether or not the disk takes it
+            if self._path is not None:
+                draft = self._path.with_suffix(".draft")
+                draft.unlink(missing_ok=True)
+                handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(msgspec.json.encode(after))
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                draft.replace(self._path)
