@@ -4,8 +4,10 @@ the newest intact one of the same run resumed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -178,6 +180,21 @@ def test_one_that_is_passed_over_says_why(tmp_path, spoil, why):
     usable, ((name, said),) = checkpoint.found(tmp_path, "run")
     assert (usable, name) == ([good], "00000000020.000")
     assert said.startswith(why)
+
+
+def test_a_folder_that_cannot_be_read_says_why(tmp_path, monkeypatch):
+    """Of another user; or no folder stands there."""
+    own = tmp_path / "run"
+    own.write_text("")
+    refusal = ("run", "its folder cannot be read (Not a directory)")
+    assert checkpoint.found(own, "run") == ([], [refusal])
+
+    def refuse(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    refusal = ("run", "its folder cannot be read (Permission denied)")
+    assert checkpoint.found(own, "run") == ([], [refusal])
 
 
 def test_one_whose_loading_ends_the_process_is_tried_twice(tmp_path):

@@ -33,6 +33,8 @@ def test_cycles_are_summed_once_a_minute_of_wall_time():
         ("engine.started", {}, "info"),
         ("safety.override", {"by": "Ann"}, "info"),
         ("engine.order_refused", {}, "warning"),
+        ("runtime.checkpoint_failed", {}, "warning"),
+        ("engine.order_not_stored", {}, "warning"),
         ("engine.controller_failed", {}, "error"),
         ("engine.fallback_failed", {}, "error"),
         ("engine.controller_hung", {}, "error"),

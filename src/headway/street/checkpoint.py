@@ -139,7 +139,14 @@ def found(folder: Path, key: str) -> tuple[list[Checkpoint], list[Refused]]:
     used.
     """
     usable, refused = list[Checkpoint](), list[Refused]()
-    for one in sorted(folder.glob("[0-9]*"), reverse=True):
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        names = []
+    except OSError as error:  # of another user, say
+        names = []
+        refused.append(Refused(folder.name, f"its folder cannot be read ({error.strerror})"))
+    for one in sorted((folder / name for name in names if name[0].isdigit()), reverse=True):
         checkpoint, why = _checked(one, key)
         if checkpoint is not None and _tries(one) < MOST_TRIES:
             usable.append(checkpoint)

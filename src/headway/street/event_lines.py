@@ -31,6 +31,8 @@ WARNINGS = (
     "engine.order_refused",
     "engine.settings_refused",
     "engine.checkpoint_refused",
+    "engine.order_not_stored",
+    "runtime.checkpoint_failed",
     "engine.not_controlled",
     "engine.observation_refused",
     "safety.clock",
