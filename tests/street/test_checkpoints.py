@@ -7,7 +7,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import stat
 from pathlib import Path
 
@@ -192,7 +191,7 @@ def test_a_folder_that_cannot_be_read_says_why(tmp_path, monkeypatch):
     def refuse(folder):
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(Path, "iterdir", refuse)
     refusal = ("run", "its folder cannot be read (Permission denied)")
     assert checkpoint.found(own, "run") == ([], [refusal])
 

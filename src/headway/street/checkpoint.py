@@ -139,14 +139,14 @@ def found(folder: Path, key: str) -> tuple[list[Checkpoint], list[Refused]]:
     used.
     """
     usable, refused = list[Checkpoint](), list[Refused]()
+    there = list[Path]()
     try:
-        names = os.listdir(folder)
+        there += folder.iterdir()
     except FileNotFoundError:
-        names = []
+        pass
     except OSError as error:  # of another user, say
-        names = []
         refused.append(Refused(folder.name, f"its folder cannot be read ({error.strerror})"))
-    for one in sorted((folder / name for name in names if name[0].isdigit()), reverse=True):
+    for one in sorted((one for one in there if one.name[0].isdigit()), reverse=True):
         checkpoint, why = _checked(one, key)
         if checkpoint is not None and _tries(one) < MOST_TRIES:
             usable.append(checkpoint)
