@@ -582,8 +582,39 @@ def test_runs_are_told_newest_first_a_hundred_of_them(street):
     row = found[0]
     assert (row.pop("begun_at").tzinfo is not None, row.pop("key")[:4]) == (True, "run ")
     demand = {"scenario": "cologne1", "seed": 7, "scale": 1.0}
+    assert row.pop("controllers") == [{"at_s": None, "controller": "planner"}]
     assert row == {"id": numbers[-1], "street": "", "controller": "planner"} | demand
     assert [r["id"] for r in signals.runs(database, 3, 2)] == numbers[:-6:-1][2:]
+
+
+def test_a_run_tells_each_controller_from_when_on_it_decided(street):
+    """Begun by the planner; restored after a crash, switched by an order, restored again, switched
+    by the settings and to what decides already; other events name controllers, too.
+    """
+    database, make = street
+    told_of = [
+        (1, 600.0, "engine.started", "planner"),
+        (2, 610.0, "engine.order_refused", "greedy"),
+        (3, 650.0, "engine.restored", "planner"),
+        (4, 700.0, "engine.controller", "greedy"),
+        (5, 710.0, "engine.restored", "greedy"),
+        (6, 705.0, "engine.settings", ""),
+        (7, 800.0, "engine.settings", "fixed"),
+        (8, 900.0, "engine.controller", "fixed"),
+        (9, 950.0, "engine.controller", "planner"),
+    ]
+    make(event=[(n, t, kind, "", f'{{"controller": "{c}"}}') for n, t, kind, c in told_of[::-1]])
+    make(event=[(1, 0.0, "engine.controller", "", '{"controller": "greedy"}')])
+    make(event=[(1, 0.0, "engine.started", "", '{"scenario": "cologne1"}')])
+    decided = [
+        [(c["at_s"], c["controller"]) for c in run["controllers"]]
+        for run in signals.runs(database, 3)
+    ]
+    assert decided == [
+        [(None, "planner")],
+        [(None, "planner"), (0.0, "greedy")],
+        [(600.0, "planner"), (700.0, "greedy"), (800.0, "fixed"), (950.0, "planner")],
+    ]
 
 
 def test_events_are_told_in_order_by_what_their_kind_begins_with(street):

@@ -86,18 +86,44 @@ def _split(history: History, key: Key) -> Split:
     )
 
 
+# what decided from an event on: the start of the street's process, an order, changed settings
+RUNS = """
+    SELECT
+        id, key, street, scenario, controller, seed, scale, begun_at,
+        (
+            SELECT json_agg(json_build_object('at_s', at_s, 'controller', data ->> 'controller')
+                ORDER BY number)
+            FROM event
+            WHERE run_id = run.id
+                AND kind IN (
+                    'engine.started', 'engine.restored', 'engine.controller', 'engine.settings')
+                AND data ->> 'controller' <> ''
+        ) AS controllers
+    FROM run
+    ORDER BY id DESC
+    LIMIT :limit OFFSET :offset
+"""
+
+
 def runs(database: Database, limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
-    """The engine's runs, newest first; scenario, seed and scale are the demand."""
-    return database.rows(
-        """
-        SELECT id, key, street, scenario, controller, seed, scale, begun_at
-        FROM run
-        ORDER BY id DESC
-        LIMIT :limit OFFSET :offset
-        """,
-        limit=limit,
-        offset=offset,
-    )
+    """The engine's runs, newest first; scenario, seed and scale are the demand, which a run has one
+    of: another scenario begins another run. `controller` decided at its begin; `controllers` lists
+    that one and each that followed, with the street's time from which on it decided (at_s; None
+    where no event tells it).
+    """
+    rows = database.rows(RUNS, limit=limit, offset=offset)
+    return [row | {"controllers": _controllers(row)} for row in rows]
+
+
+def _controllers(run: dict[str, Any]) -> list[dict[str, Any]]:
+    found = list(run["controllers"] or ())
+    if not found or found[0]["controller"] != run["controller"]:
+        found.insert(0, {"at_s": None, "controller": run["controller"]})
+    return [
+        one
+        for k, one in enumerate(found)
+        if k == 0 or one["controller"] != found[k - 1]["controller"]
+    ]
 
 
 def need_run(database: Database, run: int) -> None:
