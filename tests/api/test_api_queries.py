@@ -443,9 +443,15 @@ def test_throughput_beside_wait_a_point_a_record(get):
 def test_the_runs_of_the_engine_newest_first(get, run):
     found = get("runs")
     demand = {"street": "", "scenario": "cologne1", "seed": 3, "scale": 1.0}
+
+    def since(controller):
+        return [{"at_s": None, "controller": controller}]
+
     assert [{k: v for k, v in r.items() if k != "begun_at"} for r in found] == [
-        {"id": run + 1, "key": "two", "controller": "fixed"} | demand,
-        {"id": run, "key": "one", "controller": "planner"} | demand,
+        {"id": run + 1, "key": "two", "controller": "fixed", "controllers": since("fixed")}
+        | demand,
+        {"id": run, "key": "one", "controller": "planner", "controllers": since("planner")}
+        | demand,
     ]
     assert all(
         abs((datetime.now(UTC) - datetime.fromisoformat(r["begun_at"])).total_seconds()) < 600
