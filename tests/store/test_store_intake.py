@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 
 from headway.store import Intake, Outcome, open_database
 from headway.store import intake as room
+from headway.store.partitions import PARTITIONS, Partitions
 from headway.store.spool import SpoolFullError, as_text
 from headway.store.upkeep import erase
 from headway.telemetry import metrics
@@ -294,38 +295,59 @@ def test_erased_rows_do_not_return_with_a_later_duplicate(database, intake):
     ) == [{"n": 0}]
 
 
-MONTHS = [
-    ("2025-01-31T23:59:59Z", "2025_01"),
-    ("2025-02-01T00:00:00Z", "2025_02"),
-    ("2025-11-30T23:59:59Z", "2025_11"),
-    ("2025-12-01T00:00:00Z", "2025_12"),
-    ("2025-12-31T23:59:59Z", "2025_12"),
-    ("2026-01-01T00:00:00Z", "2026_01"),
-    ("0999-12-31T00:00:00Z", "0999_12"),
-    ("9999-12-31T23:59:59Z", "9999_12"),
-    ("0001-01-01T00:00:00+00:00", "0001_01"),
-]
+def names_of_partitions(database):
+    rows = database.rows(PARTITIONS)
+    return {row["name"] for row in rows} - {"simulation_record_other", "odd"}
 
 
-def test_each_month_has_a_partition_of_its_own_from_its_first_instant_to_its_last(database, intake):
-    assert intake.write("simulation_record", [record("MONTHS", at) for at, _ in MONTHS]) == Outcome(
-        9, 0
+def test_partitions_are_made_by_the_clock_of_the_server(new_record, tmp_path):
+    """In January 2031: a year before it, two months after it; in March two more, once a day."""
+    database = open_database(tmp_path, new_record())
+    now = [datetime(2031, 1, 31, 23, 59, tzinfo=UTC)]
+    partitions = Partitions(database, lambda: now[0])
+    partitions.keep_up()
+    first = {f"simulation_record_2030_{m:02d}" for m in range(1, 13)}
+    first |= {f"simulation_record_2031_{m:02d}" for m in (1, 2, 3)}
+    assert names_of_partitions(database) == first
+    bound = "SELECT pg_get_expr(relpartbound, oid) AS bound FROM pg_class WHERE relname = :name"
+    bounds = "FOR VALUES FROM ('2030-12-01 00:00:00+00') TO ('2031-01-01 00:00:00+00')"
+    assert database.rows(bound, name="simulation_record_2030_12") == [{"bound": bounds}]
+    now[0] += timedelta(hours=23)
+    partitions.keep_up()
+    assert names_of_partitions(database) == first  # not yet
+    now[0] += timedelta(days=31)
+    partitions.keep_up()
+    added = {"simulation_record_2031_04", "simulation_record_2031_05"}
+    assert names_of_partitions(database) == first | added
+    Partitions(database, lambda: now[0]).keep_up()  # those of another process are no fault
+    database.close()
+
+
+def test_a_batch_of_five_thousand_months_makes_no_relation(database, intake):
+    """Years 1600 to 2016; what there is for the months of now is there before."""
+    intake.write("simulation_record", [record("BEFORE", datetime.now(UTC))])
+    relations = "SELECT count(*) AS n FROM pg_class"
+    before = database.rows(relations)
+    rows = [record("MANY", f"{1600 + n // 12}-{n % 12 + 1:02d}-07T00:00:00Z") for n in range(5_000)]
+    assert intake.write("simulation_record", rows) == Outcome(5_000, 0)
+    assert database.rows(relations) == before
+    found = database.rows(
+        "SELECT tableoid::regclass::text AS place, count(*) AS n FROM simulation_record "
+        "WHERE simulation_id = 'MANY' GROUP BY 1"
     )
+    assert found == [{"place": "simulation_record_other", "n": 5_000}]
+
+
+def test_the_months_of_now_have_partitions_before_their_rows_come(database, intake):
+    now = datetime.now(UTC)
+    rows = [record("NOW", now + timedelta(days=days)) for days in (-40, 0)]
+    assert intake.write("simulation_record", rows) == Outcome(2, 0)
     found = database.rows(
         "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE "
-        "simulation_id = 'MONTHS' ORDER BY at"
+        "simulation_id = 'NOW' ORDER BY at"
     )
-    assert [r["place"] for r in found] == [
-        f"simulation_record_{month}" for _, month in sorted(MONTHS)
-    ]
-    bound = "SELECT pg_get_expr(relpartbound, oid) AS bound FROM pg_class WHERE relname = :name"
-    for name, first, after in (
-        ("2025_11", "2025-11-01", "2025-12-01"),
-        ("2025_12", "2025-12-01", "2026-01-01"),
-        ("9999_12", "9999-12-01", "10000-01-01"),
-    ):
-        bounds = f"FOR VALUES FROM ('{first} 00:00:00+00') TO ('{after} 00:00:00+00')"
-        assert database.rows(bound, name=f"simulation_record_{name}") == [{"bound": bounds}]
+    months = [f"simulation_record_{now + timedelta(days=days):%Y_%m}" for days in (-40, 0)]
+    assert [row["place"] for row in found] == months
 
 
 def test_a_time_may_be_a_datetime_as_well_as_its_text(database, intake):
@@ -337,58 +359,10 @@ def test_a_time_may_be_a_datetime_as_well_as_its_text(database, intake):
         ) == Outcome(0, 0, 2)
     assert intake.catch_up()
     found = database.rows(
-        "SELECT at, tableoid::regclass::text AS place FROM simulation_record WHERE "
-        "simulation_id = 'TIME' ORDER BY at"
+        "SELECT at FROM simulation_record WHERE simulation_id = 'TIME' ORDER BY at"
     )
-    assert [tuple(r.values()) for r in found] == [
-        (last, "simulation_record_2034_01"),
-        (last + timedelta(seconds=1), "simulation_record_2034_02"),
-    ]
+    assert [row["at"] for row in found] == [last, last + timedelta(seconds=1)]
     assert (intake.stored, intake.duplicates) == (2, 1)
-
-
-def test_a_time_with_an_offset_belongs_to_its_month_of_utc(database, intake):
-    """Half an hour before March in a zone two hours behind is March already;
-    the other way round it is still February.
-    """
-    for at, month in (
-        ("2035-02-28T23:30:00-02:00", "2035_03"),
-        ("2036-03-01T01:30:00+02:00", "2036_02"),
-        ("2037-03-01 00:00:00", "2037_03"),
-        ("9999-12-31T23:59:59-02:00", "other"),
-    ):
-        assert intake.write("simulation_record", [record(f"ZONE {at}", at)]) == Outcome(1, 0)
-        place = (
-            "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE "
-            "simulation_id = :id"
-        )
-        assert database.rows(place, id=f"ZONE {at}") == [{"place": f"simulation_record_{month}"}]
-        if month != "other":
-            assert database.rows(
-                "SELECT to_regclass(:name) IS NULL AS none",
-                name=f"simulation_record_{at[:4]}_{'02' if month[-1] == '3' else '03'}",
-            ) == [{"none": True}]
-
-
-def test_a_partition_is_made_once(database, intake, tmp_path, request):
-    made = []
-
-    def asked(connection, cursor, text, *rest):
-        if "PARTITION" in text:
-            made.append(text.split()[5])
-
-    sa.event.listen(database.engine, "before_cursor_execute", asked)
-    request.addfinalizer(lambda: sa.event.remove(database.engine, "before_cursor_execute", asked))
-    for day in (1, 2, 3):
-        intake.write(
-            "simulation_record",
-            [record("ONCE", f"2030-0{month}-0{day}T00:00:00Z") for month in (3, 1)],
-        )
-    assert made == ["simulation_record_2030_01", "simulation_record_2030_03"]
-    assert Intake(database, tmp_path).write(
-        "simulation_record", [record("ONCE", "2030-01-04T00:00:00Z")]
-    ) == Outcome(1, 0)
-    assert len(made) == 3  # there is one already: no fault
 
 
 def test_rows_of_a_month_without_a_partition_are_stored_all_the_same(database, intake):
@@ -443,19 +417,6 @@ def test_batches_of_an_outage_are_written_in_order_before_new_ones(database, int
     assert intake.outages == 2
     assert intake.catch_up()
     assert kinds(database, run)[4:] == ["k"]
-
-
-def test_records_of_an_outage_are_written_into_their_months(database, intake):
-    with away(database):
-        assert intake.write(
-            "simulation_record", [record("LATE", "2033-07-01T00:00:00Z")]
-        ) == Outcome(0, 0, 1)
-    assert intake.catch_up()
-    found = database.rows(
-        "SELECT tableoid::regclass::text AS place, emergency FROM simulation_record WHERE "
-        "simulation_id = 'LATE'"
-    )
-    assert found == [{"place": "simulation_record_2033_07", "emergency": True}]
 
 
 @pytest.mark.parametrize(
@@ -619,6 +580,85 @@ def test_bad_rows_hold_up_no_other_while_the_disk_takes_none_of_them(
     assert kept["rows"] == [list(bad)]
 
 
+ROWS_AT_FAULT = {"21", "22", "23", "42", "44", "54", "P0"}
+CLASSES = (  # all of appendix A of PostgreSQL's manual that are errors
+    "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "20", "21", "22", "23", "24", "25", "26",
+    "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42", "44", "53", "54",
+    "55", "57", "58", "72", "F0", "HV", "P0", "XX",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("first", CLASSES)
+def test_what_counts_as_an_outage_is_exact(first):
+    """Of each class; the driver's own and SQLAlchemy's errors carry the same state."""
+    error = psycopg.Error("it is so")
+    error.sqlstate = f"{first}999"
+    wrapped = sa.exc.DBAPIError("COPY", {}, error)
+    expected = first in ROWS_AT_FAULT
+    assert (room.is_row_fault(error), room.is_row_fault(wrapped)) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("state", "of_rows"),
+    [
+        ("42501", False), ("42P01", False), ("42703", True), ("42804", True), ("22003", True),
+        ("22P04", True), ("23503", True), ("23514", True), ("54000", True), ("25006", False),
+        ("57014", False), ("55P03", False), ("0A000", False), ("P0001", True),
+    ],
+)  # fmt: skip
+def test_states_that_differ_from_their_class_are_named(state, of_rows):
+    assert room.is_row_fault(psycopg.errors.lookup(state)("it is so")) is of_rows
+
+
+@pytest.mark.parametrize(
+    ("error", "of_rows"),
+    [
+        (psycopg.OperationalError("the connection is closed"), False),
+        (psycopg.InterfaceError("closed"), False), (sa.exc.TimeoutError("the pool"), False),
+        (psycopg.DataError("a text with NUL"), True), (KeyError("no such table"), True),
+        (ValueError("no value"), True), (OSError("the disk"), False),
+    ],
+)  # fmt: skip
+def test_errors_without_a_state_go_by_their_class(error, of_rows):
+    assert room.is_row_fault(error) is of_rows
+
+
+def test_a_batch_that_the_database_refuses_never_blocks_those_behind_it(
+    database, intake, run, tmp_path
+):
+    """Of an unknown table, of a foreign key, of no shape at all: each between two sound ones."""
+    spool = tmp_path / "spool.jsonl"
+    intake.spool.put("event", [list(event(run, 1))])
+    intake.spool.put("nowhere", [[1, 2]])
+    intake.spool.put("event", [list(event(2**40, 1))])
+    intake.spool.put("event", [[1, [], {}]])
+    intake.spool.put("event", [list(event(run, 2))])
+    with spool.open("ab") as stream:
+        stream.write(b'{"kind":"event","rows":5}\n' + b"[" * 200_000 + b"\n")
+    intake.spool.put("event", [list(event(run, 3))])
+    with capture_logs() as logs:
+        assert intake.catch_up()
+    assert kinds(database, run) == ["k", "k", "k"]
+    assert intake.refusals.count == 3
+    found = [line for line in logs if "damaged" in line["event"]]
+    assert [(line["lines"], line["file"]) for line in found] == [(2, "spool.unreadable")]
+    assert intake.write("event", [event(run, 4)]) == Outcome(1, 0)
+
+
+def test_a_damaged_line_that_no_disk_takes_holds_up_nobody_who_writes(
+    database, intake, run, tmp_path
+):
+    """It waits, and what comes waits behind it, instead of an error for each sender."""
+    intake.spool.put("event", [list(event(run, 1))])
+    with (tmp_path / "spool.jsonl").open("ab") as stream:
+        stream.write(b"no batch\n")
+    (tmp_path / "spool.unreadable").mkdir()
+    assert intake.write("event", [event(run, 2)]) == Outcome(0, 0, 1)
+    (tmp_path / "spool.unreadable").rmdir()
+    assert intake.catch_up()
+    assert kinds(database, run) == ["k", "k"]
+
+
 @pytest.mark.parametrize(
     "state",
     ["40P01", "40001", "53100", "53200", "53300", "55P03", "57P01", "57014", "58030", "08006",
@@ -680,36 +720,25 @@ def test_whoever_writes_does_not_wait_for_a_long_replay(database, intake, run, m
     assert kinds(database, run) == ["k", "k", "k"]
 
 
-def test_a_clock_that_is_wrong_does_not_make_partitions_without_end(database, intake, monkeypatch):
-    """Far months share the default partition when there are many; those of now have their own."""
-    monkeypatch.setattr(room, "MOST_PARTITIONS", 0)
-    now = datetime.now(UTC)
-    stamps = [f"{year}-07-03T00:00:00Z" for year in (1950, 2950)]
-    stamps += [(now + timedelta(days=d)).isoformat() for d in (-40, 40)]
-    assert intake.write("simulation_record", [record("CLOCK", at) for at in stamps]) == Outcome(
-        4, 0
-    )
-    found = database.rows(
-        "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE "
-        "simulation_id = 'CLOCK' ORDER BY at"
-    )
-    before, after = (f"{now + timedelta(days=d):%Y_%m}" for d in (-40, 40))
-    assert [r["place"].removeprefix("simulation_record_") for r in found] == [
-        "other", before, after, "other",
-    ]  # fmt: skip
-
-
 def test_a_new_month_does_not_wait_for_a_backup_nor_hold_up_others(database, intake):
-    """pg_dump holds each table for reading; a partition that waits for it would lock out all."""
+    """pg_dump holds each table for reading; a partition that waits for it would lock out all. It is
+    made an hour later.
+    """
+    now = [datetime(2043, 6, 1, tzinfo=UTC)]
+    partitions = Partitions(database, lambda: now[0])
+    before = names_of_partitions(database)
     with database.engine.connect() as reader:
         reader.execute(sa.text("SELECT count(*) FROM simulation_record"))
-        rows = [record("BACKUP", "2029-04-01T00:00:00Z")]
+        partitions.keep_up()
+        rows = [record("BACKUP", "2043-06-01T00:00:00Z")]
         assert intake.write("simulation_record", rows) == Outcome(1, 0)
-    found = database.rows(
-        "SELECT tableoid::regclass::text AS place FROM simulation_record WHERE "
-        "simulation_id = 'BACKUP'"
-    )
-    assert found == [{"place": "simulation_record_other"}]
+        partitions.keep_up()
+    assert names_of_partitions(database) == before
+    now[0] += timedelta(hours=1)
+    partitions.keep_up()
+    made = names_of_partitions(database) - before
+    assert "simulation_record_2043_08" in made
+    assert "simulation_record_2043_06" not in made  # the default one has rows of it
 
 
 def test_only_one_thread_replays_and_others_do_not_wait(database, intake, run, monkeypatch):

@@ -5,6 +5,7 @@ a crash and damage.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import resource
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headway.store import spool as room
 from headway.store.spool import Spool, SpoolFullError
 
 
@@ -301,3 +303,94 @@ def test_a_batch_that_was_damaged_while_it_waited_is_put_aside_and_holds_up_no_o
     assert len((tmp_path / "s.unreadable").read_bytes()) == len(lines[1])
     spool.put("a", [[3]])
     assert (spool.waiting, spool.replay(lambda kind, rows: None), spool.waiting) == (1, 1, 0)
+
+
+class Counted(io.BufferedReader):
+    """How many bytes were asked for at once."""
+
+    largest = 0
+
+    def readline(self, size=-1):
+        Counted.largest = max(Counted.largest, size if size >= 0 else 2**63)
+        return super().readline(size)
+
+    def read(self, size=-1):
+        Counted.largest = max(Counted.largest, size if size is not None and size >= 0 else 2**63)
+        return super().read(size)
+
+
+def test_neither_start_nor_replay_reads_the_file_whole(tmp_path, monkeypatch):
+    """A file of 3 MB, a damaged line of 1 MB among it; no reader asks for more than its bound."""
+    monkeypatch.setattr(room, "LONGEST_LINE", 1 << 16)
+    monkeypatch.setattr(room, "CHUNK", 1 << 14)
+    path = tmp_path / "s.jsonl"
+    text = "x" * 1000
+    half = b"".join(line("a", [k, text]) for k in range(1000))
+    path.write_bytes(half + b"\x00" * (1 << 20) + b"\n" + half)
+    open_file = type(path).open
+
+    def counted(self, mode="r", *rest, **more):
+        if mode == "rb":
+            return Counted(io.FileIO(self))
+        return open_file(self, mode, *rest, **more)
+
+    monkeypatch.setattr(type(path), "open", counted)
+    Counted.largest = 0
+    spool = Spool(path)
+    assert (spool.waiting, spool.damaged) == (2000, 17)
+    given = []
+
+    def write(kind, rows):
+        if len(given) == 1500:
+            raise ConnectionError
+        given.append(rows[0][0])
+
+    with pytest.raises(ConnectionError):
+        spool.replay(write)
+    assert spool.waiting == 500
+    assert spool.replay(lambda kind, rows: given.append(rows[0][0])) == 500
+    assert given == [*range(1000), *range(1000)]
+    assert Counted.largest <= 1 << 16
+
+
+def test_a_large_batch_is_several_lines_whole_or_not_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "LONG_LINE", 200)
+    monkeypatch.setattr(room, "LONGEST_LINE", 300)
+    spool = Spool(tmp_path / "s.jsonl", 1000)
+    rows = [[k, "x" * 40] for k in range(10)]
+    spool.put("a", rows)
+    lines = (tmp_path / "s.jsonl").read_bytes().splitlines()
+    assert spool.waiting == len(lines) > 2
+    assert max(map(len, lines)) <= 200
+    with pytest.raises(SpoolFullError):
+        spool.put("a", rows)
+    with pytest.raises(SpoolFullError, match=r"a row of .* bytes is not kept on disk: at most 300"):
+        spool.put("a", [["x" * 300]])
+    given = []
+    spool.replay(lambda kind, part: given.extend(part))
+    assert (given, spool.waiting) == (rows, 0)
+
+
+def test_whoever_puts_does_not_wait_while_what_stays_is_copied(tmp_path, monkeypatch):
+    """The rest of a large spool is copied after a replay that failed."""
+    spool = Spool(tmp_path / "s.jsonl")
+    for k in range(3):
+        spool.put("k", [[k]])
+    copy, late = room.shutil.copyfileobj, threading.Thread(target=spool.put, args=("k", [[3]]))
+
+    def slow(old, new, length):
+        copy(old, new, length)
+        if not late.ident:
+            late.start()
+            late.join(10.0)
+            assert not late.is_alive()
+
+    def write(kind, rows):
+        if rows == [[1]]:
+            raise ConnectionError
+
+    with monkeypatch.context() as patch, pytest.raises(ConnectionError):
+        patch.setattr(room.shutil, "copyfileobj", slow)
+        spool.replay(write)
+    assert spool.waiting == 3
+    assert given_back(spool) == [("k", [[1]]), ("k", [[2]]), ("k", [[3]])]

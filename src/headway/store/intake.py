@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from headway import telemetry
 from headway.store.database import Database
+from headway.store.partitions import Partitions
 from headway.store.spool import Spool, as_text
 from headway.telemetry import metrics
 from headway.telemetry.bursts import Burst
@@ -114,19 +115,25 @@ INSERT_RUN = f"""
 LONGEST_REASON = 300  # characters, in the log
 # of whoever writes: a table that somebody locks, or a disk that hangs, is an outage like any other
 WRITE_LIMITS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '30s'"
-PARTITION_LIMIT = "SET LOCAL lock_timeout = '1s'"  # it locks out readers while it waits for one
 MOST_CAUGHT_UP = 20  # batches; a request does not wait for more, threads with time do
-# a partition costs five locks in any question over all of them, of 6,400 that PostgreSQL has: of
-# months that are not near to now only so many get one
-MOST_PARTITIONS = 120
-MONTHS_BEFORE, MONTHS_AFTER = 60, 12  # that are near
-PARTITIONS = """
-    SELECT count(*) AS n FROM pg_inherits WHERE inhparent = 'simulation_record'::regclass
-"""
 MOST_REFUSED_WAITING = 1000
 MOST_REFUSED_BYTES = 100_000_000  # of the file of refused rows; beyond it they are counted alone
-# of SQLSTATE: data, integrity, a program's limit (an index row of 10 MB), what a trigger raises
-ROW_FAULT_CLASSES = ("22", "23", "54", "P0")
+# of SQLSTATE (PostgreSQL, appendix A): what a row is refused for. All other classes are outages, in
+# which rows wait: of the connection (08), the transaction (25, 40), who asks and for what (28, 3D,
+# 3F), what is short, locked, stopped or broken (53, 55, 57, 58, F0, XX), plans of before (0A)
+ROW_FAULT_CLASSES = {
+    "21": "cardinality",
+    "22": "data",
+    "23": "integrity",
+    "42": "a type, a column or a function that does not fit",
+    "44": "a view's own check",
+    "54": "a program's limit, as an index row of 10 MB",
+    "P0": "what a trigger raises",
+}
+OUTAGE_STATES = {  # of these classes, what is so for all rows, until somebody sees to it
+    "42501": "a right is missing",
+    "42P01": "a table is missing: the schema is another one's, or is being made",
+}
 DRIVER_FAULTS = (  # of a row that the driver cannot write, or of no table that we know
     psycopg.DataError,
     psycopg.ProgrammingError,
@@ -147,7 +154,7 @@ def is_row_fault(error: BaseException) -> bool:
         error = error.orig
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     if state is not None:
-        return state[:2] in ROW_FAULT_CLASSES
+        return state[:2] in ROW_FAULT_CLASSES and state not in OUTAGE_STATES
     return isinstance(error, DRIVER_FAULTS)
 
 
@@ -198,12 +205,13 @@ class Intake:
         self._not_on_disk = deque[str](maxlen=MOST_REFUSED_WAITING)
         self._refused_lock = threading.Lock()
         self.refusals, self.losses = Burst(), Burst()
-        self._months: set[str] = set()
+        self._partitions = Partitions(database)
         self._numbers = deque[int]()  # of runs to come
         self._lock = threading.Lock()
         self._log = telemetry.log("store")
         self.stored = self.duplicates = self.outages = 0
         self.trouble = ""
+        self._tell_damaged()
 
     def write(self, table: str, rows: Sequence[Sequence[Any]]) -> Outcome:
         """Store rows (in the order of COLUMNS[table]; a spool of before an update may hold the
@@ -311,12 +319,23 @@ class Intake:
             try:
                 self.spool.replay(lambda table, rows: self._each(self._stored, table, rows))
                 self._tell_trouble(None)
-            except OUTAGE as error:
+            except (*OUTAGE, OSError) as error:  # of the disk: what waits stays where it is
                 self._tell_trouble(error)
                 return False
             finally:
                 self._lock.release()
+                self._tell_damaged()
         return self.spool.waiting == 0
+
+    def _tell_damaged(self) -> None:
+        """Lines of the spool that were put aside, each once."""
+        count, self.spool.damaged = self.spool.damaged, 0
+        if count:
+            self._log.error(
+                "damaged lines of the spool were put aside",
+                lines=count,
+                file=self.spool.aside.name,
+            )
 
     def _stored(self, table: str, rows: Sequence[Sequence[Any]]) -> Outcome:
         """Of the spool: those who sent them wait for no answer any more."""
@@ -367,7 +386,7 @@ class Intake:
         conflicts = tuple[int, ...]()
         columns = ", ".join(COLUMNS[table][: len(rows[0])])
         if table == "simulation_record":
-            self._make_partitions(rows)
+            self._partitions.keep_up()
         with self._database.connection() as held, held.cursor() as cursor:
             cursor.execute(WRITE_LIMITS)
             try:
@@ -400,51 +419,6 @@ class Intake:
         self.stored += stored
         self.duplicates += duplicates
         return Outcome(stored, duplicates, conflicts=conflicts)
-
-    def _make_partitions(self, rows: Iterable[Sequence[Any]]) -> None:
-        """A partition for each month that occurs, made when it occurs first. Beyond MOST_PARTITIONS
-        months far from now share the default partition: a clock that is wrong must not make
-        thousands. So does one that occurs first while somebody reads all records (a backup).
-        """
-        months = {_month(r[1]) for r in rows} - self._months
-        for month in sorted(months):
-            if _is_near(month) or self._database.rows(PARTITIONS)[0]["n"] < MOST_PARTITIONS:
-                self._make_partition(month)
-            self._months.add(month)
-
-    def _make_partition(self, month: str) -> None:
-        year, number = int(month[:4]), int(month[5:7])
-        after = f"{year + number // 12:04d}-{number % 12 + 1:02d}"
-        query = (
-            f"CREATE TABLE IF NOT EXISTS simulation_record_{year:04d}_{number:02d} PARTITION OF "
-            f"simulation_record FOR VALUES FROM ('{month}-01 00:00+00') TO ('{after}-01 00:00+00')"
-        )
-        try:
-            with self._database.engine.begin() as held:
-                held.exec_driver_sql(PARTITION_LIMIT)
-                held.exec_driver_sql(query)
-        except (sa.exc.ProgrammingError, sa.exc.IntegrityError):
-            pass  # another process made it, or the default partition holds rows of that month
-        except sa.exc.OperationalError as error:
-            if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
-                raise
-
-
-def _is_near(month: str) -> bool:
-    """Whether a month (2026-01) is one that records of now may be of."""
-    now = datetime.now(UTC)
-    after = 12 * (int(month[:4]) - now.year) + int(month[5:7]) - now.month
-    return -MONTHS_BEFORE <= after <= MONTHS_AFTER
-
-
-def _month(at: Any) -> str:
-    """The month of the database, that is in UTC, of a time that may have another offset, or be the
-    spool's text.
-    """
-    time = datetime.fromisoformat(str(at))
-    with contextlib.suppress(OverflowError):  # the first and the last day that there are
-        time = time.astimezone(UTC) if time.tzinfo else time
-    return time.isoformat()[:7]
 
 
 def _in_a_line(error: Exception) -> str:

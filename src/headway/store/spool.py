@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+CHUNK = 1 << 20  # bytes that are copied at once
+LONG_LINE = 1 << 23  # bytes from which a batch is several lines
+LONGEST_LINE = 1 << 26  # bytes that are read at once
 
 
 class SpoolFullError(RuntimeError):
@@ -15,10 +20,11 @@ class SpoolFullError(RuntimeError):
 
 
 class Spool:
-    """Batches in one file, a line each, flushed to the disk before `put` returns. most_bytes: bound
-    of the file.
+    """Batches in one file, a line each, flushed to the disk before `put` returns; a large one is
+    several. most_bytes: bound of the file.
 
     A batch may be replayed twice; the primary keys of the tables drop the duplicates.
+    damaged: lines that were put aside, into the file `aside`, for whoever tells of them.
     """
 
     def __init__(self, path: Path, most_bytes: int = 1 << 30) -> None:
@@ -26,6 +32,8 @@ class Spool:
         self._most = most_bytes
         self._lock = threading.Lock()  # of the file, and of `waiting`
         self._replaying = threading.Lock()
+        self.damaged = 0
+        self.aside = path.with_suffix(".unreadable")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.waiting = self._mend()
 
@@ -33,107 +41,123 @@ class Spool:
         """Raises SpoolFullError, or OSError if the disk does not take it; then nothing of it is
         kept.
         """
-        line = (
-            json.dumps(
-                {"kind": kind, "rows": rows}, separators=(",", ":"), default=as_text
-            ).encode()
-            + b"\n"
-        )
+        lines = list(_lines(kind, rows))
+        length = sum(map(len, lines))
         with self._lock:
             size = self._path.stat().st_size if self._path.exists() else 0
-            if size + len(line) > self._most:
+            if size + length > self._most:
                 raise SpoolFullError(
                     f"{self._path}: holds {size} bytes of {self._most}; bring the database "
                     "back, or give the spool more room."
                 )
             with self._path.open("ab", buffering=0) as stream:
                 try:
-                    if stream.write(line) != len(line):
-                        raise OSError(28, "the disk took a part only")
+                    for line in lines:
+                        if stream.write(line) != len(line):
+                            raise OSError(28, "the disk took a part only")
                     os.fsync(stream.fileno())
                 except OSError:
                     stream.truncate(size)
                     raise
-            self.waiting += 1
+            self.waiting += len(lines)
 
     def replay(self, write: Callable[[str, list[Any]], object]) -> int:
         """Give all that waits to `write`, oldest first; what it took is forgotten. Batches written.
         What `write` raises ends it, for now. Whoever puts meanwhile waits for the disk, not for
-        `write`; what they put is given, too.
+        `write`; what they put is given, too. Raises OSError.
         """
         with self._replaying:
-            done, rest = 0, 0
+            done, ended, rest = 0, 0, 0
             try:
                 for line, end in self._read():
-                    if _is_batch(line):
-                        batch = json.loads(line)
-                        write(batch["kind"], batch["rows"])
+                    batch = _batch(line)
+                    if batch is None:  # damaged since it was written
+                        self._put_aside(line)
+                    else:
+                        write(*batch)
                         done += 1
-                    else:  # damaged since it was written
-                        self._put_unreadable([line])
+                    ended += line.endswith(b"\n")
                     rest = end
             finally:
-                self._forget(done, rest)
+                self._forget(ended, rest)
             return done
 
     def _read(self) -> Iterator[tuple[bytes, int]]:
         """Lines, each with the place behind it, until there is none; whole ones, since nobody puts
-        while one is read.
+        while one is read. One that is longer than any that is put comes in pieces.
         """
         if not self._path.exists():
             return
         with self._path.open("rb") as stream:
             while True:
                 with self._lock:
-                    line = stream.readline()
+                    line = stream.readline(LONGEST_LINE)
                 if not line:
                     return
                 yield line, stream.tell()
 
-    def _forget(self, done: int, rest: int) -> None:
-        """`done` batches, all before the place `rest`."""
+    def _forget(self, ended: int, rest: int) -> None:
+        """So many lines, all before the place `rest`."""
+        if rest:
+            self._drop(rest, ended)
         with self._lock:
-            if rest:
-                self._drop(rest)
-                self.waiting -= done
             if not self._path.exists() or not self._path.stat().st_size:
-                self.waiting = 0  # a damaged batch was counted, too
+                self.waiting = 0  # one that was damaged may be several by now
 
-    def _put_unreadable(self, lines: Iterable[bytes]) -> None:
-        with self._path.with_suffix(".unreadable").open("ab") as aside:
-            aside.writelines(line.rstrip(b"\n") + b"\n" for line in lines)
-
-    def _drop(self, upto: int) -> None:
-        with self._path.open("rb") as old:
+    def _drop(self, upto: int, ended: int) -> None:
+        """What stays is copied while others put; they wait for what came meanwhile alone."""
+        draft = self._path.with_suffix(".draft")
+        with self._path.open("rb") as old, draft.open("wb") as new:
             old.seek(upto)
-            self._replace(old)
+            shutil.copyfileobj(old, new, CHUNK)
+            with self._lock:
+                shutil.copyfileobj(old, new, CHUNK)
+                new.flush()
+                os.fsync(new.fileno())
+                draft.replace(self._path)
+                self.waiting = max(self.waiting - ended, 0)
+
+    def _put_aside(self, line: bytes) -> None:
+        with self.aside.open("ab") as stream:
+            stream.write(line.rstrip(b"\n") + b"\n")
+        self.damaged += 1
 
     def _mend(self) -> int:
         """Batches that wait. A line that is none, begun and not ended or damaged, is put aside: it
         must not hold up the others.
         """
-        if not self._path.exists():
-            return 0
-        whole, broken = 0, list[bytes]()
-        with self._path.open("rb") as stream:
-            for line in stream:
-                if _is_batch(line):
-                    whole += 1
-                else:
-                    broken.append(line)
-        if broken:
-            self._put_unreadable(broken)
-            with self._path.open("rb") as old:
-                self._replace(line for line in old if _is_batch(line))
-        return whole
-
-    def _replace(self, lines: Iterable[bytes]) -> None:
+        found = [0, 0]
+        for line, _ in self._read():
+            found[_batch(line) is not None] += 1
+        if not found[False]:
+            return found[True]
         draft = self._path.with_suffix(".draft")
         with draft.open("wb") as new:
-            new.writelines(lines)
+            for line, _ in self._read():
+                if _batch(line) is not None:
+                    new.write(line)
+                else:
+                    self._put_aside(line)
             new.flush()
             os.fsync(new.fileno())
         draft.replace(self._path)
+        return found[True]
+
+
+def _lines(kind: str, rows: list[Any]) -> Iterator[bytes]:
+    """A batch as lines, each short enough to be read again at once as long as its rows are."""
+    text = json.dumps({"kind": kind, "rows": rows}, separators=(",", ":"), default=as_text)
+    line = text.encode() + b"\n"
+    if len(line) <= LONG_LINE or len(rows) < 2:
+        if len(line) > LONGEST_LINE:
+            raise SpoolFullError(
+                f"a row of {len(line)} bytes is not kept on disk: at most {LONGEST_LINE}"
+            )
+        yield line
+        return
+    middle = len(rows) // 2
+    yield from _lines(kind, rows[:middle])
+    yield from _lines(kind, rows[middle:])
 
 
 def as_text(value: object) -> str:
@@ -141,9 +165,14 @@ def as_text(value: object) -> str:
     return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
 
 
-def _is_batch(line: bytes) -> bool:
+def _batch(line: bytes) -> tuple[str, list[Any]] | None:
+    """Kind and rows; None for a line that holds none."""
     try:
         found = json.loads(line)
-    except ValueError:
-        return False
-    return line.endswith(b"\n") and isinstance(found, dict) and found.keys() == {"kind", "rows"}
+    except (ValueError, RecursionError):
+        return None
+    if not line.endswith(b"\n") or not isinstance(found, dict) or found.keys() != {"kind", "rows"}:
+        return None
+    kind, rows = found["kind"], found["rows"]
+    is_batch = isinstance(kind, str) and isinstance(rows, list)
+    return (kind, rows) if is_batch and all(isinstance(row, list) for row in rows) else None
