@@ -171,7 +171,7 @@ def package_of(path: str) -> str:
         return f"plants/{parts[1]}" if len(parts) > 2 else "plants/sumo"
     if len(parts) > 1:
         return parts[0]
-    return {"values.py": "values", "client.py": "api"}.get(parts[0], "")
+    return {"values.py": "values", "client.py": "api", "client_routes.py": "api"}.get(parts[0], "")
 
 
 def packages(root: Path) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 come back after a break.
 
 Needs `httpx` (`pip install httpx`). It speaks HTTP alone and imports nothing else of
-Headway.
+Headway than `client_routes`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast
-from urllib.parse import quote
 
 import httpx
 from websockets.asyncio.client import connect as connect_async
@@ -20,11 +19,13 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.http11 import Response
 from websockets.sync.client import connect
 
-Topic = Literal["realtime", "monitoring", "alerts"]
+from headway.client_routes import Json, Query, Routes, Topic
+from headway.client_routes import quoted as _quoted
+
 StreetAction = Literal["start", "stop", "pause", "resume"]
-Json = dict[str, Any]  # an object as the API gives it, by the names that docs/api.md lists
-Query = Mapping[str, Any]  # what becomes `?name=value`
 LONGEST_PAUSE_S = 8.0
+TRIES = 4  # of a call that the service asks to repeat later
+LONGEST_RETRY_S = 60.0
 MAY_PASS = (408, 425, 429)  # HTTP 4xx: time-out, too early, too many
 BROKEN = (ConnectionClosed, InvalidHandshake, OSError, TimeoutError)
 
@@ -83,9 +84,17 @@ class _Request(NamedTuple):
     body: object = None
 
 
-def _quoted(name: str) -> str:
-    """A name as a part of a path: those of a network may hold any character."""
-    return quote(name, safe="")
+def _retry_s(answer: httpx.Response, method: str, path: str, key: str) -> float | None:
+    """Seconds after which a call may be sent again; None where it may not be. A 429 was not looked
+    at; a 503 that says when to come again (Retry-After) is repeated where that does nothing twice.
+    """
+    says_when = answer.headers.get("retry-after", "")
+    if not says_when.isascii() or not says_when.isdigit():
+        return None
+    is_safe = method != "POST" or bool(key) or path.startswith("/api/v1/ingest/")
+    if answer.status_code == 429 or (answer.status_code == 503 and is_safe):
+        return min(float(says_when), LONGEST_RETRY_S)
+    return None
 
 
 def _streets() -> _Request:
@@ -160,7 +169,10 @@ def _read(answer: httpx.Response) -> Any:
             problem = {}
         faults = [(f["pointer"], f["message"]) for f in problem.get("faults", [])]
         raise HeadwayError(answer.status_code, problem.get("detail", answer.reason_phrase), faults)
-    return answer.json()
+    kind = answer.headers.get("content-type", "")
+    if kind.startswith("text/"):
+        return answer.text
+    return answer.json() if kind.partition(";")[0].endswith("json") else answer.content
 
 
 def _address(url: str, topic: str, query: Query, last: str) -> str:
@@ -208,7 +220,7 @@ def _problem_in(answer: Response) -> Json:
     return found
 
 
-class Headway:
+class Headway(Routes):
     """The sync client. token: a bearer token, or an API key.
 
     with Headway("http://127.0.0.1:8000", token) as headway:
@@ -239,11 +251,19 @@ class Headway:
         idempotency_key: str = "",
     ) -> Any:
         """Any route. idempotency_key: of a POST that may be sent again, if its answer does not
-        come, without being done twice; for example str(uuid.uuid4()). Raises HeadwayError if it is
-        refused, httpx.TransportError if there is no answer.
+        come, without being done twice; for example str(uuid.uuid4()). A call that the service asks
+        to repeat later (429, or 503 with Retry-After) is repeated, up to TRIES times in all. Raises
+        HeadwayError if it is refused, httpx.TransportError if there is no answer. Gives what the
+        JSON of the answer holds; text as it is, anything else as bytes.
         """
         keyed = _keyed(idempotency_key)
-        return _read(self._http.request(method, path, params=query, json=body, headers=keyed))
+        for tries in range(1, TRIES + 1):
+            answer = self._http.request(method, path, params=query, json=body, headers=keyed)
+            pause = _retry_s(answer, method, path, idempotency_key)
+            if pause is None or tries == TRIES:
+                break
+            time.sleep(pause)
+        return _read(answer)
 
     def streets(self) -> list[Json]:
         """The state of all streets."""
@@ -362,8 +382,8 @@ class Headway:
             pause = min(2.0 * pause, LONGEST_PAUSE_S)
 
 
-class AsyncHeadway:
-    """The async client; the same methods."""
+class AsyncHeadway(Routes):
+    """The async client; the same methods, to be awaited."""
 
     def __init__(self, url: str, token: str, timeout_s: float = 30.0) -> None:
         self._url, self._token = url, token
@@ -385,7 +405,12 @@ class AsyncHeadway:
     ) -> Any:
         """See `Headway.call`."""
         keyed = _keyed(idempotency_key)
-        answer = await self._http.request(method, path, params=query, json=body, headers=keyed)
+        for tries in range(1, TRIES + 1):
+            answer = await self._http.request(method, path, params=query, json=body, headers=keyed)
+            pause = _retry_s(answer, method, path, idempotency_key)
+            if pause is None or tries == TRIES:
+                break
+            await asyncio.sleep(pause)
         return _read(answer)
 
     async def streets(self) -> list[Json]:

@@ -53,6 +53,25 @@ def record(simulation="SIM_1", second=0, junction="INT_1", wait=20.6, **more):
     )
 
 
+def pages(client, path, **query):
+    """All items of a list by its cursors; each page has the total."""
+    items, cursor, totals = [], "", set()
+    while cursor is not None:
+        answer = client.get(path, params=query | {"cursor": cursor})
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        assert len(body["items"]) <= query.get("limit", 100)
+        items += body["items"]
+        totals.add(body["total"])
+        linked = answer.links.get("next", {}).get("url")
+        assert (linked is None) == (body["next"] is None)
+        if linked:
+            assert client.get(linked).json()["items"]
+        cursor = body["next"]
+    assert totals == {len(items)}
+    return items
+
+
 class Service:
     """A running server. `token(role)`, `client(role)`."""
 

@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from headway.service.camera_counts import CameraCounts, CountedCrossing
-from tests.api.service import serving
-from tests.api.test_lists import pages
+from tests.api.service import pages, serving
 
 TEN = datetime(2026, 9, 8, 10, tzinfo=UTC).timestamp()
 COUNTS = "/api/v1/counts"

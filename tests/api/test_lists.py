@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from tests.api.service import EXAMPLE, record, serving
+from tests.api.service import EXAMPLE, pages, record, serving
 
 BATCH = "/api/v1/ingest/batch"
 
@@ -45,25 +45,6 @@ SENT = [
 def client(served):
     with served.client("viewer") as found:
         yield found
-
-
-def pages(client, path, **query):
-    """All items of a list by its cursors; each page has the total."""
-    items, cursor, totals = [], "", set()
-    while cursor is not None:
-        answer = client.get(path, params=query | {"cursor": cursor})
-        assert answer.status_code == 200, answer.text
-        body = answer.json()
-        assert len(body["items"]) <= query.get("limit", 100)
-        items += body["items"]
-        totals.add(body["total"])
-        linked = answer.links.get("next", {}).get("url")
-        assert (linked is None) == (body["next"] is None)
-        if linked:
-            assert client.get(linked).json()["items"]
-        cursor = body["next"]
-    assert totals == {len(items)}
-    return items
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
