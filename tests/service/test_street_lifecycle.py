@@ -277,3 +277,14 @@ def test_the_mark_says_who_and_when(played, tmp_path):
     found = json.loads((tmp_path / "headway" / "stopped.json").read_text())
     assert found["by"] == "Ann"
     assert found["at_s"] > 1.7e9
+
+
+def test_a_street_is_stopped_once_nothing_of_it_is_left_to_do(played):
+    """Its process ends before its thread does."""
+    played.start()
+    played.reaches("running")
+    at_end = []
+    played.service._forget_process = lambda street, *_: at_end.append(street.status)
+    played.order("stop")
+    played.reaches("stopped")
+    assert at_end == ["stopping"]

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from headway.api.cameras import DoneOut
 from headway.api.dependencies import need, services_of
 from headway.api.problems import ProblemError, responses
-from headway.api.security import Role
+from headway.api.security import Principal, Role
 from headway.service.camera_alerts import RuleError
 from headway.service.monitoring import MonitoringService
+from headway.service.silences import (
+    LONGEST_S,
+    LONGEST_TEXT,
+    MACHINE,
+    Silence,
+    SilenceError,
+    Silences,
+)
 from headway.settings import CAMERA_METRICS, CameraRule
+from headway.telemetry.plain import plain
 
 router = APIRouter(tags=["monitoring"], dependencies=[Depends(need(Role.VIEWER))])
 OK = responses(401, 403, 503)
 FOUND = responses(401, 403, 404, 422, 503)
 CHANGE = responses(401, 403, 404, 409, 422, 503)
 Engineer = Depends(need(Role.ENGINEER))
+Operator = Annotated[Principal, Depends(need(Role.OPERATOR))]
+AlertId = Annotated[str, Path(max_length=36, pattern=r"^[0-9a-f-]+$")]
 RuleName = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9_. -]+$", examples=["slow"])]
 
 
@@ -77,6 +90,183 @@ class CameraAlert(BaseModel):
 def alerts(service: Monitoring) -> list[CameraAlert]:
     """Alerts on cameras and machine that are open now, the oldest first."""
     return [CameraAlert.model_validate(alert) for alert in service.open_alerts()]
+
+
+class AcknowledgementOut(BaseModel):
+    by: str
+    at: datetime
+    note: str
+
+
+class OpenAlert(BaseModel):
+    """An alert that is open, of whatever kind. source: a street, a camera, "system" (the program)
+    or "machine". acknowledged: who looks after it; null for nobody. silenced_until: nobody gets
+    webhooks or e-mails of it until then; null where it is not silenced. data: what else is known.
+    """
+
+    id: str
+    source: str
+    rule: str
+    severity: str
+    since: datetime
+    value: float | None
+    acknowledged: AcknowledgementOut | None
+    silenced_until: datetime | None
+    data: dict[str, Any]
+
+
+class AcknowledgeIn(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    note: str = Field(default="", max_length=LONGEST_TEXT)
+
+
+class SilenceIn(BaseModel):
+    """Which alerts are silenced, by source (a street, a camera, "system", "machine") or rule (its
+    name; "dead" for a camera that is dead) or both, and for how many seconds.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    source: str = Field(default="", max_length=64)
+    rule: str = Field(default="", max_length=128)
+    lasts_s: float = Field(ge=1.0, le=LONGEST_S, strict=False)
+    reason: str = Field(default="", max_length=LONGEST_TEXT)
+
+
+class SilenceOut(BaseModel):
+    id: str
+    source: str
+    rule: str
+    by: str
+    reason: str
+    at: datetime
+    until: datetime
+
+
+@router.get("/alerts/open", responses=OK)
+def open_alerts(request: Request, service: Monitoring) -> list[OpenAlert]:
+    """Alerts that are open on streets, program, cameras and machine, the oldest first."""
+    return _open_alerts(request, service)
+
+
+@router.post("/alerts/open/{alert}/acknowledge", responses=FOUND)
+def acknowledge(
+    request: Request, service: Monitoring, who: Operator, alert: AlertId, body: AcknowledgeIn
+) -> OpenAlert:
+    """Say that somebody looks after an alert; that holds until it is closed. The live stream
+    `alerts` has it as `alert.acknowledged`.
+    """
+    services = services_of(request)
+    if not any(found.id == alert for found in _open_alerts(request, service)):
+        raise ProblemError(404, f"no alert {alert!r} is open; it may have passed")
+    services.silences.acknowledge(alert, who.name, body.note)
+    found = next((a for a in _open_alerts(request, service) if a.id == alert), None)
+    if found is None:
+        raise ProblemError(404, f"the alert {alert!r} has just passed")
+    message = {"kind": "alert.acknowledged", "data": found.model_dump(mode="json")}
+    services.hub.publish("alerts", found.source, message)
+    return found
+
+
+@router.get("/alerts/silences", responses=OK)
+def silences(request: Request) -> list[SilenceOut]:
+    """Silences in force, the first to end first."""
+    return [_silence(found) for found in services_of(request).silences.in_force()]
+
+
+@router.post("/alerts/silences", status_code=201, responses=CHANGE)
+def add_silence(request: Request, who: Operator, body: SilenceIn) -> SilenceOut:
+    """No webhooks and e-mails of some alerts for a time; log, live streams and lists have them all
+    the same. What opens meanwhile and is still open at the end is sent then.
+    """
+    services = services_of(request)
+    now_s = time.time()
+    silence = Silence(body.source, body.rule, now_s + body.lasts_s, who.name, body.reason, now_s)
+    try:
+        services.silences.add(silence)
+    except SilenceError as error:
+        raise ProblemError(422, str(error)) from error
+    except OSError as error:
+        raise ProblemError(503, f"the silence cannot be kept on disk: {error}") from error
+    _publish_silence(request, "alert.silenced", silence)
+    return _silence(silence)
+
+
+@router.delete("/alerts/silences/{silence}", responses=CHANGE)
+def remove_silence(request: Request, who: Operator, silence: AlertId) -> DoneOut:
+    """A silence ends now; what it held back, and is still open, is sent."""
+    try:
+        removed = services_of(request).silences.remove(silence)
+    except KeyError:
+        raise ProblemError(404, f"no silence {silence!r} is in force") from None
+    except OSError as error:
+        raise ProblemError(503, f"this cannot be kept on disk: {error}") from error
+    _publish_silence(request, "alert.silence_ended", removed)
+    return DoneOut(detail="ended")
+
+
+def _publish_silence(request: Request, kind: str, silence: Silence) -> None:
+    message = {"kind": kind, "data": _silence(silence).model_dump(mode="json")}
+    services_of(request).hub.publish("alerts", silence.source, message)
+
+
+def _silence(silence: Silence) -> SilenceOut:
+    return SilenceOut(
+        id=silence.id,
+        source=silence.source,
+        rule=silence.rule,
+        by=silence.by,
+        reason=silence.reason,
+        at=datetime.fromtimestamp(silence.at_s, UTC),
+        until=datetime.fromtimestamp(silence.until_s, UTC),
+    )
+
+
+def _open_alerts(request: Request, service: MonitoringService) -> list[OpenAlert]:
+    services = services_of(request)
+    found = [
+        _open_alert(
+            services.silences,
+            opened.id,
+            source,
+            {"severity": opened.level.name.lower(), **plain(opened.data)},
+            datetime.fromtimestamp(opened.since_s, UTC),
+        )
+        for source, opened in services.selfwatch.desk.opened()
+    ]
+    found += [
+        _open_alert(
+            services.silences,
+            alert["id"],
+            alert["stream"] or MACHINE,
+            alert,
+            datetime.fromisoformat(alert["since"]),
+        )
+        for alert in service.open_alerts()
+    ]
+    services.silences.keep_open({alert.id for alert in found})
+    return sorted(found, key=lambda alert: alert.since)
+
+
+def _open_alert(
+    silences: Silences, alert: str, source: str, data: Mapping[str, Any], since: datetime
+) -> OpenAlert:
+    rule = str(data.get("rule", ""))
+    until_s = silences.silenced_until_s(source, rule)
+    acknowledged = silences.acknowledgement(alert)
+    value = data.get("value")
+    return OpenAlert(
+        id=alert,
+        source=source,
+        rule=rule,
+        severity=str(data["severity"]),
+        since=since,
+        value=value if isinstance(value, int | float) else None,
+        acknowledged=None
+        if acknowledged is None
+        else AcknowledgementOut.model_validate(acknowledged.plain()),
+        silenced_until=None if until_s is None else datetime.fromtimestamp(until_s, UTC),
+        data=dict(data),
+    )
 
 
 class RuleOut(CameraRule):

@@ -29,6 +29,7 @@ from headway.service.mqtt import MqttListener
 from headway.service.notification import Notifier, recipients
 from headway.service.observations import ObservationService
 from headway.service.selfwatch import SelfWatch
+from headway.service.silences import Silences
 from headway.service.streets import StreetService
 from headway.service.upkeep import UpkeepService
 from headway.settings import (
@@ -48,6 +49,7 @@ STALE_SHARE = 0.5  # of cache_s: for so long an answer is given while a new one 
 REPLAY_ENDS_WITHIN_S = 5.0
 SPOOL_EVERY_S = 2.0  # how often batches that wait on disk are offered to the database again
 REVIVE_EVERY_S = 5.0  # how often an embedded database is looked after
+SILENCES_EVERY_S = 2.0  # how often it is looked whether one has ended
 INGEST_THREADS = 16  # of the 40 that routes have: a database that hangs must not take all
 
 
@@ -111,11 +113,13 @@ class Services:
     upkeep: UpkeepService = field(init=False)
     selfwatch: SelfWatch = field(init=False)
     notifier: Notifier | None = None
+    silences: Silences = field(init=False)
     monitoring: MonitoringService | None = None
     _cameras_lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
     _replay: threading.Thread | None = None
     _reviver: threading.Thread | None = None
+    _releaser: threading.Thread | None = None
     ingest_turns: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(INGEST_THREADS)
     )
@@ -193,7 +197,8 @@ class Services:
             self.relay.begin()
         hooks, mail = recipients(self.settings.notify)
         self.notifier = Notifier(hooks, mail, self.folder / "undelivered.jsonl")
-        self.selfwatch = self._make_selfwatch(self.notifier)
+        self.silences = Silences(self.folder / "silences.json", self.notifier.notify)
+        self.selfwatch = self._make_selfwatch(self.silences)
         await run_in_threadpool(self.selfwatch.desk.close_left_over)
         if streets is not None:
             self.street_service = await run_in_threadpool(streets, self.intake)
@@ -203,12 +208,13 @@ class Services:
         self.monitoring = MonitoringService(
             self.folder,
             self.hub.publish,
-            self.notifier.notify,
+            self.silences.notify,
             lambda: self.camera_service,
             self.settings.cameras,
             program=self.selfwatch.figures,
         )
         self._replay = keep_running("spool", self._replay_spool, self._stop)
+        self._releaser = keep_running("silences", self._end_silences, self._stop)
         if self.database.embedded is not None:
             self._reviver = keep_running("database", self._revive_database, self._stop)
         await run_in_threadpool(self.revoked.refresh)
@@ -216,7 +222,7 @@ class Services:
         self.upkeep.begin()
         self.selfwatch.begin()
 
-    def _make_selfwatch(self, notifier: Notifier) -> SelfWatch:
+    def _make_selfwatch(self, silences: Silences) -> SelfWatch:
         return SelfWatch(
             folder=self.folder,
             database=self.database,
@@ -224,7 +230,7 @@ class Services:
             streets=lambda: self.street_service,
             alerts=self.settings.alerts,
             publish=self.hub.publish,
-            notify=notifier.notify,
+            notify=silences.notify,
             watched=self.settings.watched,
         )
 
@@ -243,7 +249,7 @@ class Services:
             await run_in_threadpool(self.mqtt.stop)
         for part in (self.lookout, self.upkeep, self.selfwatch):
             await run_in_threadpool(part.close)
-        for thread in (self._replay, self._reviver):
+        for thread in (self._replay, self._reviver, self._releaser):
             if thread is not None:
                 await run_in_threadpool(thread.join, REPLAY_ENDS_WITHIN_S)
         if self.monitoring is not None:
@@ -256,6 +262,10 @@ class Services:
             await run_in_threadpool(self.street_service.stop)
         if self.relay is not None:
             await run_in_threadpool(self.relay.close)
+
+    def _end_silences(self) -> None:
+        while not self._stop.wait(SILENCES_EVERY_S):
+            self.silences.release()
 
     def _revive_database(self) -> None:
         """Nobody else starts an embedded server anew."""

@@ -69,13 +69,14 @@ Key = tuple[str, str, str]  # street, rule and path of an alert
 @dataclass(frozen=True, slots=True)
 class Opened:
     """An alert that people were told of. id: the same when it has passed. sent: to webhooks and by
-    e-mail, which learn then that it has passed, too.
+    e-mail, which learn then that it has passed, too. since_s: when it opened, seconds since 1970.
     """
 
     id: str
     data: Mapping[str, Any]
     level: Level
     sent: bool
+    since_s: float = 0.0
 
 
 class AlertDesk:
@@ -133,6 +134,11 @@ class AlertDesk:
         with self._guard:
             return [plain({"street": key[0], **opened.data}) for key, opened in self._open.items()]
 
+    def opened(self) -> list[tuple[str, Opened]]:
+        """The same, each with the street that it is of, or SYSTEM."""
+        with self._guard:
+            return [(key[0], opened) for key, opened in self._open.items()]
+
     def check(self, state: Mapping[str, Any]) -> None:
         """Check the rules on the program against a state, see `sample`."""
         for update in self._monitor.check(self._clock(), state):
@@ -171,6 +177,7 @@ class AlertDesk:
                 data={**data, "level": level.name.lower()},
                 level=level,
                 sent=self._notify is not None and level >= self._notify_from,
+                since_s=time.time(),
             )
             self._open[key] = opened
             self._write_book()

@@ -155,7 +155,7 @@ class RunningStreet:
         if self.fault:
             return "given up"
         if self.stop is not None:
-            return "stopped" if self.finished else "stopping"
+            return "stopped" if self.ended else "stopping"
         if self.finished:
             return "finished"
         if self.snapshot is None:
