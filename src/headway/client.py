@@ -137,6 +137,28 @@ def _act(street: str, action: str) -> _Request:
     return _Request("POST", f"/api/v1/engine/streets/{_quoted(street)}/{action}")
 
 
+def _alerts() -> _Request:
+    return _Request("GET", "/api/v1/monitoring/alerts/open")
+
+
+def _acknowledge(alert: str, note: str) -> _Request:
+    path = f"/api/v1/monitoring/alerts/open/{_quoted(alert)}/acknowledge"
+    return _Request("POST", path, body={"note": note})
+
+
+def _silences() -> _Request:
+    return _Request("GET", "/api/v1/monitoring/alerts/silences")
+
+
+def _silence(source: str, rule: str, lasts_s: float, reason: str) -> _Request:
+    body = {"source": source, "rule": rule, "lasts_s": lasts_s, "reason": reason}
+    return _Request("POST", "/api/v1/monitoring/alerts/silences", body=body)
+
+
+def _end_silence(silence: str) -> _Request:
+    return _Request("DELETE", f"/api/v1/monitoring/alerts/silences/{_quoted(silence)}")
+
+
 def _ingest(records: Sequence[Mapping[str, object]]) -> _Request:
     return _Request("POST", "/api/v1/ingest/batch", body=list(records))
 
@@ -315,6 +337,31 @@ class Headway(Routes):
         answer: OrderResult = self.call(*_act(street, action), idempotency_key=idempotency_key)
         return answer
 
+    def alerts(self) -> list[Json]:
+        """Alerts that are open on streets, program, cameras and machine, the oldest first."""
+        found: list[Json] = self.call(*_alerts())
+        return found
+
+    def acknowledge(self, alert: str, note: str = "") -> Json:
+        """Say that you look after an alert, by its id; the alert."""
+        found: Json = self.call(*_acknowledge(alert, note))
+        return found
+
+    def silences(self) -> list[Json]:
+        """Silences in force, the first to end first."""
+        found: list[Json] = self.call(*_silences())
+        return found
+
+    def silence(self, lasts_s: float, source: str = "", rule: str = "", reason: str = "") -> Json:
+        """No webhooks and e-mails of the alerts of a source, a rule or both, for some seconds."""
+        found: Json = self.call(*_silence(source, rule, lasts_s, reason))
+        return found
+
+    def end_silence(self, silence: str) -> Json:
+        """End a silence now, by its id."""
+        found: Json = self.call(*_end_silence(silence))
+        return found
+
     def ingest(self, records: Sequence[Mapping[str, object]]) -> IngestResult:
         """Records in the form of the API; what came of them."""
         answer: IngestResult = self.call(*_ingest(records))
@@ -456,6 +503,28 @@ class AsyncHeadway(Routes):
         asked = _act(street, action)
         answer: OrderResult = await self.call(*asked, idempotency_key=idempotency_key)
         return answer
+
+    async def alerts(self) -> list[Json]:
+        found: list[Json] = await self.call(*_alerts())
+        return found
+
+    async def acknowledge(self, alert: str, note: str = "") -> Json:
+        found: Json = await self.call(*_acknowledge(alert, note))
+        return found
+
+    async def silences(self) -> list[Json]:
+        found: list[Json] = await self.call(*_silences())
+        return found
+
+    async def silence(
+        self, lasts_s: float, source: str = "", rule: str = "", reason: str = ""
+    ) -> Json:
+        found: Json = await self.call(*_silence(source, rule, lasts_s, reason))
+        return found
+
+    async def end_silence(self, silence: str) -> Json:
+        found: Json = await self.call(*_end_silence(silence))
+        return found
 
     async def ingest(self, records: Sequence[Mapping[str, object]]) -> IngestResult:
         answer: IngestResult = await self.call(*_ingest(records))
