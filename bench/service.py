@@ -36,6 +36,7 @@ RECORD = {
         "avg_speed": 28.3, "fuel_saved": 1.2, "co2_saved": 3.8, "emergency_overrides": 0},
 }  # fmt: skip
 FIGURES = re.compile(rb'"t": ?([0-9.]+), ?"n": ?([0-9]+)')
+PING = 9  # the kind of a frame (RFC 6455, 5.2)
 SERVER = """
 import os, sys, asyncio, uvicorn
 from pathlib import Path
@@ -297,6 +298,7 @@ class Listener(asyncio.Protocol):
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
             "Sec-WebSocket-Version: 13",
         )
+        self.transport = transport
         transport.write("\r\n".join((f"GET {self.path} HTTP/1.1", *words, "", "")).encode())
 
     def data_received(self, data: bytes) -> None:
@@ -315,6 +317,9 @@ class Listener(asyncio.Protocol):
                 size, head = int.from_bytes(data[begin + 2 : begin + 4], "big"), 4
             if len(data) < begin + head + size:
                 break
+            if data[begin] & 15 == PING:  # whoever does not answer is not there
+                load = data[begin + head : begin + head + size]
+                self.transport.write(bytes((0x8A, 0x80 | size, 0, 0, 0, 0)) + load)
             figures = FIGURES.search(data, begin + head, begin + head + min(size, 200))
             if figures is not None:  # else a heartbeat, or a ping
                 self.late.append(time.time() - float(figures[1]))

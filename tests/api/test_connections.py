@@ -131,3 +131,24 @@ def test_a_trusted_proxy_has_as_many_connections_as_it_needs(service, monkeypatc
             link = held.enter_context(link_to(service))
             link.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             assert link.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    ("query", "more"),
+    [
+        ("x" * 20_000, ""),
+        ("", "A: b\r\n" * 200),
+        ("", "Content-Length: 3\r\n"),
+        ("", "A: \x01\r\n"),
+    ],
+    ids=["long line", "many headers", "a body", "a control character"],
+)
+def test_an_upgrade_that_cannot_be_read_is_answered_and_ended(service, query, more):
+    with link_to(service) as link:
+        link.sendall(
+            f"GET /ws/alerts?{query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            f"Sec-WebSocket-Version: 13\r\n{more}\r\n".encode()
+        )
+        assert link.recv(65536).startswith(b"HTTP/1.1 400")
+        assert is_ended(link)

@@ -27,6 +27,7 @@ DELIVER = "headway.deliver"
 DIRECT = "headway.direct"
 LONG_MESSAGES = "headway.long_messages"
 UNCOMPRESSED = "/observations"  # how the paths end at which clients send much
+NO_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 LONGEST_BYTES = 4096  # of a message from a client, decompressed: a change of filters has some 100
 
 
@@ -55,6 +56,13 @@ class Connection(WebSocketsSansIOProtocol):
         plain = transport.get_extra_info("ssl_object") is None
         found = transport.get_extra_info("socket")
         self.socket_number = found.fileno() if plain and found is not None else -1
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # a line above 8 KiB, too many headers, or a body: uvicorn answers nothing, and waits
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self.transport.write(NO_HANDSHAKE)
+            self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         if event.path.partition("?")[0].endswith(UNCOMPRESSED):
