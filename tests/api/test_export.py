@@ -149,7 +149,7 @@ def test_without_pyarrow_the_remedy_is_named(client, monkeypatch, tmp_path):
     bare.chmod(0o755)
     monkeypatch.setattr(export, "PYTHON", str(bare))
     answer = client.get("/api/v1/export/records?format=parquet")
-    assert answer.status_code == 501
+    assert answer.status_code == 406
     assert "extra `parquet` (pip install pyarrow)" in answer.json()["detail"]
 
 

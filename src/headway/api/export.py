@@ -43,7 +43,7 @@ FILES: dict[str, Any] = {
                 PARQUET: {"schema": {"type": "string", "format": "binary"}},
             }
         },
-        **responses(401, 403, 422, 501, 503),
+        **responses(401, 403, 406, 422, 503),
     },
 }
 AT_ONCE = 2  # Parquet files that are made at once: each has a process, and a file
@@ -123,7 +123,7 @@ async def records(request: Request, only: Records, form: Format = "csv") -> Stre
 async def exported(
     request: Request, name: str, listing: Listing, columns: Columns, form: str
 ) -> StreamingResponse:
-    """A whole list as a file. Raises ProblemError 501 for Parquet without pyarrow, 503 where
+    """A whole list as a file. Raises ProblemError 406 for Parquet without pyarrow, 503 where
     AT_ONCE are under way.
     """
     headers = {
@@ -206,7 +206,7 @@ def _written(parts: Iterator[list[Item]], columns: Columns) -> IO[bytes]:
         status = _write(parts, columns, target)
         if status == parquet_writer.NO_PYARROW:
             detail = "Parquet needs the extra `parquet` (pip install pyarrow); or take format=csv"
-            raise ProblemError(501, detail)
+            raise ProblemError(406, detail)
         if status:
             raise RuntimeError(f"the writer of Parquet ended with status {status}")
         target.seek(0)
