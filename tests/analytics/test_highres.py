@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.analytics import highres
-from headway.analytics.highres import History, greens, lamps, log_of, logged
+from headway.analytics import event_log, highres
+from headway.analytics.highres import History, greens, lamps, logged
 from headway.store import Intake, open_database
 
 R, Y, P, G = 1, 2, 3, 4
@@ -38,6 +39,48 @@ def history(colours, actuations="", ended=None):
         {KEY: detector(actuations)},
         ended={} if ended is None else {KEY: series(ended, {"g": 4, "m": 5, "f": 6})},
     )
+
+
+def log_of(of, longest_s=highres.LONGEST_GREEN_S):
+    """The product's log of a history."""
+    tables = ((of.detectors, False), (of.colours, True))
+    changes = sorted(
+        (t, is_signal, *key, int(v))
+        for table, is_signal in tables
+        for key, (at, value) in table.items()
+        if key in of.colours
+        for t, v in zip(at.tolist(), value.tolist(), strict=True)
+    )
+    return list(event_log.log_of(changes, of.crossings, longest_s))
+
+
+def log_by_groups(of):
+    """The same once more, a group after the other, with all of it in memory."""
+    rows = []
+    ends = [at[-1:] for k in of.colours for at in (of.colours[k][0], of.detector(k)[0])]
+    last_s = max((float(at[0]) for at in ends if len(at)), default=0.0)
+    for key, colour in of.colours.items():
+        device, phase = key[0], key[1] + 1
+        at, lamp = (x.tolist() for x in lamps(colour))
+        on, occupied = (x.tolist() for x in of.detector(key))
+        if key in of.crossings:
+            rows += [(t, device, (23, 21)[int(s)], phase) for t, s in pairs(at, lamp) if s != 2]
+            rows += [(t, device, 45, phase) for t, v in pairs(on, occupied) if v]
+            continue
+        rows += [(t, device, (10, 1, 8)[int(s)], phase) for t, s in pairs(at, lamp)]
+        rows += [(t, device, 82 if v else 81, phase) for t, v in pairs(on, occupied)]
+        ended = greens(of, key)
+        rows += [(e, device, int(w), phase) for e, w in pairs(ended.end_s, ended.why)]
+        for begin, end, yellow in pairs(ended.begin_s, ended.end_s, ended.yellow_s):
+            if lamp[-1] == 2 and at[-1] == end:  # is yellow still
+                yellow = last_s - end if last_s - end > 60.0 else 0.0
+            if phase <= 16:
+                rows.append((end, device, 299 + phase, round(min(yellow, 60.0) + end - begin)))
+    return sorted(rows)
+
+
+def pairs(*columns):
+    return list(zip(*columns, strict=True))
 
 
 def lists(of):
@@ -273,6 +316,53 @@ def test_a_log_that_is_read_back_tells_the_same(changes, actuations, first, grou
         assert ends(greens(back, key)) == ends(greens(of, key))
 
 
+changes = st.lists(st.tuples(st.integers(0, 300), st.sampled_from([R, Y, P, G])), max_size=25).map(
+    lambda rows: sorted(dict(rows).items())
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(changes, min_size=4, max_size=4), st.lists(changes, min_size=3, max_size=3))
+def test_a_log_in_order_of_time_is_that_of_its_groups_one_after_the_other(colours, actuations):
+    """Of two phases, a crossing and a group beyond the phases; also a yellow of minutes."""
+    keys = [("J", 0), ("K", 3), ("J", 1), ("J", 16)]
+
+    def table(rows, of=float):
+        at, value = np.array(rows, np.float64).reshape(-1, 2).T
+        return at / 2.0, np.array([of(v) for v in value])
+
+    of = History(
+        {key: table(rows) for key, rows in zip(keys, colours, strict=True) if rows},
+        {key: table(rows, lambda v: v % 2) for key, rows in zip(keys, actuations, strict=False)},
+        frozenset({("J", 1)}),
+    )
+    assert log_of(of) == log_by_groups(of)
+
+
+def test_what_is_held_of_a_log_does_not_grow_with_it():
+    """Of fifty groups, one of which stays yellow for good; ten times as many events."""
+
+    def run(cycles):
+        for k in range(cycles):
+            for g in range(50):
+                yield (10.0 * k, False, "J", g, k % 2)
+            for g in range(50):
+                yield (10.0 * k, True, "J", g, (R, G, Y, R)[min(k, 2) if g == 0 else (k + g) % 4])
+
+    def held(cycles):
+        tracemalloc.start()
+        try:
+            count = sum(1 for _ in event_log.log_of(run(cycles), frozenset()))
+            return count, tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    few, most_of_few = held(60)
+    many, most_of_many = held(600)
+    assert many > 9 * few > 30_000
+    assert most_of_many < 1.2 * most_of_few
+
+
 # from the database
 
 
@@ -339,10 +429,9 @@ def test_a_part_of_a_recorded_run_has_an_hour_around_it_and_what_was_before(reco
 def test_the_log_of_a_run_has_the_streets_clock_on_the_day_of_the_run(record):
     database, one, two = record
     day = datetime(2026, 3, 1, tzinfo=UTC)
-    log = highres.high_resolution(database, one)
-    assert [(r["at_s"], r["device"], r["event"], r["parameter"]) for r in log] == log_of(
-        highres.recorded(database, one)
-    )
+    log = list(event_log.high_resolution(database, one))
+    whole = log_by_groups(highres.recorded(database, one))
+    assert [(r["at_s"], r["device"], r["event"], r["parameter"]) for r in log] == whole
     assert [r["timestamp"] for r in log] == [day + timedelta(seconds=r["at_s"]) for r in log]
     assert log[-1] == {
         "timestamp": day + timedelta(seconds=43.5),
@@ -351,14 +440,32 @@ def test_the_log_of_a_run_has_the_streets_clock_on_the_day_of_the_run(record):
         "event": 10,
         "parameter": 1,
     }
-    assert highres.high_resolution(database, one, 3) == log[:3]
-    assert highres.high_resolution(database, two + 1) == []
+    assert list(event_log.high_resolution(database, one, 3)) == log[3:]
+    assert list(event_log.high_resolution(database, two + 1)) == []
+
+
+def test_a_run_is_read_in_parts_that_are_bounded(record, monkeypatch):
+    database, one, _ = record
+    whole, held = list(event_log.changes_of(database, one)), []
+    assert [c[0] for c in whole] == [-1.0, 0.0, 0.0, 5.0, 5.0, 6.0, 20.0, 22.0, 40.0, 43.5]
+    monkeypatch.setattr(event_log, "MOST_READ", 3)
+    ask = type(database).rows
+
+    def counted(self, query, **values):
+        found = ask(self, query, **values)
+        held.append(len(found))
+        return found
+
+    monkeypatch.setattr(type(database), "rows", counted)
+    assert list(event_log.changes_of(database, one)) == whole
+    assert max(held) == 3  # of those one is too many: asked again for less
+    assert len(held) > 5
 
 
 def test_a_run_is_exported_as_two_tables(record, tmp_path):
     database, one, two = record
     events, detectors = tmp_path / "e.csv", tmp_path / "d.csv"
-    assert highres.export(database, one, events, detectors) == 11
+    assert event_log.export(database, one, events, detectors) == 11
     lines = events.read_bytes().decode().split("\r\n")
     assert lines == [
         "TimeStamp,DeviceId,EventId,Parameter", "2026-02-28 23:59:59.000,J,10,2",
@@ -374,7 +481,7 @@ def test_a_run_is_exported_as_two_tables(record, tmp_path):
         "J,1,1,Advance",
         "J,1,1,Yellow_Red",
     ]
-    assert highres.export(database, two + 1, events, detectors) == 0
+    assert event_log.export(database, two + 1, events, detectors) == 0
     assert events.read_text() == "TimeStamp,DeviceId,EventId,Parameter\n"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from headway.analytics import highres, signals
+from headway.analytics import event_log, highres, signals
 from headway.service.streets import StreetService
 from headway.settings import Settings, overridden
 from headway.store import Intake, open_database
@@ -83,10 +83,8 @@ def test_what_the_engine_recorded_reads_the_same_in_atspm(tmp_path):
         live.thread.join(240.0)
         service.stop()
         assert not live.fault
-        assert (
-            highres.export(database, live.run, tmp_path / "events.csv", tmp_path / "detectors.csv")
-            > 1000
-        )
+        files = tmp_path / "events.csv", tmp_path / "detectors.csv"
+        assert event_log.export(database, live.run, *files) > 1000
         history = highres.recorded(database, live.run)
         theirs = atspm("figures", tmp_path)
         arrivals = {

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import TypeAdapter
 
-from headway.analytics import highres, signals
+from headway.analytics import event_log, signals
+from headway.api import queries
 from tests.api.service import EXAMPLE, serving
 
 DAY = "2025-09-10T00:"
@@ -669,10 +670,28 @@ def test_signals_and_detectors_as_event_codes(running, get, run):
         (10.0, "J", 1, 1),
     ]
     assert [r["timestamp"][:17] for r in found] == [day] * 4
-    whole = highres.high_resolution(running.app.state.services.database, run)
+    whole = event_log.high_resolution(running.app.state.services.database, run)
     assert [(r["at_s"], r["event"]) for r in get(f"runs/{run}/high-resolution")] == [
         (r["at_s"], r["event"]) for r in whole
     ]
+
+
+@pytest.mark.parametrize("part", [1, 2, 3, 1000])
+def test_event_codes_are_streamed_in_parts_and_say_where_they_go_on(
+    running, get, run, monkeypatch, part
+):
+    whole = get(f"runs/{run}/high-resolution")
+    monkeypatch.setattr(queries, "PART", part)
+    assert get(f"runs/{run}/high-resolution") == whole
+    n = len(whole)
+    assert get(f"runs/{run}/high-resolution", offset=n) == []
+    assert get(f"runs/{run}/high-resolution", offset=n + 5, limit=1) == []
+    with running.client("viewer") as client:
+        for limit in (1, 2, n - 1, n, n + 1):
+            answer = client.get(f"/api/v1/runs/{run}/high-resolution", params={"limit": limit})
+            assert answer.json() == whole[:limit]
+            assert ("next" in answer.links) == (limit < n)
+            assert "content-length" not in answer.headers
 
 
 def test_answers_are_cached_by_query(tmp_path, new_record):

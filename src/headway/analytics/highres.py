@@ -1,5 +1,5 @@
 """Histories of signals and detectors, from the engine's record or a controller's high-resolution
-log, and back to such a log.
+log.
 
 Codes: Indiana Traffic Signal Hi Resolution Data Logger Enumerations (Purdue University, 2012); the
     splits' 300 + phase - 1 are MAXTIME's.
@@ -7,14 +7,10 @@ Codes: Indiana Traffic Signal Hi Resolution Data Logger Enumerations (Purdue Uni
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from enum import IntEnum
 from math import inf
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -273,91 +269,3 @@ def lamps(colour: Series) -> Series:
     lamp = np.where(value >= PERMISSIVE, Lamp.GREEN, dark).astype(np.float64)
     first = np.concatenate([[True], lamp[1:] != lamp[:-1]])[: len(lamp)]
     return at[first], lamp[first]
-
-
-def log_of(
-    history: History, longest_s: float = LONGEST_GREEN_S
-) -> list[tuple[float, str, int, int]]:
-    """The log that a controller would have written: (time s, device, code, parameter), in order.
-
-    Parameter is the signal group of the junction, from 1 on; each has one detector, of the same
-    number. Splits (green and yellow, whole seconds) are given for the first `PHASES` groups, as the
-    codes have room for no more.
-    """
-    rows: list[tuple[float, str, int, int]] = []
-    for key, colour in history.colours.items():
-        device, phase = key[0], key[1] + 1
-        at, lamp = lamps(colour)
-        on, occupied = history.detector(key)
-        if key in history.crossings:
-            rows += [
-                (t, device, WALK if s == Lamp.GREEN else DONT_WALK, phase)
-                for t, s in _pairs(at, lamp)
-                if s != Lamp.YELLOW
-            ]
-            rows += [(t, device, CALL, phase) for t in on[occupied > 0].tolist()]
-            continue
-        rows += [
-            (t, device, (BEGIN_RED, BEGIN_GREEN, BEGIN_YELLOW)[int(s)], phase)
-            for t, s in _pairs(at, lamp)
-        ]
-        rows += [(t, device, ON if v else OFF, phase) for t, v in _pairs(on, occupied)]
-        ended = greens(history, key, longest_s)
-        rows += [(e, device, int(w), phase) for e, w in _pairs(ended.end_s, ended.why)]
-        if phase <= PHASES:
-            lengths = ended.end_s + ended.yellow_s - ended.begin_s
-            rows += [
-                (e, device, SPLIT + phase - 1, round(s)) for e, s in _pairs(ended.end_s, lengths)
-            ]
-    return sorted(rows)
-
-
-def _pairs(times: FloatArray, values: FloatArray) -> list[list[float]]:
-    pairs: list[list[float]] = np.column_stack([times, values]).tolist()
-    return pairs
-
-
-def high_resolution(
-    database: Database, run: int, limit: int | None = None, offset: int = 0
-) -> list[dict[str, Any]]:
-    """Events of a run as such a log, `limit` (None: all) after the first `offset`; timestamp is the
-    day of the run and the street's own clock (at_s).
-    """
-    end = None if limit is None else offset + limit
-    return [
-        {
-            "timestamp": begun["day"] + timedelta(seconds=at),
-            "at_s": at,
-            "device": device,
-            "event": code,
-            "parameter": parameter,
-        }
-        for begun in database.rows(
-            "SELECT date_trunc('day', begun_at) AS day FROM run WHERE id = :run", run=run
-        )
-        for at, device, code, parameter in log_of(recorded(database, run))[offset:end]
-    ]
-
-
-def export(database: Database, run: int, events: Path, detectors: Path) -> int:
-    """Write a run's log, and its detectors' configuration, as CSV in the columns that the PyPI
-    package atspm takes; how many events.
-    """
-    log = high_resolution(database, run)
-    with events.open("w", newline="", encoding="utf-8") as stream:
-        out = csv.writer(stream)
-        out.writerow(("TimeStamp", "DeviceId", "EventId", "Parameter"))
-        out.writerows(
-            (f"{r['timestamp']:%Y-%m-%d %H:%M:%S.%f}"[:-3], r["device"], r["event"], r["parameter"])
-            for r in log
-        )
-    pairs = sorted({(r["device"], r["parameter"]) for r in log if r["event"] in (ON, OFF)})
-    with detectors.open("w", newline="", encoding="utf-8") as stream:
-        out = csv.writer(stream)
-        out.writerow(("DeviceId", "Phase", "Parameter", "Function"))
-        out.writerows(
-            (device, phase, phase, use)
-            for device, phase in pairs
-            for use in ("Presence", "Advance", "Yellow_Red")
-        )
-    return len(log)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
-from headway.analytics import Scope, breakdown, dashboards, highres, records, signals
+from headway.analytics import Scope, breakdown, dashboards, event_log, records, signals
 from headway.api.dependencies import ASKS, need, services_of
 from headway.api.fields import Moment
 from headway.api.problems import responses
@@ -471,21 +476,56 @@ def events(
     return cut(request, response, rows, limit, offset)
 
 
-@router.get("/api/v1/runs/{run}/high-resolution", tags=["signals"], responses=FOUND)
+PART = 5000  # rows of an answer that is streamed, held at a time
+
+
+@router.get(
+    "/api/v1/runs/{run}/high-resolution",
+    tags=["signals"],
+    response_model=list[dict[str, Any]],
+    responses=FOUND,
+)
 def high_resolution(
     request: Request,
-    response: Response,
     run: Run,
     limit: Annotated[int, Query(ge=1, le=1_000_000)] = 100_000,
     offset: Annotated[int, Query(ge=0, le=100_000_000)] = 0,
-) -> list[dict[str, Any]]:
+) -> Response:
     """Signals and detectors as Indiana high-resolution event codes (1 begin of green, 8 of yellow,
     10 of red; 4 gap-out, 5 max-out, 6 force-off; 82 detector on, 81 off; 21 walk, 45 call of a
-    pedestrian; 300 and on the splits)."""
+    pedestrian; 300 and on the splits). The answer is streamed.
+    """
     database = services_of(request).database
     signals.need_run(database, run)
-    rows = highres.high_resolution(database, run, limit + 1, offset)
-    return cut(request, response, rows, limit, offset)
+    rows = event_log.high_resolution(database, run, offset)
+    first = list(islice(rows, min(PART, limit + 1)))
+    if len(first) < PART or limit < PART:
+        is_cut = len(first) > limit
+    else:  # read twice, held never
+        rest = event_log.high_resolution(database, run, offset + limit)
+        is_cut = next(rest, None) is not None
+    headers = link_to_next(request, Scope(limit=limit, offset=offset)) if is_cut else {}
+    parts = _parts_of(request, first[:limit], islice(rows, max(limit - len(first), 0)))
+    return StreamingResponse(parts, media_type="application/json", headers=headers)
+
+
+async def _parts_of(
+    request: Request, first: list[dict[str, Any]], rows: Iterator[dict[str, Any]]
+) -> AsyncIterator[bytes]:
+    """A JSON list. Each part after the first has a turn of its own to ask the database: who reads
+    slowly holds none meanwhile.
+    """
+    part, opening = first, b"["
+    while part:
+        yield opening + b",".join(json.dumps(row, default=_iso).encode() for row in part)
+        opening = b","
+        async with services_of(request).turns.one():
+            part = await run_in_threadpool(lambda: list(islice(rows, PART)))
+    yield b"]" if opening == b"," else b"[]"
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat()
 
 
 def _text(value: str | None) -> str | None:

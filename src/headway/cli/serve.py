@@ -24,7 +24,7 @@ from rich.table import Table
 from sqlalchemy.engine import make_url
 
 from headway import __version__, telemetry
-from headway.analytics import highres
+from headway.analytics import event_log
 from headway.api import create_app
 from headway.api.audit import Audit
 from headway.api.connections import HttpConnection
@@ -518,7 +518,7 @@ def export_events(
     """
     database = open_database(Path(data), create=False)
     try:
-        count = highres.export(database, run, out, detectors)
+        count = event_log.export(database, run, out, detectors)
     finally:
         database.close()
     if not count:
