@@ -448,6 +448,33 @@ def test_a_full_disk_ends_no_simulation(tmp_path):
     assert done.stdout.splitlines() == ["No space left on device", "25201.0"]
 
 
+def test_a_state_that_a_limit_on_files_has_cut_is_no_checkpoint(tmp_path):
+    """SUMO says nothing of it; the limit is that of a whole process, so this is one of its own."""
+    limited = tmp_path / "limited.py"
+    limited.write_text(
+        "import resource\nfrom pathlib import Path\nfrom headway.plants.sumo import SumoPlant, "
+        "SumoSettings, read_network\n"
+        "from headway.plants.sumo.scenarios import scenario\n"
+        "of = scenario('cologne1')\nplant = SumoPlant(SumoSettings(of.sumocfg), "
+        "read_network(of.net))\nplant.advance(60.0)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "try:\n    plant.checkpoint(Path('state.xml.gz'))\nexcept OSError as error:\n    "
+        "print(error)\nplant.advance(1.0)\nprint(plant.time_s, Path('state.xml.gz').exists())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, limited],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert done.stdout.splitlines() == [
+        "SUMO's state is cut after 10000 bytes. A limit on the size of files (ulimit -f) does so.",
+        "25261.0 False",
+    ]
+
+
 @pytest.mark.slow
 def test_a_state_of_another_network_is_refused(one, tmp_path):
     plant, network = one
