@@ -97,6 +97,11 @@ def _retry_s(answer: httpx.Response, method: str, path: str, key: str) -> float 
     return None
 
 
+def _rotate_key(number: str, overlap_h: float) -> _Request:
+    path = f"/api/v1/admin/keys/{_quoted(number)}/rotate"
+    return _Request("POST", path, None, {"overlap_h": overlap_h})
+
+
 def _streets() -> _Request:
     return _Request("GET", "/api/v1/engine/state")
 
@@ -287,6 +292,13 @@ class Headway(Routes):
             time.sleep(pause)
         return _read(answer)
 
+    def rotate_key(self, number: str, overlap_h: float = 24.0) -> Json:
+        """A new API key (`key`) in place of another one, by its middle part; that one works for
+        `overlap_h` more hours.
+        """
+        found: Json = self.call(*_rotate_key(number, overlap_h))
+        return found
+
     def streets(self) -> list[Json]:
         """The state of all streets."""
         found: list[Json] = self.call(*_streets())
@@ -459,6 +471,10 @@ class AsyncHeadway(Routes):
                 break
             await asyncio.sleep(pause)
         return _read(answer)
+
+    async def rotate_key(self, number: str, overlap_h: float = 24.0) -> Json:
+        found: Json = await self.call(*_rotate_key(number, overlap_h))
+        return found
 
     async def streets(self) -> list[Json]:
         found: list[Json] = await self.call(*_streets())

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import math
 import re
 import stat
 import threading
@@ -603,3 +604,64 @@ def test_a_damaged_file_of_revocations_is_named_with_a_remedy(tmp_path):
     path.write_bytes(b"{")
     with pytest.raises(ValueError, match=r"revoked\.json: is damaged .* Put it back from a copy"):
         Revocations(path)
+
+
+def test_a_rotated_key_works_for_the_overlap_beside_the_new_one(database):
+    keys = Keys(database)
+    old = keys.make("loader", Role.OPERATOR)
+    number = old.split("_")[1]
+    made = keys.rotate(number, 2.0)
+    before, after = Keys(database).read(old), Keys(database).read(made)
+    assert (after.name, after.role, after.expires_s) == ("loader", Role.OPERATOR, math.inf)
+    assert before.expires_s == pytest.approx(time.time() + 7200.0, abs=60.0)
+    assert keys.read(old).expires_s == before.expires_s  # in the process that rotated it, too
+    again = keys.rotate(number, 100.0)  # the earlier end stays
+    assert Keys(database).read(old).expires_s == before.expires_s
+    assert Keys(database).read(again).name == "loader"
+    at_once = keys.rotate(again.split("_")[1], 0.0)
+    with pytest.raises(ProblemError):
+        keys.read(again)
+    assert keys.read(at_once).role == Role.OPERATOR
+
+
+def test_a_rotated_key_lasts_as_long_from_now_on_as_the_old_one_did(database):
+    keys = Keys(database)
+    old = keys.make("week", Role.VIEWER, 7.0).split("_")[1]
+    database.execute(
+        "UPDATE api_key SET made_at = made_at - interval '6 days', "
+        "expires_at = expires_at - interval '6 days' WHERE id = :id",
+        id=old,
+    )
+    made = keys.rotate(old, 720.0)
+    assert keys.read(made).expires_s == pytest.approx(time.time() + 7 * 86_400.0, abs=60.0)
+    (row,) = database.rows("SELECT expires_at FROM api_key WHERE id = :id", id=old)
+    assert row["expires_at"].timestamp() == pytest.approx(time.time() + 86_400.0, abs=60.0)
+
+
+@pytest.mark.parametrize("state", ["revoked", "ended", "unknown"])
+def test_a_key_that_is_not_in_force_is_not_rotated(database, state):
+    keys = Keys(database)
+    number = keys.make("gone", Role.VIEWER).split("_")[1]
+    if state == "revoked":
+        keys.revoke(number)
+    if state == "ended":
+        database.execute("UPDATE api_key SET expires_at = now() WHERE id = :id", id=number)
+    count = len(keys.all())
+    assert keys.rotate("00" if state == "unknown" else number, 1.0) is None
+    assert len(keys.all()) == count
+
+
+def test_a_secret_that_another_process_rotates_is_followed(tmp_path):
+    path = tmp_path / "keys.json"
+    server = Keyring(path)
+    before = server.token("a", Role.VIEWER)
+    Keyring(path).rotate()
+    after = Keyring(path).token("b", Role.VIEWER)
+    assert [server.read(t).name for t in (before, after)] == ["a", "b"]
+    assert server.token("c", Role.VIEWER).split(".")[0] == after.split(".")[0]  # the same key signs
+    Keyring(path).rotate(1)
+    with pytest.raises(ProblemError):
+        server.read(after)
+    good = server.token("d", Role.VIEWER)
+    path.write_text("{")
+    assert server.read(good).name == "d"  # a damaged file ends nobody's work

@@ -92,6 +92,8 @@ def call(request, route):
 ENGINE = "/api/v1/engine"
 CALLS = [
     (("streets",), {}, ("GET", f"{ENGINE}/state", {}, None)),
+    (("rotate_key", "0f"), {"overlap_h": 2.0},
+        ("POST", "/api/v1/admin/keys/0f/rotate", {}, {"overlap_h": 2.0})),
     (("report", "a"), {}, ("GET", f"{ENGINE}/streets/a/report", {}, None)),
     (
         ("override", "a", "j1", "hold"), {},

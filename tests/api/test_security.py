@@ -117,6 +117,23 @@ def test_keys_work_until_they_are_revoked(service):
             )
 
 
+def test_a_key_is_rotated_by_route(service):
+    with service.client("admin") as admin:
+        body = {"name": "sender", "role": "operator"}
+        old = admin.post("/api/v1/admin/keys", json=body).json()["key"]
+        path = f"/api/v1/admin/keys/{old.split('_')[1]}/rotate"
+        answer = admin.post(path, json={"overlap_h": 1.0})
+        assert answer.status_code == 201
+        for key in (old, answer.json()["key"]):
+            found = httpx.get(f"{service.url}/api/v1/runs", headers={"X-API-Key": key})
+            assert found.status_code == 200
+        assert admin.post("/api/v1/admin/keys/00/rotate", json={}).status_code == 404
+        assert admin.post(path, json={"overlap_h": -1.0}).status_code == 422
+        trail = admin.get("/api/v1/admin/audit").text
+        assert path in trail
+        assert answer.json()["key"] not in trail
+
+
 def test_the_audit_trail_shows_when_it_was_tampered_with(tmp_path, new_record):
     with serving(tmp_path, url=new_record()) as running, running.client("admin") as admin:
         for _ in range(5):

@@ -24,6 +24,8 @@ import pytest
 import uvicorn
 
 from headway.api.audit import Audit
+from headway.api.keys import Keys
+from headway.api.problems import ProblemError
 from headway.api.seal import Seal
 from headway.api.security import Keyring, Principal, Role
 from headway.api.services import ApiSettings
@@ -731,3 +733,33 @@ def _is_ready(url):
         return httpx.get(f"{url}/health/ready").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_a_key_is_rotated_by_command(headway, tmp_path, new_record, monkeypatch):
+    url = new_record()
+    monkeypatch.setenv("HEADWAY_DATABASE_URL", url)
+    database = open_database(tmp_path / "data", url)
+    try:
+        old = Keys(database).make("loader", Role.OPERATOR)
+        ran = headway("key", "rotate", old.split("_")[1], "--overlap", "1", "--data", "data")
+        assert ran.status == 0
+        made = ran.out.splitlines()[-1]
+        assert Keys(database).read(made).name == Keys(database).read(old).name == "loader"
+        (entry,) = database.rows("SELECT who, what, data FROM audit")
+        assert (entry["who"], entry["what"]) == ("headway key rotate", "rotate")
+        assert entry["data"] == {"old": old.split("_")[1], "new": made.split("_")[1]}
+        assert "no key '00' is in force" in headway("key", "rotate", "00").err
+    finally:
+        database.close()
+
+
+def test_the_secret_of_tokens_is_rotated_by_command(headway, tmp_path, monkeypatch):
+    monkeypatch.delenv("HEADWAY_SECRET_KEY", raising=False)
+    monkeypatch.delenv("SECRET_KEY", raising=False)
+    server = Keyring(tmp_path / "data" / "keys.json")
+    before = server.token("a", Role.VIEWER)
+    assert headway("key", "rotate-secret").status == 0
+    assert server.read(before).name == "a"
+    assert headway("key", "rotate-secret", "--keep", "1").status == 0
+    with pytest.raises(ProblemError):
+        server.read(before)

@@ -24,6 +24,24 @@ AWAY = (OperationalError, NoConnectionError)
 USE_NOTED_S = 60.0  # how exactly the last use of a key is kept
 
 
+# in one statement: never both in force for ever, nor none of them
+ROTATE = """
+    WITH old AS (
+        UPDATE api_key SET
+            expires_at = least(expires_at, now() + CAST(:overlap_h AS float8) * interval '1 hour')
+        FROM (
+            SELECT id AS held, expires_at - made_at AS lasts FROM api_key
+            WHERE id = :id AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+            FOR UPDATE
+        ) found
+        WHERE id = found.held
+        RETURNING name, role, found.lasts
+    )
+    INSERT INTO api_key (id, hash, name, role, expires_at)
+    SELECT :made, :hash, name, role, now() + lasts FROM old
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class KnownKey:
     """A row of `api_key`, and when it was read, monotonic seconds."""
@@ -130,6 +148,18 @@ class Keys:
         if changed:
             self._revocations.add_key(number)
         return changed > 0
+
+    def rotate(self, number: str, overlap_h: float) -> str | None:
+        """A new key with the name and the role of another one, and as long from now on as that was
+        from its own begin; the other one ends after `overlap_h` hours, unless it did before. None
+        where it is not in force.
+        """
+        made, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+        count = self._database.execute(
+            ROTATE, id=number, made=made, hash=digest(secret), overlap_h=overlap_h
+        )
+        self._known.pop(number, None)
+        return f"hw_{made}_{secret}" if count else None
 
     def all(self) -> list[dict[str, Any]]:
         """Newest first, without their hashes."""

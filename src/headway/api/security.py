@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -73,6 +74,7 @@ class Keyring:
         self._path = path
         self._given = {_key_id(secret): secret} if secret else {}
         self._keys: dict[str, str]
+        self._written_ns = 0
         if path.exists():
             self._keys = _stored_keys(path)
         elif create:
@@ -86,8 +88,17 @@ class Keyring:
                 "folder of the server (--data), or its SECRET_KEY in the environment."
             )
 
+    def _refresh(self) -> None:
+        """Read the file where it was written since: another process rotates the secret."""
+        with contextlib.suppress(OSError, ValueError):  # gone or damaged: what is known holds
+            written_ns = self._path.stat().st_mtime_ns
+            if written_ns != self._written_ns:
+                self._keys = _stored_keys(self._path)
+                self._written_ns = written_ns
+
     def rotate(self, keep: int = 2) -> str:
         """A new secret signs from now on; `keep` secrets stay valid in all. Its key id."""
+        self._refresh()
         kid = secrets.token_hex(4)
         kept = dict(list(self._keys.items())[-(keep - 1) :]) if keep > 1 else {}
         self._keys = {**kept, kid: secrets.token_urlsafe(48)}
@@ -111,6 +122,7 @@ class Keyring:
         return self._signed(who.name, who.role, TICKET_S, more)
 
     def _signed(self, name: str, role: Role, lasts_s: float, more: dict[str, Any]) -> str:
+        self._refresh()
         keys = self._keys | self._given
         kid, now = list(keys)[-1], time.time()
         claims = {
@@ -139,6 +151,7 @@ class Keyring:
 
     def _claims(self, token: str, use: str) -> tuple[dict[str, Any], Role]:
         try:
+            self._refresh()
             kid = jwt.get_unverified_header(token).get("kid", "")
             keys = self._keys | self._given
             key = keys.get(kid) if isinstance(kid, str) else None

@@ -47,6 +47,9 @@ PACKAGES = (
 )
 
 
+KeyNumber = Annotated[str, Path(max_length=64, pattern="^[a-z0-9]+$")]
+
+
 class Ready(BaseModel):
     """database: it can be reached; streets: running ones; spool: batches that wait for the
     database. starting: parts that have not started yet.
@@ -64,6 +67,13 @@ class KeyIn(BaseModel):
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
     role: str = Field(pattern="^(viewer|source|operator|engineer|admin)$")
     days: float | None = Field(default=None, gt=0.0, le=3660.0)
+
+
+class RotationIn(BaseModel):
+    """overlap_h: hours for which the old key works beside the new one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    overlap_h: float = Field(default=24.0, ge=0.0, le=720.0)
 
 
 class KeyOut(BaseModel):
@@ -245,6 +255,22 @@ def make_key(request: Request, _: Admin, body: KeyIn) -> dict[str, str]:
     return {"key": keys.make(body.name, Role[body.role.upper()], body.days)}
 
 
+@router.post(
+    "/api/v1/admin/keys/{id}/rotate",
+    tags=["admin"],
+    status_code=201,
+    responses=responses(401, 403, 404, 422, 503),
+)
+def rotate_key(request: Request, _: Admin, id: KeyNumber, body: RotationIn) -> dict[str, str]:
+    """A new key in place of another one, by its middle part: name, role and length of validity are
+    the same. The old one works for `overlap_h` more hours. The new one is shown this once.
+    """
+    made = services_of(request).keys.rotate(id, body.overlap_h)
+    if made is None:
+        raise ProblemError(404, f"no key {id!r} is in force")
+    return {"key": made}
+
+
 @router.get("/api/v1/admin/keys", tags=["admin"], response_model=list[KeyOut], responses=OK)
 def list_keys(request: Request, _: Admin) -> Any:
     """All API keys, newest first, also those that have ended."""
@@ -280,9 +306,7 @@ def ticket(request: Request, who: Viewer) -> Ticket:
 @router.delete(
     "/api/v1/admin/keys/{id}", tags=["admin"], responses=responses(401, 403, 404, 422, 503)
 )
-def revoke_key(
-    request: Request, _: Admin, id: Annotated[str, Path(max_length=64, pattern="^[a-z0-9]+$")]
-) -> dict[str, bool]:
+def revoke_key(request: Request, _: Admin, id: KeyNumber) -> dict[str, bool]:
     """Revoke a key, by its middle part."""
     if not services_of(request).keys.revoke(id):
         raise ProblemError(404, f"no key {id!r} is in force")

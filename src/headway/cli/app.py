@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from headway import __version__
-from headway.cli import feed, kpp, serve, vision
+from headway.cli import feed, keys, kpp, serve, vision
 from headway.cli.live import run_to_end
 from headway.cli.tables import comparison, left_to_others
 from headway.control.catalogue import CONTROLLERS
@@ -41,6 +41,7 @@ app = typer.Typer(
 app.add_typer(kpp.app, name="kpp")
 app.add_typer(serve.db, name="db")
 app.add_typer(serve.audit, name="audit")
+app.add_typer(keys.app, name="key")
 app.command("serve")(serve.serve)
 app.command("feed")(feed.feed)
 app.command("token")(serve.token)

@@ -1,0 +1,65 @@
+"""API keys, and the secret that signs tokens: another one in place of one that may be known."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from headway.api.audit import Audit
+from headway.api.keys import Keys
+from headway.api.seal import Seal
+from headway.api.security import Keyring, Principal, Role
+from headway.cli.environment import SECRET_KEY
+from headway.store import open_database
+from headway.store.revocations import Revocations
+
+app = typer.Typer(help="API keys, and the secret of tokens.", no_args_is_help=True)
+console = Console()
+Data = Annotated[str, typer.Option(help="Data folder.")]
+
+
+@app.command()
+def rotate(
+    number: Annotated[str, typer.Argument(help="Middle part of the key: hw_NUMBER_SECRET.")],
+    overlap: Annotated[
+        float,
+        typer.Option(min=0.0, max=720.0, help="Hours for which the old key works beside the new."),
+    ] = 24.0,
+    data: Data = "data",
+) -> None:
+    """Print a new API key in place of another one, with its name, role and length of validity."""
+    folder = Path(data)
+    database = open_database(folder, create=False)
+    try:
+        keys = Keys(database, Revocations(folder / "revoked.json"))
+        made = keys.rotate(number, overlap)
+        if made is None:
+            raise ValueError(
+                f"no key {number!r} is in force. GET /api/v1/admin/keys lists those that there are."
+            )
+        audit = Audit(database, Seal(folder, os.environ.get(SECRET_KEY, "")))
+        who = Principal("headway key rotate", Role.ADMIN)
+        audit.add(who, "rotate", 200, {"old": number, "new": made.split("_")[1]})
+    finally:
+        database.close()
+    print(made)
+
+
+@app.command("rotate-secret")
+def rotate_secret(
+    keep: Annotated[
+        int, typer.Option(min=1, max=10, help="Secrets that stay valid, the new one included.")
+    ] = 2,
+    data: Data = "data",
+) -> None:
+    """Make another secret sign tokens from now on; a server that runs follows at once. With
+    --keep 1 all tokens of before end.
+    """
+    if os.environ.get(SECRET_KEY, ""):
+        raise ValueError(f"{SECRET_KEY} is what signs tokens: give all servers another one.")
+    keyring = Keyring(Path(data) / "keys.json", create=False)
+    console.print(f"{keyring.rotate(keep)} signs from now on, {keep} stay valid at most")
