@@ -164,6 +164,16 @@ def _end_silence(silence: str) -> _Request:
     return _Request("DELETE", f"/api/v1/monitoring/alerts/silences/{_quoted(silence)}")
 
 
+def _undelivered(limit: int) -> _Request:
+    path = "/api/v1/monitoring/notifications/undelivered"
+    return _Request("GET", path, {"limit": limit})
+
+
+def _replay(letter: str) -> _Request:
+    path = "/api/v1/monitoring/notifications/undelivered"
+    return _Request("POST", f"{path}/{_quoted(letter)}/replay" if letter else f"{path}/replay")
+
+
 def _ingest(records: Sequence[Mapping[str, object]]) -> _Request:
     return _Request("POST", "/api/v1/ingest/batch", body=list(records))
 
@@ -374,6 +384,18 @@ class Headway(Routes):
         found: Json = self.call(*_end_silence(silence))
         return found
 
+    def undelivered(self, limit: int = 100) -> list[Json]:
+        """Notifications that could not be delivered, newest first."""
+        found: list[Json] = self.call(*_undelivered(limit))
+        return found
+
+    def replay(self, letter: str = "") -> int:
+        """Send a notification that could not be delivered anew, by its id; empty: all of them, at
+        most 1,000. How many that were.
+        """
+        count: int = self.call(*_replay(letter))["replayed"]
+        return count
+
     def ingest(self, records: Sequence[Mapping[str, object]]) -> IngestResult:
         """Records in the form of the API; what came of them."""
         answer: IngestResult = self.call(*_ingest(records))
@@ -541,6 +563,14 @@ class AsyncHeadway(Routes):
     async def end_silence(self, silence: str) -> Json:
         found: Json = await self.call(*_end_silence(silence))
         return found
+
+    async def undelivered(self, limit: int = 100) -> list[Json]:
+        found: list[Json] = await self.call(*_undelivered(limit))
+        return found
+
+    async def replay(self, letter: str = "") -> int:
+        count: int = (await self.call(*_replay(letter)))["replayed"]
+        return count
 
     async def ingest(self, records: Sequence[Mapping[str, object]]) -> IngestResult:
         answer: IngestResult = await self.call(*_ingest(records))

@@ -210,3 +210,90 @@ def test_an_acknowledgement_that_is_none_is_refused(clients, street, body):
     street.opens()
     path = f"{ALERTS}/open/{opened(clients)[0]['id']}/acknowledge"
     assert clients["operator"].post(path, json=body).status_code == 422
+
+
+# --- what could not be delivered
+
+LETTERS = "/api/v1/monitoring/notifications/undelivered"
+
+
+@pytest.fixture
+def undelivered(clients, street, hook, running):
+    """Alerts that the webhook has refused, and what is listed of them, newest first."""
+    folder = running.app.state.services.folder
+
+    def refuse(*rules):
+        hook.answers[:] = [400] * len(rules)  # final: no further attempt
+        for rule in rules:
+            street.opens(rule)
+        until(lambda: len(listed()) >= len(rules))
+        return listed()
+
+    def listed():
+        return clients["admin"].get(LETTERS).json()
+
+    yield refuse
+    hook.answers.clear()
+    (folder / "undelivered.jsonl").unlink(missing_ok=True)
+
+
+def test_dead_letters_are_listed_for_administrators_alone(clients, undelivered, hook):
+    newest, oldest = undelivered("long wait", "other")
+    assert [newest["data"]["rule"], oldest["data"]["rule"]] == ["other", "long wait"]
+    assert newest["kind"] == "alert.opened"
+    assert "400" in newest["why"]
+    assert newest["to"] == hook.url.split("/")[2], "the host alone: a path may hold secrets"
+    assert newest["event"] == hook.taken[1]["id"]
+    assert datetime.fromisoformat(newest["at"]).timestamp() == pytest.approx(
+        hook.taken[1]["at"], abs=1e-3
+    )
+    assert clients["admin"].get(f"{LETTERS}?limit=1").json() == [newest]
+    for role in ("viewer", "operator", "engineer"):
+        assert clients[role].get(LETTERS).status_code == 403
+        assert clients[role].post(f"{LETTERS}/replay").status_code == 403
+        assert clients[role].post(f"{LETTERS}/{newest['id']}/replay").status_code == 403
+    assert clients["admin"].get(f"{LETTERS}?limit=0").status_code == 422
+    assert clients["admin"].get(f"{LETTERS}?limit=501").status_code == 422
+
+
+def test_a_dead_letter_is_replayed_with_the_id_of_its_event_and_is_gone_then(
+    clients, undelivered, hook
+):
+    newest, oldest = undelivered("long wait", "other")
+    path = f"{LETTERS}/{oldest['id']}/replay"
+    assert clients["admin"].post(path).json() == {"replayed": 1}
+    until(lambda: len(hook.taken) == 3)
+    assert hook.taken[2] == hook.taken[0]
+    assert clients["admin"].get(LETTERS).json() == [newest]
+    assert clients["admin"].post(path).status_code == 404
+
+
+def test_all_dead_letters_are_replayed_in_their_order(clients, undelivered, hook):
+    undelivered("long wait", "other")
+    assert clients["admin"].post(f"{LETTERS}/replay").json() == {"replayed": 2}
+    until(lambda: len(hook.taken) == 4)
+    assert hook.taken[2:] == hook.taken[:2]
+    assert clients["admin"].get(LETTERS).json() == []
+    assert clients["admin"].post(f"{LETTERS}/replay").json() == {"replayed": 0}
+
+
+def test_a_dead_letter_that_fails_again_is_one_again(clients, undelivered, hook):
+    (letter,) = undelivered("long wait")
+    hook.answers[:] = [410]
+    assert clients["admin"].post(f"{LETTERS}/replay").json() == {"replayed": 1}
+    until(lambda: clients["admin"].get(LETTERS).json())
+    (again,) = clients["admin"].get(LETTERS).json()
+    assert (again["event"], "410" in again["why"]) == (letter["event"], True)
+
+
+def test_a_letter_to_nobody_of_the_settings_stays_and_says_so(clients, undelivered, running):
+    path = running.app.state.services.folder / "undelivered.jsonl"
+    note = {"kind": "alert.opened", "id": "1", "at": 1e9, "data": {}}
+    gone = {"to": "gone.example", "why": "w", "note": note, "recipient": "abc"}
+    path.write_text('{"cut\n' + json.dumps(gone) + "\n[]\n")
+    (letter,) = clients["admin"].get(LETTERS).json()
+    answer = clients["admin"].post(f"{LETTERS}/{letter['id']}/replay")
+    assert (answer.status_code, "any more" in answer.json()["detail"]) == (409, True)
+    assert clients["admin"].post(f"{LETTERS}/replay").json() == {"replayed": 0}
+    assert clients["admin"].get(LETTERS).json() == [letter]
+    assert clients["admin"].post(f"{LETTERS}/{'0' * 32}/replay").status_code == 404

@@ -27,7 +27,7 @@ def untitled(value):
     ("path", "short", "number"),
     [
         ("/api/v1/cameras", "/streams", 12), ("/api/v1/violations", "/analytics/violations", 9),
-        ("/api/v1/monitoring", "/monitoring", 14),
+        ("/api/v1/monitoring", "/monitoring", 17),
         ("/api/v1/live/{topic}/events", "/stream/{topic}", 1),
     ],
 )  # fmt: skip

@@ -118,6 +118,8 @@ CALLS = [
             {"source": "a", "rule": "", "lasts_s": 60.0, "reason": "w"})),
     (("end_silence", "1f"), {},
         ("DELETE", "/api/v1/monitoring/alerts/silences/1f", {}, None)),
+    (("undelivered", 7), {},
+        ("GET", "/api/v1/monitoring/notifications/undelivered", {"limit": "7"}, None)),
     (("overrides", "a"), {}, ("GET", f"{ENGINE}/streets/a/overrides", {}, None)),
     (("act", "a", "pause"), {}, ("POST", f"{ENGINE}/streets/a/pause", {}, None)),
     (("order", "a", "0f"), {}, ("GET", f"{ENGINE}/streets/a/orders/0f", {}, None)),
@@ -135,6 +137,14 @@ CALLS = [
 def test_each_method_calls_its_route(route, call, words, named, asked):
     assert call(*words, **named) == {"good": 1}
     assert route.asked == [(*asked, "Bearer T")]
+
+
+@pytest.mark.parametrize(("letter", "path"), [("", "replay"), ("0f", "0f/replay")])
+def test_dead_letters_are_replayed_one_by_one_or_all(route, call, letter, path):
+    route.answers.append((200, "application/json", b'{"replayed": 3}'))
+    assert call("replay", letter) == 3
+    place = f"/api/v1/monitoring/notifications/undelivered/{path}"
+    assert route.asked == [("POST", place, {}, None, "Bearer T")]
 
 
 def test_both_clients_have_the_same_methods_with_the_same_defaults():

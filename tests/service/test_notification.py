@@ -33,6 +33,7 @@ from tests.ports import closed_port, free_port
 from tests.waiting import until
 
 from headway.sensing import SensingError
+from headway.service import dead_letters
 from headway.service import notification as room
 from headway.service.notification import (
     DeadLetters,
@@ -152,7 +153,7 @@ def test_what_is_refused_is_not_tried_again_and_all_else_is(hook, answer, again,
 
 
 def test_dead_letters_do_not_fill_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "MOST_LETTER_BYTES", 1_000)
+    monkeypatch.setattr(dead_letters, "MOST_LETTER_BYTES", 1_000)
     dead = room.DeadLetters(tmp_path / "dead.jsonl")
     for number in range(100):
         dead.store("x.example", {"kind": "k", "id": number}, "refused")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from headway.api.cameras import DoneOut
@@ -15,7 +15,9 @@ from headway.api.dependencies import need, services_of
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Principal, Role
 from headway.service.camera_alerts import RuleError
+from headway.service.dead_letters import Letter
 from headway.service.monitoring import MonitoringService
+from headway.service.notification import Notifier, RecipientError
 from headway.service.silences import (
     LONGEST_S,
     LONGEST_TEXT,
@@ -29,9 +31,12 @@ from headway.telemetry.plain import plain
 
 router = APIRouter(tags=["monitoring"], dependencies=[Depends(need(Role.VIEWER))])
 OK = responses(401, 403, 503)
+ASKED = responses(401, 403, 422, 503)
 FOUND = responses(401, 403, 404, 422, 503)
 CHANGE = responses(401, 403, 404, 409, 422, 503)
 Engineer = Depends(need(Role.ENGINEER))
+Admin = Depends(need(Role.ADMIN))
+MOST_LETTERS = 500
 Operator = Annotated[Principal, Depends(need(Role.OPERATOR))]
 AlertId = Annotated[str, Path(max_length=36, pattern=r"^[0-9a-f-]+$")]
 RuleName = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9_. -]+$", examples=["slow"])]
@@ -44,7 +49,15 @@ def monitoring(request: Request) -> MonitoringService:
     return found
 
 
+def notifications(request: Request) -> Notifier:
+    found = services_of(request).notifier
+    if found is None:
+        raise ProblemError(503, "the service is just starting, or ending")
+    return found
+
+
 Monitoring = Annotated[MonitoringService, Depends(monitoring)]
+Notifications = Annotated[Notifier, Depends(notifications)]
 
 
 @router.get("/system", responses=OK)
@@ -267,6 +280,79 @@ def _open_alert(
         silenced_until=None if until_s is None else datetime.fromtimestamp(until_s, UTC),
         data=dict(data),
     )
+
+
+class LetterOut(BaseModel):
+    """A notification that could not be delivered. to: host of the webhook, or the addresses of the
+    e-mail; why: it was given up. event: its id, the same for the recipient; at: when it was.
+    """
+
+    id: str
+    to: str
+    why: str
+    kind: str
+    event: str
+    at: datetime | None
+    data: dict[str, Any]
+
+
+class Replayed(BaseModel):
+    """replayed: letters that are under way again."""
+
+    replayed: int
+
+
+@router.get("/notifications/undelivered", responses=ASKED, dependencies=[Admin])
+def undelivered(
+    service: Notifications, limit: Annotated[int, Query(ge=1, le=MOST_LETTERS)] = 100
+) -> list[LetterOut]:
+    """Notifications that could not be delivered (dead letters), newest first."""
+    try:
+        return [_letter(letter) for letter in service.undelivered(limit)]
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+@router.post("/notifications/undelivered/replay", responses=OK, dependencies=[Admin])
+def replay_all(service: Notifications) -> Replayed:
+    """Send all dead letters anew, the oldest 1,000 at once, with the ids of their events; one that
+    fails again is a dead letter again. Those whose recipient is not in the settings any more stay.
+    """
+    try:
+        return Replayed(replayed=service.replay_all())
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+@router.post("/notifications/undelivered/{letter}/replay", responses=CHANGE, dependencies=[Admin])
+def replay(service: Notifications, letter: AlertId) -> Replayed:
+    """Send one dead letter anew."""
+    try:
+        service.replay(letter)
+    except KeyError:
+        raise ProblemError(404, f"no dead letter {letter!r}; it may have been sent") from None
+    except RecipientError as error:
+        raise ProblemError(409, str(error)) from error
+    except OSError as error:
+        raise _unreadable(error) from error
+    return Replayed(replayed=1)
+
+
+def _letter(letter: Letter) -> LetterOut:
+    at_s, data = letter.note.get("at"), letter.note.get("data")
+    return LetterOut(
+        id=letter.id,
+        to=letter.to,
+        why=letter.why,
+        kind=letter.note["kind"],
+        event=str(letter.note.get("id", "")),
+        at=datetime.fromtimestamp(at_s, UTC) if isinstance(at_s, int | float) else None,
+        data=data if isinstance(data, dict) else {},
+    )
+
+
+def _unreadable(error: OSError) -> ProblemError:
+    return ProblemError(503, f"the dead letters cannot be read or written: {error}")
 
 
 class RuleOut(CameraRule):

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from headway import telemetry
 from headway.sensing import SensingError
+from headway.service.dead_letters import DeadLetters, Letter
 from headway.service.deadline import (
     Deadline,
     MailConnection,
@@ -40,7 +40,7 @@ from headway.telemetry.plain import plain
 SIGNATURE = "X-Headway-Signature"
 EVENT_ID = "X-Headway-Event"
 
-MOST_LETTER_BYTES = 100_000_000  # of the file; beyond it the log alone tells
+REPLAYED_AT_ONCE = 1000  # letters
 WAITING_LETTERS = 10_000  # deliveries of one recipient; some KB each
 MAILS_REMEMBERED = 10_000  # kinds of events, and what they were about
 RETRIED_REFUSALS = (408, 425, 429)  # HTTP 4xx that may pass: time-out, too early, too many
@@ -55,6 +55,10 @@ MAILED = (  # what an e-mail says in words, before all of it as JSON
     "reason", "since", "at",
     "metric", "value", "operator", "threshold", "image_url",
 )  # fmt: skip
+
+
+class RecipientError(LookupError):
+    """The recipient of a letter is not in the settings; the message says so."""
 
 
 class Notify(Protocol):
@@ -93,6 +97,11 @@ class Webhook:
         """Its host, for logs and dead letters: path and query may hold secrets."""
         return host_of(self.url)
 
+    @property
+    def key(self) -> str:
+        """Identifies the address among those of one host, and says nothing of it."""
+        return hashlib.sha256(self.url.encode()).hexdigest()[:12]
+
 
 @dataclass(frozen=True, slots=True)
 class Mail:
@@ -121,6 +130,10 @@ class Mail:
         """Where it goes, for logs and dead letters."""
         return ", ".join(self.to)
 
+    @property
+    def key(self) -> str:
+        return "mail"
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -145,36 +158,6 @@ def retry_delay_s(to: Webhook | Mail, failed: int) -> float:
     as long each time.
     """
     return to.delay_s * 2.0**failed
-
-
-class DeadLetters:
-    """What could not be delivered: into the log and, if there is one, into a file, one JSON object
-    a line.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._guard = threading.Lock()
-        self.log = telemetry.log("sensing")
-
-    def add(self, to: str, note: Mapping[str, Any], why: str) -> None:
-        """Into the log and the file."""
-        self.log.error("could not be delivered", to=to, why=why, kind=note["kind"])
-        self.store(to, note, why)
-
-    def store(self, to: str, note: Mapping[str, Any], why: str) -> None:
-        """Into the file alone."""
-        if self._path is None:
-            return
-        letter = json.dumps({"to": to, "why": why, "note": note})
-        # a full disk must not end a sender
-        with (
-            contextlib.suppress(OSError),
-            self._guard,
-            self._path.open("a", encoding="utf-8") as stream,
-        ):
-            if stream.tell() + len(letter) < MOST_LETTER_BYTES:  # json.dumps gives ASCII
-                stream.write(letter + "\n")
 
 
 class Sender:
@@ -218,7 +201,7 @@ class Sender:
             self._give_up(delivery, "the service ended")
         if dropped is not None:
             self.lost += 1
-            self._dead.store(self.to.name, dropped.note, "too many wait")
+            self._dead.store(self.to.name, dropped.note, "too many wait", self.to.key)
             if count := self._drops.add():
                 self._dead.log.error("dropped: too many wait", to=self.to.name, count=count)
 
@@ -288,7 +271,7 @@ class Sender:
                 self.put(Delivery(due, tried, delivery.note))
 
     def _give_up(self, delivery: Delivery, why: str) -> None:
-        self._dead.add(self.to.name, delivery.note, why)
+        self._dead.add(self.to.name, delivery.note, why, self.to.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,10 +310,10 @@ class Notifier:
     ) -> None:
         for number, hook in enumerate(webhooks, 1):
             _check(f"webhook {number} ({hook.name or 'no host'})", hook)
-        letters = DeadLetters(dead)
-        self._hooks = [Sender(hook, letters, most) for hook in webhooks]
+        self._letters = DeadLetters(dead)
+        self._hooks = [Sender(hook, self._letters, most) for hook in webhooks]
         self._mail = mail
-        self._mailer = Sender(mail, letters, most) if mail is not None else None
+        self._mailer = Sender(mail, self._letters, most) if mail is not None else None
         self._mailed_at: dict[tuple[str, str], float] = {}  # by kind of event and what it is about
         self._told: dict[str, str | None] = {}  # the last state, by what it is about
         self._deferred: dict[str, _Deferred] = {}  # by what it is about
@@ -382,6 +365,47 @@ class Notifier:
             return
         self._mailed_at[str(deferred.delivery.note["kind"]), about] = deferred.mailed_s
         _remember(self._told, about, deferred.told)
+
+    def undelivered(self, most: int) -> list[Letter]:
+        """Dead letters, newest first. Raises OSError."""
+        return self._letters.newest(most)
+
+    def replay(self, letter_id: str) -> None:
+        """Send a dead letter anew to whom it is for, with the id of its event. Raises KeyError
+        where it is not there, RecipientError where the settings do not have its recipient any more,
+        OSError.
+        """
+        for letter in self._letters.take(
+            lambda one: one.id == letter_id and self._is_known(one), 1
+        ):
+            self._put_again(letter)
+            return
+        if any(letter.id == letter_id for letter in self.undelivered(WAITING_LETTERS)):
+            raise RecipientError("the settings do not have the recipient of this letter any more")
+        raise KeyError(letter_id)
+
+    def replay_all(self) -> int:
+        """The same for the oldest REPLAYED_AT_ONCE whose recipients are known; how many that were.
+        Raises OSError.
+        """
+        taken = self._letters.take(self._is_known, REPLAYED_AT_ONCE)
+        for letter in taken:
+            self._put_again(letter)
+        return len(taken)
+
+    def _put_again(self, letter: Letter) -> None:
+        if (sender := self._sender_of(letter)) is not None:
+            sender.put(Delivery(due=time.monotonic(), tried=0, note=letter.note))
+
+    def _is_known(self, letter: Letter) -> bool:
+        return self._sender_of(letter) is not None
+
+    def _sender_of(self, letter: Letter) -> Sender | None:
+        """Letters of before have no recipient but a host, of which there may be several."""
+        if letter.recipient:
+            return next((s for s in self.senders if s.to.key == letter.recipient), None)
+        named = [sender for sender in self.senders if sender.to.name == letter.to]
+        return named[0] if len(named) == 1 else None
 
     @property
     def senders(self) -> list[Sender]:
