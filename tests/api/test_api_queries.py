@@ -660,6 +660,28 @@ def test_a_run_that_is_not_there_is_404_with_where_to_look(running, path):
     assert answer.json()["detail"].startswith("there is no run 999999 in the database")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "analytics/simulation/run:999999/summary", "analytics/time-series/run:999999",
+        "analytics/wait-times?simulation_id=run:999999",
+        "analytics/speeds?simulation_id=run:999999",
+        "analytics/breakdown?simulation_id=run:999999",
+        "analytics/environmental-impact?simulation_id=run:999999",
+        "analytics/emergency-report?simulation_id=run:999999",
+        "analytics/comparison/baseline-vs-ai?baseline=run:999999&ai=run:999998",
+        "dashboard/performance-comparison?simulation_id=run:999999",
+        "charts/wait-time-trend?simulation_id=run:999999",
+        "charts/performance-scatter?simulation_id=run:999999",
+    ],
+)  # fmt: skip
+def test_a_run_that_is_not_there_is_404_by_whatever_name_it_is_asked_for(running, path):
+    with running.client("viewer") as client:
+        answer = client.get(f"/api/v1/{path}")
+    assert answer.status_code == 404
+    assert "999999" in answer.json()["detail"]
+
+
 def test_signals_and_detectors_as_event_codes(running, get, run):
     found = get(f"runs/{run}/high-resolution", limit=4)
     day = f"{datetime.now(UTC):%Y-%m-%d}T00:00:"

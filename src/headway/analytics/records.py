@@ -241,6 +241,12 @@ class Series:
     next_offset: int | None
 
 
+def need_run(database: Database, run: int | None) -> None:
+    """Raises MissingError if there is no such run; None is none that is asked for."""
+    if run is not None and not database.rows("SELECT id FROM run WHERE id = :run", run=run):
+        raise MissingError(f"there is no run {run} in the database; GET /api/v1/runs lists them")
+
+
 def summary(database: Database, simulation: str) -> Summary:
     """Raises MissingError if there is no such simulation."""
     scope = Scope(simulation)
@@ -272,6 +278,7 @@ def summary(database: Database, simulation: str) -> Summary:
 
 
 def waits(database: Database, scope: Scope) -> list[Waits]:
+    need_run(database, scope.run)
     where, values = scope.where()
     rows = database.rows(
         f"""
@@ -295,6 +302,7 @@ def waits(database: Database, scope: Scope) -> list[Waits]:
 
 
 def speeds(database: Database, scope: Scope) -> list[Speeds]:
+    need_run(database, scope.run)
     where, values = scope.where()
     rows = database.rows(
         f"""
@@ -448,6 +456,7 @@ def emergencies(database: Database, scope: Scope) -> Emergencies:
 
 def series(database: Database, scope: Scope, bucket_s: int = 60) -> Series:
     """The newest `limit` buckets that are not empty."""
+    need_run(database, scope.run)
     where, values = scope.where()
     newest_first = database.rows(
         f"""
@@ -532,6 +541,7 @@ def live(database: Database) -> dict[str, Any]:
 
 def performance(database: Database, scope: Scope) -> list[dict[str, Any]]:
     """Each simulation's means, best wait first."""
+    need_run(database, scope.run)
     where, values = scope.where()
     return database.rows(
         f"""
@@ -555,6 +565,7 @@ def performance(database: Database, scope: Scope) -> list[dict[str, Any]]:
 
 def scatter(database: Database, scope: Scope) -> list[dict[str, Any]]:
     """Throughput beside wait, a point a record: the newest `limit`, oldest first."""
+    need_run(database, scope.run)
     where, values = scope.where()
     newest_first = database.rows(
         f"""

@@ -126,12 +126,6 @@ def _controllers(run: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def need_run(database: Database, run: int) -> None:
-    """Raises MissingError if there is no such run."""
-    if not database.rows("SELECT id FROM run WHERE id = :run", run=run):
-        raise MissingError(f"there is no run {run} in the database; GET /api/v1/runs lists them")
-
-
 def events(
     database: Database, run: int, kind: str = "", limit: int = 1000, offset: int = 0
 ) -> list[dict[str, Any]]:

@@ -124,7 +124,9 @@ def summary(request: Request, id: Text) -> Response:
     )
 
 
-@router.get(f"{A}/wait-times", tags=["analytics"], response_model=list[records.Waits], responses=OK)
+@router.get(
+    f"{A}/wait-times", tags=["analytics"], response_model=list[records.Waits], responses=FOUND
+)
 def waits(request: Request, window: Window, simulation_id: Maybe = None) -> Response:
     """Mean, median and 95th percentile of the waits of each junction, seconds."""
     database, asked = services_of(request).database, for_simulation(window, simulation_id)
@@ -132,7 +134,7 @@ def waits(request: Request, window: Window, simulation_id: Maybe = None) -> Resp
     return listed(request, list[records.Waits], ask, asked, newest=False)
 
 
-@router.get(f"{A}/speeds", tags=["analytics"], response_model=list[records.Speeds], responses=OK)
+@router.get(f"{A}/speeds", tags=["analytics"], response_model=list[records.Speeds], responses=FOUND)
 def speeds(request: Request, window: Window, simulation_id: Maybe = None) -> Response:
     """Mean, median and 15th percentile of the mean speeds of each junction, km/h."""
     database, asked = services_of(request).database, for_simulation(window, simulation_id)
@@ -236,7 +238,7 @@ def emergencies(request: Request, window: Window, simulation_id: Maybe = None) -
 
 
 @router.get(
-    f"{A}/time-series/{{id}}", tags=["analytics"], response_model=records.Series, responses=OK
+    f"{A}/time-series/{{id}}", tags=["analytics"], response_model=records.Series, responses=FOUND
 )
 def series(
     request: Request,
@@ -260,7 +262,7 @@ def live(request: Request) -> dict[str, Any]:
     return answered(request, dict[str, Any], lambda: dashboards.live(services_of(request).database))  # type: ignore[return-value]
 
 
-@router.get("/api/v1/dashboard/performance-comparison", tags=["dashboard"], responses=OK)
+@router.get("/api/v1/dashboard/performance-comparison", tags=["dashboard"], responses=FOUND)
 def performance(
     request: Request,
     window: Window,
@@ -277,7 +279,10 @@ def performance(
 
 
 @router.get(
-    "/api/v1/charts/wait-time-trend", tags=["charts"], response_model=records.Series, responses=OK
+    "/api/v1/charts/wait-time-trend",
+    tags=["charts"],
+    response_model=records.Series,
+    responses=FOUND,
 )
 def trend(
     request: Request,
@@ -295,7 +300,7 @@ def trend(
     )
 
 
-@router.get("/api/v1/charts/performance-scatter", tags=["charts"], responses=OK)
+@router.get("/api/v1/charts/performance-scatter", tags=["charts"], responses=FOUND)
 def scatter(request: Request, window: Window, simulation_id: Maybe = None) -> list[dict[str, Any]]:
     """Throughput beside wait, a point a record: the newest `limit`, oldest first."""
     database, asked = services_of(request).database, for_simulation(window, simulation_id)
@@ -344,7 +349,7 @@ def measured(request: Request, kind: Any, measure: Callable[..., Any], run_part:
     database, p = services_of(request).database, run_part
 
     def ask() -> Any:
-        signals.need_run(database, p.run)
+        records.need_run(database, p.run)
         return measure(database, p.run, p.junction, p.begin_s, p.end_s)
 
     return answered(request, kind, ask)
@@ -453,7 +458,7 @@ def coordination(
     database = services_of(request).database
 
     def ask() -> signals.Coordination:
-        signals.need_run(database, run)
+        records.need_run(database, run)
         place = _text(junction) or "", signal_group
         return signals.coordination(database, run, *place, begin_s, end_s)
 
@@ -471,7 +476,7 @@ def events(
 ) -> list[dict[str, Any]]:
     """Events of a run, in order."""
     database = services_of(request).database
-    signals.need_run(database, run)
+    records.need_run(database, run)
     rows = signals.events(database, run, kind, limit + 1, offset)
     return cut(request, response, rows, limit, offset)
 
@@ -496,7 +501,7 @@ def high_resolution(
     pedestrian; 300 and on the splits). The answer is streamed.
     """
     database = services_of(request).database
-    signals.need_run(database, run)
+    records.need_run(database, run)
     rows = event_log.high_resolution(database, run, offset)
     first = list(islice(rows, min(PART, limit + 1)))
     if len(first) < PART or limit < PART:
