@@ -102,9 +102,11 @@ def played(tiny, tmp_path):
 def test_a_stopped_street_ends_and_is_not_begun_anew_though_it_repeats(played):
     played.start(repeat=True)
     played.reaches("running")
+    played.live.colours[0], played.live.alerts[1] = (5.0, 4), {"rule": "wait"}
     stopped = played.order("stop")
     played.reaches("stopped")
     played.live.thread.join(20.0)
+    assert (played.live.colours, played.live.alerts) == ({}, {})
     assert (played.live.status_by, played.live.fault) == ("Ann", "")
     assert played.state(stopped) is OrderState.APPLIED
     assert len(played.made) == 1
@@ -186,6 +188,7 @@ def test_a_start_that_fails_is_refused_with_its_reason(played):
     played.faults = [WorkerError("no memory")]
     started = played.order("start")
     played.reaches("given up")
+    played.live.thread.join(20.0)
     found = played.service.orders.find("headway", started)
     assert (found.state, found.reason) == (OrderState.REFUSED, "no memory")
 

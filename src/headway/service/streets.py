@@ -362,6 +362,7 @@ class StreetService:
         at_s = street.snapshot.time_s if street.snapshot else 0.0
         self._log.info("stopped", street=street.name, by=street.stop.by)
         street.alerts.clear()
+        street.colours.clear()  # nobody knows what its signals show any more
         event = Event(at_s, "engine.stopped", "", {"by": street.stop.by})
         if street.run:
             self._record_event(street, event)
