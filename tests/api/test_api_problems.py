@@ -7,7 +7,7 @@ from typing import Annotated
 
 import httpx
 import pytest
-from fastapi import FastAPI, HTTPException, Query
+from fastapi import APIRouter, FastAPI, HTTPException, Query
 from psycopg import errors as postgres
 from sqlalchemy.exc import DataError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
@@ -59,9 +59,13 @@ def client():
     def fail(which: str) -> None:
         raise errors[which]
 
-    @app.post("/asked")
-    @app.put("/asked")
+    router = APIRouter()
+
+    @router.post("/asked")
+    @router.put("/asked")
     def told() -> None: ...
+
+    app.include_router(router)
 
     @app.get("/asked")
     def asked(n: Annotated[int, Query(ge=1)], m: Annotated[int, Query(ge=1)] = 1) -> int:

@@ -15,13 +15,14 @@ from sqlalchemy.exc import DataError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
-from starlette.routing import Match, Route
+from starlette.routing import Match
 
 from headway.analytics import MissingError
 from headway.runtime import WorkerError
 from headway.service.streets import StreetStateError
 
 UNREADABLE = (UnicodeDecodeError, RecursionError)  # of a body that is JSON at first sight
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 REMEDIES = {  # of what no route of ours refuses
     404: "there is nothing at this path. /openapi.json lists all routes",
     405: "this path does not take the method. /openapi.json lists all routes",
@@ -112,11 +113,12 @@ def _of_database(error: OperationalError) -> str:
 
 def _methods_at(request: Request) -> list[str]:
     """All that some route takes at the request's path; Starlette names those of the first alone."""
-    found = set[str]()
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE:
-            found |= route.methods or set()
-    return sorted(found)
+    routes = request.app.routes
+    return [
+        method
+        for method in METHODS
+        if any(r.matches({**request.scope, "method": method})[0] == Match.FULL for r in routes)
+    ]
 
 
 def install(app: FastAPI) -> None:
