@@ -709,6 +709,21 @@ def test_a_disk_that_takes_nothing_does_not_keep_a_run_from_being_resumed(play, 
     assert again.events("engine.checkpoint_refused") == []
 
 
+def test_a_street_whose_parent_was_killed_keeps_its_state(play, tmp_path, tiny):
+    class Orphaned(Mailbox):
+        """The other end of the pipe is closed after 2.5 s of wall time."""
+
+        def recv(self):
+            raise EOFError
+
+    orphaned = play(Orphaned((2.5, None)), wall_s=0.0, loop={"speed_factor": 1.0})
+    assert orphaned.process.state is ProcessState.STOPPED
+    found = checkpoint.latest(
+        checkpoint.folder_of(tmp_path / "checkpoints", key_of(tiny)), key_of(tiny)
+    )
+    assert found.time_s == 102.0
+
+
 def test_a_stop_on_a_full_disk_says_how_much_is_lost(play, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

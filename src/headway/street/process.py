@@ -241,7 +241,7 @@ class StreetProcess:
         beat_s = BEATS_SHARE * self.settings.recovery.silent_s
         while self.state is ProcessState.RUNNING and self._paused_by:
             if self._inbox.poll(beat_s):
-                order = self._inbox.recv()
+                order = self._next_order()
                 self._obey(order)
                 if self.state is ProcessState.RUNNING and not isinstance(order, Reported):
                     self._put_snapshot(junction_states(self.run.street), keep=True)
@@ -256,7 +256,7 @@ class StreetProcess:
         while self.state is ProcessState.RUNNING and overdue < ORDERS_PER_TICK:
             wait_s = max(self.loop.pacer.due_in_s - WAKE_BEFORE_TICK_S, 0.0)
             if self._inbox.poll(min(wait_s, beat_s)):
-                order = self._inbox.recv()
+                order = self._next_order()
                 self._obey(order)
                 if not wait_s:
                     rows = order.row_count if isinstance(order, Reported) else 0
@@ -266,6 +266,13 @@ class StreetProcess:
             else:
                 self._outbox.put(Waiting(self.run.time_s))
                 self._follow_settings()  # they may end the wait
+
+    def _next_order(self) -> Any:
+        """None, to stop and keep the state, where the parent was killed."""
+        try:
+            return self._inbox.recv()
+        except EOFError:
+            return None
 
     def _at_end(self) -> bool:
         """A scenario without an end ends with its last vehicle."""
