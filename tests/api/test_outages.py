@@ -19,7 +19,9 @@ from headway.api.audit import ENTRY_WITHIN_S
 from headway.api.cache import Cache
 from headway.store import Intake, open_database
 from headway.store.spool import Spool, SpoolFullError
+from headway.values import Event
 from tests.api.service import record, serving
+from tests.api.streets import standing
 from tests.ports import free_port
 from tests.waiting import until
 
@@ -125,6 +127,34 @@ def test_orders_are_answered_in_time_while_the_database_stands_still(tmp_path):
         services = running.app.state.services
         until(lambda: services.database.rows("SELECT count(*) AS n FROM audit") == [{"n": 3}], 60.0)
         assert services.audit.verify() == (3, "")
+
+
+def test_what_becomes_of_an_order_is_known_while_the_database_stands_still(tmp_path):
+    """And one that is sent twice, since its answer takes long, is given once."""
+    with (
+        serving(tmp_path, lambda tell, intake: standing("headway", tell=tell)) as running,
+        running.client("operator") as client,
+    ):
+        server = postgres_pid(tmp_path)
+        pids = [server, *map(int, subprocess.check_output(("pgrep", "-P", str(server))).split())]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            service = running.app.state.services.street_service
+            street = "/api/v1/engine/streets/headway"
+            path, key = f"{street}/junctions/360082/override", {"Idempotency-Key": "once"}
+            said = [client.post(path, json={"order": "hold"}, headers=key) for _ in range(2)]
+            assert [answer.status_code for answer in said] == [200, 200]
+            (number,) = {answer.json()["id"] for answer in said}
+            live = service.streets["headway"]
+            assert live.engine.ids == [number]
+            applied = Event(25300.0, "engine.order_applied", "", {"id": number})
+            service._handle(live, applied)
+            assert client.get(f"{street}/orders/{number}").json()["state"] == "applied"
+            assert [order["id"] for order in client.get(f"{street}/orders").json()] == [number]
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
 
 def test_a_locked_table_holds_up_neither_those_who_send_nor_those_who_ask(tmp_path, new_record):
