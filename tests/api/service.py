@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import uvicorn
 
@@ -22,6 +23,10 @@ from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
 from headway.settings import CameraSettings
 from headway.store import open_database
+
+# loaded now: anyio does it at first use, and where two threads compile at once Python 3.11 fails
+# (its issue 106905)
+OPEN_FILE = anyio.open_file
 
 EXAMPLE = {
     "simulation_id": "SIM_1", "timestamp": "2025-09-10T23:20:00Z", "intersection_id": "INT_1",

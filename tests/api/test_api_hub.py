@@ -487,3 +487,14 @@ def test_publishing_needs_a_running_loop_and_messages_of_other_processes_are_not
     hub.publish("alerts", "a", {"n": 3})  # the loop is closed
     hub.publish_relayed("alerts", "a", {"n": 3})
     assert numbers(client.buffer) == [1, 2]
+
+
+def test_no_more_is_written_than_is_asked_for(monkeypatch):
+    """Each message may be large, and the event loop waits meanwhile."""
+    hub, made, write = Hub(), [], rooms.written
+    for n in range(100):
+        hub.broadcast("alerts", "ab"[n % 2], {"n": n})
+    monkeypatch.setattr(rooms, "written", lambda *words: made.append(words) or write(*words))
+    assert numbers(hub.since(Client("alerts", "b"), 0, 3)) == [1, 3, 5]
+    assert numbers(hub.since(Client("alerts"), 1, 3)) == ["gap", 0, 1]
+    assert len(made) == 5

@@ -268,13 +268,16 @@ class Hub:
         """The id of the newest message of a topic."""
         return self._histories[topic].newest
 
-    def since(self, client: Client, last_id: int) -> list[LiveMessage]:
-        """What came after an id and passes the client's filters, oldest first; where something is
-        gone, a message that says so (`topic`: GAP) comes first. 0: all that is kept.
+    def since(self, client: Client, last_id: int, most: int = HISTORY + 1) -> list[LiveMessage]:
+        """What came after an id and passes the client's filters, oldest first, so many at most;
+        where something is gone, a message that says so (`topic`: GAP) comes first. 0: all that is
+        kept.
         """
         gap, kept = self._histories[client.topic].after(last_id)
         found = [] if gap is None else [gap.message(client.topic)]
         for past in kept:
+            if len(found) == most:
+                break
             if client.wants(past.street, past.kind):
                 text = written(
                     past.number,

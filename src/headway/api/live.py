@@ -190,7 +190,7 @@ async def history(
     kept. Where there are none, it waits for up to `wait_s` seconds for the next one.
     """
     client, hub = _checked_client(topic, street, kinds, form, compress), services_of(request).hub
-    found = hub.since(client, last_id)
+    found = hub.since(client, last_id, limit + 1)
     if not found and wait_s:
         last_id = last_id or hub.newest(topic)
         hub.join(client)
@@ -201,7 +201,7 @@ async def history(
             pass
         finally:
             hub.leave(client)
-        found = hub.since(client, last_id)
+        found = hub.since(client, last_id, limit + 1)
     last = found[limit - 1].number if len(found) > limit else hub.newest(topic)
     messages = b",".join(message.text for message in found[:limit])
     return Response(
