@@ -41,10 +41,17 @@ def street(new_record, tmp_path_factory):
     database = open_database(folder, new_record())
     intake, numbers = Intake(database, folder), iter(range(1000))
 
-    def make(colours=None, actuations=None, crossings=(), demand=("cologne1", 7, 1.0), **tables):
+    def make(
+        colours=None,
+        actuations=None,
+        crossings=(),
+        demand=("cologne1", 7, 1.0),
+        of_street="",
+        **tables,
+    ):
         scenario, seed, scale = demand
         key = f"run {next(numbers)}"
-        run = intake.begin_run(key, scenario, "planner", seed, scale=scale)
+        run = intake.begin_run(key, scenario, "planner", seed, of_street, scale)
         for table, of in (("signal_state", colours), ("detector_state", actuations)):
             for (junction, group), text in (of or {}).items():
                 kind = bool if table == "detector_state" else int
@@ -585,6 +592,19 @@ def test_runs_are_told_newest_first_a_hundred_of_them(street):
     assert row.pop("controllers") == [{"at_s": None, "controller": "planner"}]
     assert row == {"id": numbers[-1], "street": "", "controller": "planner"} | demand
     assert [r["id"] for r in signals.runs(database, 3, 2)] == numbers[:-6:-1][2:]
+
+
+def test_a_run_that_never_started_is_not_told(street):
+    """Of a street whose settings name cologne1, but an order of before cologne8."""
+    database, make = street
+    started = [(1, 0.0, "engine.started", "", '{"controller": "planner"}')]
+    of = {"of_street": "main"}
+    first = make(event=started, **of)
+    never = make(**of)
+    second = make(demand=("cologne8", 7, 1.0), event=started, **of)
+    newest = make(**of)  # its events are on their way
+    assert [run["id"] for run in signals.runs(database, 3)] == [newest, second, first]
+    assert never not in {run["id"] for run in signals.runs(database, 1000)}
 
 
 def test_a_run_tells_each_controller_from_when_on_it_decided(street):

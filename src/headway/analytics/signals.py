@@ -86,7 +86,8 @@ def _split(history: History, key: Key) -> Split:
     )
 
 
-# what decided from an event on: the start of the street's process, an order, changed settings
+# controllers: what decided from an event on, the start of the street's process, an order, changed
+# settings. Left out: a run that never started, since its street went on with another scenario
 RUNS = """
     SELECT
         id, key, street, scenario, controller, seed, scale, begun_at,
@@ -100,6 +101,9 @@ RUNS = """
                 AND data ->> 'controller' <> ''
         ) AS controllers
     FROM run
+    WHERE street = ''
+        OR EXISTS (SELECT FROM event WHERE run_id = run.id)
+        OR NOT EXISTS (SELECT FROM run newer WHERE newer.street = run.street AND newer.id > run.id)
     ORDER BY id DESC
     LIMIT :limit OFFSET :offset
 """
