@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import importlib
 import json
+import signal
 import threading
 import types
 from collections import deque
@@ -189,6 +190,25 @@ def test_who_ends_it_by_hand_is_told_what_was_seen(headway, source):
     source.ends = KeyboardInterrupt()
     ran = headway("watch", "a.mp4")
     assert (ran.status, ran.rows[0][:8]) == (0, "3 frames")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_watch_that_is_stopped_by_others_writes_what_was_seen(headway, source, tmp_path, number):
+    """By `timeout`, a service's stop, the end of the terminal."""
+
+    class Stopped(Exception):
+        def __init__(self):
+            signal.raise_signal(number)
+
+    source.ends = Stopped
+    ran = headway("watch", "a.mp4", "--json", "o.json")
+    assert (ran.status, ran.rows[0][:8]) == (0, "3 frames")
+    assert json.loads((tmp_path / "o.json").read_text())["frames"] == 3
+
+
+def test_a_watch_that_is_ended_before_its_first_frame_has_not_done_what_was_asked(headway, source):
+    source.frames, source.ends = 0, KeyboardInterrupt()
+    assert headway("watch", "a.mp4", "--json", "o.json").status == 130
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ models.
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,7 +93,10 @@ def watch(
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    begun, fault = time.perf_counter(), ""
+    begun, fault, interrupted = time.perf_counter(), "", False
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # of `timeout`, or a service's stop
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(escape(source), total=None)
         try:
@@ -110,7 +114,7 @@ def watch(
         except SensingError as error:
             fault = str(error)
         except KeyboardInterrupt:
-            fault = ""
+            interrupted = True
     took = time.perf_counter() - begun
     if report.frames:
         _print_report(report, took)
@@ -120,6 +124,8 @@ def watch(
             report.save_heat_map(heat)
     if fault:
         raise SensingError(fault)
+    if interrupted and not report.frames:
+        raise KeyboardInterrupt  # nothing was done
 
 
 def _print_report(report: Any, took: float) -> None:
