@@ -196,11 +196,11 @@ def test_who_ends_it_by_hand_is_told_what_was_seen(headway, source):
 def test_a_watch_that_is_stopped_by_others_writes_what_was_seen(headway, source, tmp_path, number):
     """By `timeout`, a service's stop, the end of the terminal."""
 
-    class Stopped(Exception):
+    class StoppedError(Exception):
         def __init__(self):
             signal.raise_signal(number)
 
-    source.ends = Stopped
+    source.ends = StoppedError
     ran = headway("watch", "a.mp4", "--json", "o.json")
     assert (ran.status, ran.rows[0][:8]) == (0, "3 frames")
     assert json.loads((tmp_path / "o.json").read_text())["frames"] == 3
