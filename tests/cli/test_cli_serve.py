@@ -763,3 +763,12 @@ def test_the_secret_of_tokens_is_rotated_by_command(headway, tmp_path, monkeypat
     assert headway("key", "rotate-secret", "--keep", "1").status == 0
     with pytest.raises(ProblemError):
         server.read(before)
+
+
+def test_a_token_is_bounded_by_command(headway, tmp_path):
+    server = Keyring(tmp_path / "data" / "keys.json")
+    ran = headway("token", "me", "--street", "a", "--street", "b", "--camera", "c")
+    bounds = server.read(ran.out.strip()).bounds
+    assert (bounds.streets, bounds.cameras) == ({"a", "b"}, {"c"})
+    assert server.read(headway("token", "me").out.strip()).bounds.are_none
+    assert headway("token", "me", "--role", "admin", "--street", "a").status == 2

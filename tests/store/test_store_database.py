@@ -316,7 +316,7 @@ def test_what_a_server_has_for_its_users_changes_no_time(new_record, tmp_path):
 
 TABLES = {
     "alembic_version": "version_num",
-    "api_key": "expires_at hash id made_at name revoked_at role used_at",
+    "api_key": "cameras expires_at hash id made_at name revoked_at role streets used_at",
     "audit": "at before data hash key number role status what who",
     "camera_count": (
         "camera direction interval_begin kind line n observed_s part_at speeds total_mps"
@@ -405,7 +405,7 @@ def test_the_newest_schema(database):
         "violations_counted",
         "violations_gone",
     ]
-    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0012"}]
+    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0013"}]
 
 
 def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
@@ -418,14 +418,14 @@ def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
             config.attributes["connection"] = held
             way(config, to)
 
-    for _ in range(12):
+    for _ in range(13):
         go(command.downgrade, "-1")
         shapes.append(shape(database))
     assert {row["t"] for row in shapes[-1][0]} == {"alembic_version"}
     assert shapes[-1][2:] == ([], [])
     with pytest.raises(sa.exc.ProgrammingError, match="UndefinedTable"):
         database.rows("SELECT * FROM event")
-    for number in (11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0):
+    for number in (12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0):
         go(command.upgrade, "+1")
         assert shape(database) == shapes[number]
     migrate(database)

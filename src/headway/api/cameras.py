@@ -125,7 +125,8 @@ Stream = Annotated[Any, Depends(stream)]
 @router.get("", responses=OK)
 def streams(service: Cameras, who: Viewer) -> list[dict[str, Any]]:
     """All cameras: state, rates, drops, latency. Why one cannot be read is for engineers."""
-    return [_state(s, who) for s in list(service.manager.streams.values())]
+    streams = list(service.manager.streams.items())
+    return [_state(s, who) for name, s in streams if who.bounds.has_camera(name)]
 
 
 def _state(camera: Any, who: Principal) -> dict[str, Any]:

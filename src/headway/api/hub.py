@@ -109,6 +109,7 @@ class Client:
 
     deliver: writes a message at once and says True, or False where the connection is not ready;
         None where only its own task can send.
+    only: streets and cameras whose messages it may have; None for all.
     direct: the connection, where it can be written to without its transport.
     """
 
@@ -130,11 +131,14 @@ class Client:
     sent: int = 0
     dropped: int = 0
     ended: str = ""
+    only: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         self.shape = (self.form, self.packed)
 
     def wants(self, street: str, kind: str) -> bool:
+        if self.only is not None and street not in self.only:
+            return False
         if not self.street and not self.kinds:
             return True
         names = (kind, OLD_KINDS.get(kind, kind))

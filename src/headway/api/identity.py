@@ -67,7 +67,9 @@ class Identity:
         return found
 
     async def require(self, scope: Scope, role: Role) -> Principal:
-        """Raises ProblemError: as `of`, 401 without credentials, 403 with too few rights."""
+        """Raises ProblemError: as `of`, 401 without credentials, 403 with too few rights, or
+        outside of their bounds.
+        """
         found = await self.of(scope)
         if found is None:
             raise refused("credentials are needed: a bearer token, or an API key in X-API-Key")
@@ -75,6 +77,7 @@ class Identity:
             raise ProblemError(
                 403, f"this needs the role {role.name.lower()}; yours is {found.role.name.lower()}"
             )
+        found.bounds.require(scope)
         return found
 
     async def end_of(self, who: Principal) -> str:

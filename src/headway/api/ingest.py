@@ -30,7 +30,7 @@ from headway.analytics.records import OWN
 from headway.api.dependencies import need, services_of
 from headway.api.fields import Moment
 from headway.api.problems import Fault, ProblemError, responses
-from headway.api.security import Role
+from headway.api.security import Principal, Role
 from headway.api.services import ApiSettings, Services
 from headway.store import Outcome
 from headway.store.database import in_utc
@@ -335,7 +335,7 @@ BATCH = {
     openapi_extra=SCHEMA,
     responses={200: {"model": Taken}, 202: {"model": Taken}, **responses(401, 403, 409, 422, 503)},
 )
-async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
+async def one(request: Request, who: Principal = Depends(need(Role.OPERATOR))) -> Any:
     """Take one record: 201 stored, 200 it was there already, 202 kept on disk until the database is
     back; 409: there is another one under its key (simulation, junction, time).
     """
@@ -345,6 +345,7 @@ async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     except NO_JSON as error:
         found = faults_of(decoded(body)) or [Fault(pointer="", message=str(error))]
         raise ProblemError(422, f"{len(found)} fault(s) in the record", found) from error
+    who.bounds.require_streets([record.simulation_id])
     services = services_of(request)
     if fault := time_fault(record, services.settings):
         raise ProblemError(422, "1 fault(s) in the record", [fault])
@@ -363,7 +364,7 @@ async def one(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
     openapi_extra=BATCH,
     responses={202: {"model": Taken}, 207: {"model": Taken}, **responses(401, 403, 422, 503)},
 )
-async def batch(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
+async def batch(request: Request, who: Principal = Depends(need(Role.OPERATOR))) -> Any:
     """Take up to 5,000 records. 201: all were taken (new or known); 207: some were not, each
     reported by its place (as 409 where its key is known with other content); 422: none was sound.
     """
@@ -393,6 +394,7 @@ async def batch(request: Request, _: Any = Depends(need(Role.OPERATOR))) -> Any:
             f"a batch holds 1 to {MOST_RECORDS} records",
             [Fault(pointer="", message=f"1 to {MOST_RECORDS} records")],
         )
+    who.bounds.require_streets(record.simulation_id for _, record in placed)
     sound = []
     for index, record in placed:
         if late := time_fault(record, services.settings, f"/{index}"):

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from headway.api.problems import ProblemError
+from headway.api.scopes import Bounds
 from headway.api.security import Principal, Role, digest, refused
 from headway.store import Database
 from headway.store.revocations import Revocations
@@ -35,10 +36,10 @@ ROTATE = """
             FOR UPDATE
         ) found
         WHERE id = found.held
-        RETURNING name, role, found.lasts
+        RETURNING name, role, found.lasts, streets, cameras
     )
-    INSERT INTO api_key (id, hash, name, role, expires_at)
-    SELECT :made, :hash, name, role, now() + lasts FROM old
+    INSERT INTO api_key (id, hash, name, role, expires_at, streets, cameras)
+    SELECT :made, :hash, name, role, now() + lasts, streets, cameras FROM old
 """
 
 
@@ -65,12 +66,21 @@ class Keys:
         self._away_until_s = 0.0  # monotonic; who is known does not wait for it until then
         self._noted_s = dict[str, float]()  # when a key's use was noted last, monotonic
 
-    def make(self, name: str, role: Role, lasts_days: float | None = None) -> str:
+    def make(
+        self,
+        name: str,
+        role: Role,
+        lasts_days: float | None = None,
+        bounds: Bounds = Bounds(),
+    ) -> str:
         """The key itself; it is shown this once. lasts_days: None for ever."""
         number, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         self._database.execute(
-            "INSERT INTO api_key (id, hash, name, role, expires_at) VALUES (:id, :hash, :name, "
-            ":role, now() + CAST(:days AS double precision) * interval '1 day')",
+            "INSERT INTO api_key (id, hash, name, role, expires_at, streets, cameras) VALUES "
+            "(:id, :hash, :name, :role, "
+            "now() + CAST(:days AS double precision) * interval '1 day', :streets, :cameras)",
+            streets=None if bounds.streets is None else sorted(bounds.streets),
+            cameras=None if bounds.cameras is None else sorted(bounds.cameras),
             id=number,
             hash=digest(secret),
             name=name,
@@ -107,8 +117,8 @@ class Keys:
             return known
         try:
             rows = self._database.rows(
-                "SELECT hash, name, role, extract(epoch FROM expires_at) AS expires_s FROM api_key "
-                "WHERE id = :id AND revoked_at IS NULL",
+                "SELECT hash, name, role, extract(epoch FROM expires_at) AS expires_s, "
+                "streets, cameras FROM api_key WHERE id = :id AND revoked_at IS NULL",
                 id=number,
             )
         except AWAY as error:
@@ -126,7 +136,8 @@ class Keys:
         (row,) = rows
         expires_s = math.inf if row["expires_s"] is None else float(row["expires_s"])
         role = Role[row["role"].upper()]
-        principal = Principal(row["name"], role, expires_s, key=number)
+        bounds = Bounds.of(row["streets"], row["cameras"])
+        principal = Principal(row["name"], role, expires_s, key=number, bounds=bounds)
         found = self._known[number] = KnownKey(row["hash"], principal, now_s)
         return found
 
@@ -164,7 +175,8 @@ class Keys:
     def all(self) -> list[dict[str, Any]]:
         """Newest first, without their hashes."""
         return self._database.rows(
-            "SELECT id, name, role, made_at, used_at, expires_at, revoked_at FROM api_key "
+            "SELECT id, name, role, made_at, used_at, expires_at, revoked_at, streets, cameras "
+            "FROM api_key "
             "ORDER BY made_at DESC, id"
         )
 

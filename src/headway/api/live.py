@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from headway.api.dependencies import need, services_of
 from headway.api.hub import HISTORY, TOPICS, Client, Hub
 from headway.api.problems import Fault, ProblemError, problem, responses
-from headway.api.security import Role
+from headway.api.security import Principal, Role
 from headway.api.sockets import DELIVER, DIRECT, LONGEST_BYTES
 from headway.api.streaming import Endless
 
@@ -88,6 +88,7 @@ async def _socket(socket: WebSocket, topic: str) -> None:
     client = client_of(
         topic, query.get("street", ""), query.get("kinds", ""), form, query.get("compress") == "1"
     )
+    client.only = who.bounds.names
     if fault := filter_fault(client.street, client.kinds):
         await socket.send_denial_response(problem(socket, 422, fault))
         return
@@ -177,6 +178,7 @@ class StreamHistory(BaseModel):
 )
 async def history(
     request: Request,
+    who: Annotated[Principal, Depends(need(Role.VIEWER))],
     topic: str,
     street: Annotated[str, Query(max_length=64)] = "",
     kinds: Annotated[str, Query(max_length=512)] = "",
@@ -190,6 +192,7 @@ async def history(
     kept. Where there are none, it waits for up to `wait_s` seconds for the next one.
     """
     client, hub = _checked_client(topic, street, kinds, form, compress), services_of(request).hub
+    client.only = who.bounds.names
     found = hub.since(client, last_id, limit + 1)
     if not found and wait_s:
         last_id = last_id or hub.newest(topic)
@@ -234,9 +237,10 @@ async def events(
 ) -> Endless:
     """The same as Server-Sent Events; after a break a browser goes on from its `Last-Event-ID`."""
     client, hub = _checked_client(topic, street, kinds, form, compress), services_of(request).hub
+    who = await services_of(request).identity.require(request.scope, Role.VIEWER)
+    client.only = who.bounds.names
     given = request.headers.get("last-event-id", "")
     services = services_of(request)
-    who = await services.identity.require(request.scope, Role.VIEWER)
     ends = partial(services.identity.end_of, who)
     return Endless(
         _sse(hub, client, int(given) if _is_number(given) else last_id, ends),

@@ -18,6 +18,7 @@ import jwt
 import msgspec
 
 from headway.api.problems import ProblemError
+from headway.api.scopes import UNBOUNDED, Bounds
 
 ALGORITHM = "HS256"
 ISSUER = "headway"
@@ -42,7 +43,7 @@ class Role(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who calls: a name and a role. expires_s: when the credentials end, seconds since 1970. token,
-    key: the number of the one that was shown.
+    key: the number of the one that was shown. bounds: the streets and cameras that they are for.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Principal:
     expires_s: float = field(default=math.inf, compare=False)
     token: str = field(default="", compare=False)
     key: str = field(default="", compare=False)
+    bounds: Bounds = UNBOUNDED
 
 
 NOBODY = Principal("", Role.VIEWER)
@@ -112,14 +114,20 @@ class Keyring:
         draft.replace(self._path)
         return kid
 
-    def token(self, name: str, role: Role, lasts_s: float = 12 * 3600.0) -> str:
-        return self._signed(name, role, lasts_s, {})
+    def token(
+        self,
+        name: str,
+        role: Role,
+        lasts_s: float = 12 * 3600.0,
+        bounds: Bounds = Bounds(),
+    ) -> str:
+        return self._signed(name, role, lasts_s, bounds.claims())
 
     def ticket(self, who: Principal) -> str:
         """Opens one stream within TICKET_S as `who`, whose own credentials' end is the stream's."""
         until = None if math.isinf(who.expires_s) else who.expires_s
         more = {"use": STREAM, "until": until, "token": who.token, "key": who.key}
-        return self._signed(who.name, who.role, TICKET_S, more)
+        return self._signed(who.name, who.role, TICKET_S, more | who.bounds.claims())
 
     def _signed(self, name: str, role: Role, lasts_s: float, more: dict[str, Any]) -> str:
         self._refresh()
@@ -139,14 +147,19 @@ class Keyring:
         """Raises ProblemError 401 for a token that is forged, expired, or of a key that is gone."""
         claims, role = self._claims(token, "")
         return Principal(
-            claims["sub"], role, float(claims["exp"]), token=str(claims.get("jti", ""))
+            claims["sub"],
+            role,
+            float(claims["exp"]),
+            token=str(claims.get("jti", "")),
+            bounds=_bounds_of(claims),
         )
 
     def read_ticket(self, ticket: str) -> tuple[Principal, str]:
         """(who it was made for, its number). Raises ProblemError 401, as for a token."""
         claims, role = self._claims(ticket, STREAM)
         expires_s = math.inf if claims["until"] is None else float(claims["until"])
-        who = Principal(claims["sub"], role, expires_s, claims["token"], claims["key"])
+        bounds = _bounds_of(claims)
+        who = Principal(claims["sub"], role, expires_s, claims["token"], claims["key"], bounds)
         return who, str(claims["jti"])
 
     def _claims(self, token: str, use: str) -> tuple[dict[str, Any], Role]:
@@ -180,6 +193,10 @@ def _stored_keys(path: Path) -> dict[str, str]:
             f"{path}: holds no keys any more ({error}). Put it back from a copy, or move it away: "
             "the next start of the server makes new ones, and all tokens of before end."
         ) from error
+
+
+def _bounds_of(claims: dict[str, Any]) -> Bounds:
+    return Bounds.of(claims.get("streets"), claims.get("cameras"))
 
 
 def _key_id(secret: str) -> str:

@@ -261,9 +261,12 @@ def _order_of(order: Override | None) -> dict[str, Any] | None:
 
 
 @router.get("/engine/state", responses=responses(401, 403, 404))
-def state(request: Request) -> list[dict[str, Any]]:
+def state(
+    request: Request, who: Annotated[Principal, Depends(need(Role.VIEWER))]
+) -> list[dict[str, Any]]:
     """All streets. `halted` is the deprecated name of `stopped`."""
-    return [state_of(street) for street in service(request).streets.values()]
+    streets = service(request).streets.values()
+    return [state_of(street) for street in streets if who.bounds.has_street(street.name)]
 
 
 @router.get("/engine/streets/{name}", responses=FOUND)

@@ -19,8 +19,9 @@ from headway import __version__, telemetry
 from headway.api.audit import AuditQuery
 from headway.api.dependencies import ASKS, PROBES, need, services_of
 from headway.api.health import Health
-from headway.api.problems import ProblemError, responses
+from headway.api.problems import Fault, ProblemError, responses
 from headway.api.queries import When
+from headway.api.scopes import MOST_NAMES, NAME, Bounds
 from headway.api.security import TICKET_S, Principal, Role
 from headway.api.services import Services
 from headway.service.cameras import CameraService
@@ -62,11 +63,20 @@ class Ready(BaseModel):
     starting: list[str]
 
 
+BoundedName = Annotated[str, Field(min_length=1, max_length=128, pattern=NAME)]
+
+
 class KeyIn(BaseModel):
+    """streets, cameras: what the key is bounded to, by name; neither of them for no bounds. Records
+    that such a key sends or reads are those of a simulation of a street's name.
+    """
+
     model_config = ConfigDict(extra="forbid", strict=True)
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")
     role: str = Field(pattern="^(viewer|source|operator|engineer|admin)$")
     days: float | None = Field(default=None, gt=0.0, le=3660.0)
+    streets: list[BoundedName] | None = Field(default=None, max_length=MOST_NAMES)
+    cameras: list[BoundedName] | None = Field(default=None, max_length=MOST_NAMES)
 
 
 class RotationIn(BaseModel):
@@ -86,6 +96,8 @@ class KeyOut(BaseModel):
     used_at: datetime | None
     expires_at: datetime | None
     revoked_at: datetime | None
+    streets: list[str] | None
+    cameras: list[str] | None
 
 
 class TokenIn(BaseModel):
@@ -251,8 +263,15 @@ def clear_cache(request: Request, _: Admin) -> dict[str, bool]:
 )
 def make_key(request: Request, _: Admin, body: KeyIn) -> dict[str, str]:
     """A new API key, for `days` or for ever. It is shown this once; a hash of it is kept."""
-    keys = services_of(request).keys
-    return {"key": keys.make(body.name, Role[body.role.upper()], body.days)}
+    keys, role = services_of(request).keys, Role[body.role.upper()]
+    bounds = Bounds.of(body.streets, body.cameras)
+    if role == Role.ADMIN and not bounds.are_none:
+        raise ProblemError(
+            422,
+            "an admin cannot be bounded: all routes of admins are over everything",
+            [Fault(pointer="/body/role", message="give another role, or no streets and cameras")],
+        )
+    return {"key": keys.make(body.name, role, body.days, bounds)}
 
 
 @router.post(

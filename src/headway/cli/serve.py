@@ -29,6 +29,7 @@ from headway.api import create_app
 from headway.api.audit import Audit
 from headway.api.connections import HttpConnection
 from headway.api.observations import SOCKET_BYTES
+from headway.api.scopes import UNBOUNDED, Bounds
 from headway.api.seal import Seal
 from headway.api.security import Keyring, Principal, Role
 from headway.api.services import ApiSettings
@@ -321,6 +322,12 @@ def token(
     hours: Annotated[
         float, typer.Option(min=0.01, max=24 * 366, help="Validity of the token, hours.")
     ] = 12.0,
+    street: Annotated[
+        list[str], typer.Option(help="Street that it is bounded to; may be repeated.")
+    ] = [],  # noqa: B006 - typer copies it
+    camera: Annotated[
+        list[str], typer.Option(help="Camera that it is bounded to; may be repeated.")
+    ] = [],  # noqa: B006
     data: Data = "data",
 ) -> None:
     """Print an access token for a server; needs read access to its data folder."""
@@ -335,7 +342,10 @@ def token(
         )
     secret = os.environ.get(SECRET_KEY, "")
     keyring = Keyring(Path(data) / "keys.json", secret, create=False)
-    print(keyring.token(name, Role[role.upper()], hours * 3600.0))
+    bounds = Bounds.of(street, camera) if street or camera else UNBOUNDED
+    if role.upper() == "ADMIN" and not bounds.are_none:
+        raise typer.BadParameter("an admin cannot be bounded to streets and cameras")
+    print(keyring.token(name, Role[role.upper()], hours * 3600.0, bounds))
 
 
 @db.command()

@@ -1,0 +1,122 @@
+"""What credentials are bounded to: streets and cameras. What is not known here to be of one of them
+is refused to whoever has bounds; a new route is closed to them until it stands here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import QueryParams
+from starlette.types import Scope as Connection
+
+from headway.api.problems import ProblemError
+
+MOST_NAMES = 100  # of either kind
+NAME = r"^[A-Za-z0-9_.:\-]+$"  # of a street, of a simulation that is ingested for one, of a camera
+
+OF_STREETS = re.compile(
+    r"/api/v1/engine/streets/([^/]+)(?:/.*)?"
+    r"|/api/v1/analytics/simulation/([^/]+)/summary"
+    r"|/api/v1/simulations/([^/]+)"
+    r"|/api/v1/records/([^/]+)/.*"
+)
+OF_CAMERAS = re.compile(r"(?:/api/v1/cameras|/streams)/([^/]+)(?:/.*)?")
+# of the records of a simulation, where it is asked for one
+BY_SIMULATION = re.compile(
+    r"/api/v1/analytics/(?:wait-times|speeds|environmental-impact|breakdown|emergency-report)"
+    r"|/api/v1/charts/(?:wait-time-trend|performance-scatter)"
+    r"|/api/v1/(?:records|junctions)"
+)
+BY_DEVICE = re.compile(r"(?:/api/v1/violations|/analytics/violations)")
+BY_STREET = re.compile(r"/api/v1/observations(?:/sources|/places)?")
+USUAL_STREET = "headway"  # of observations that name none
+# routes that look at the bounds themselves, by what they answer or take
+OWN = {
+    "GET": re.compile(
+        r"/api/v1/engine/state|/streams|/api/v1/cameras"
+        r"|/stream/[^/]+|/ws/[^/]+|/api/v1/live/[^/]+(?:/events|/history)?"
+    ),
+    "POST": re.compile(r"/api/v1/ingest/(?:simulation|batch)|/api/v1/tickets"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Names of streets and cameras; None for no bounds at all. Where either is given, of the other
+    kind there is nothing but what is named.
+    """
+
+    streets: frozenset[str] | None = None
+    cameras: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, streets: Iterable[str] | None, cameras: Iterable[str] | None) -> Bounds:
+        if streets is None and cameras is None:
+            return cls()
+        return cls(frozenset(streets or ()), frozenset(cameras or ()))
+
+    @property
+    def are_none(self) -> bool:
+        return self.streets is None and self.cameras is None
+
+    def has_street(self, name: str) -> bool:
+        return self.are_none or name in (self.streets or ())
+
+    def has_camera(self, name: str) -> bool:
+        return self.are_none or name in (self.cameras or ())
+
+    @property
+    def names(self) -> frozenset[str] | None:
+        """Of live messages; None for all."""
+        return (
+            None if self.are_none else (self.streets or frozenset()) | (self.cameras or frozenset())
+        )
+
+    def claims(self) -> dict[str, Any]:
+        """For a token."""
+        if self.are_none:
+            return {}
+        return {"streets": sorted(self.streets or ()), "cameras": sorted(self.cameras or ())}
+
+    def require_streets(self, names: Iterable[str]) -> None:
+        """Raises ProblemError 403 where one of them is outside."""
+        if not all(map(self.has_street, names)):
+            raise self._refusal()
+
+    def require(self, connection: Connection) -> None:
+        """Raises ProblemError 403 where a request or socket asks for anything outside."""
+        if not self.are_none and not self._allow(connection):
+            raise self._refusal()
+
+    def _allow(self, connection: Connection) -> bool:
+        path, method = connection["path"], connection.get("method", "GET")
+        if (own := OWN.get(method)) and own.fullmatch(path):
+            return True
+        if found := OF_STREETS.fullmatch(path):
+            return self.has_street(next(filter(None, found.groups())))
+        if found := OF_CAMERAS.fullmatch(path):
+            return self.has_camera(found[1])
+        query = QueryParams(connection.get("query_string", b""))
+        if BY_STREET.fullmatch(path):
+            return all(map(self.has_street, query.getlist("street") or [USUAL_STREET]))
+        if BY_SIMULATION.fullmatch(path):
+            asked = query.getlist("simulation_id")
+            return bool(asked) and all(map(self.has_street, asked))
+        if BY_DEVICE.fullmatch(path) and method == "GET":
+            asked = query.getlist("device")
+            return bool(asked) and all(map(self.has_camera, asked))
+        return False
+
+    def _refusal(self) -> ProblemError:
+        streets, cameras = (", ".join(sorted(n or ())) for n in (self.streets, self.cameras))
+        return ProblemError(
+            403,
+            f"these credentials are for the streets {streets or '(none)'} and the cameras "
+            f"{cameras or '(none)'} alone",
+        )
+
+
+UNBOUNDED = Bounds()
