@@ -236,6 +236,13 @@ def test_an_answer_is_given_again_for_an_hour():
     assert played.done == 2
 
 
+def test_a_key_of_one_is_none_of_another_with_the_same_role():
+    played = Played()
+    for who in ("ann", "bob", "ann"):
+        played.post("a", who)
+    assert played.done == 2
+
+
 def test_the_number_of_answers_is_bounded_and_the_oldest_are_forgotten():
     played = Played()
     for number in range(2001):

@@ -1251,14 +1251,14 @@ STAGE = Override(0, Order.STAGE, 200.0, "Ada", 0)
 
 
 def test_a_paused_street_stands_until_it_is_resumed_and_takes_orders_meanwhile(play):
-    """At the pace of real time: it is paused after half a second, for a minute."""
-    inbox = Mailbox((0.5, Pause("Ann")), (20.0, STAGE), (60.5, Pause("")))
+    """At the pace of real time: it is paused after half a second, for ten."""
+    inbox = Mailbox((0.5, Pause("Ann")), (5.0, STAGE), (10.5, Pause("")))
     played = play(inbox, wall_s=0.0, **AT_REAL_TIME)
     assert played.events("engine.paused") == [(100.0, "engine.paused", {"by": "Ann"})]
     assert played.events("engine.resumed") == [(100.0, "engine.resumed", {"paused_by": "Ann"})]
     assert [at_s for at_s, *_ in played.events("safety.override")] == [100.0]
-    assert inbox.obeyed == [0.5, 20.0, 60.5]
-    assert 62.4 <= played.wall.now <= 63.6, "three ticks of a second, none of them in a burst"
+    assert inbox.obeyed == [0.5, 5.0, 10.5]
+    assert 12.4 <= played.wall.now <= 13.6, "three ticks of a second, none of them in a burst"
     stood = [s for s in played.of(Snapshot) if s.paused_by]
     assert {s.time_s for s in stood} == {100.0}
     assert {s.paused_by for s in stood} == {"Ann"}
@@ -1280,6 +1280,13 @@ def test_a_street_that_was_paused_is_paused_in_the_next_process_too(play):
     assert again.events("engine.paused") == [(103.0, "engine.paused", {"by": "Ann"})]
     assert again.wall.now >= 31.0
     assert again.of(RunEnded) == [RunEnded(105.0, True)]
+
+
+def test_a_pause_is_a_checkpoint_so_that_a_crash_loses_nothing_before_it(play, tmp_path):
+    kept = []
+    play({3: [Pause("Ann"), lambda: kept.extend(kept_in(tmp_path)), None]})
+    (names,) = kept
+    assert any("103" in name for name in names)
 
 
 def test_pausing_twice_is_pausing_once(play):
