@@ -596,7 +596,7 @@ class Routes:
         """Rates, latency and drops of the cameras."""
         return self.call("GET", "/api/v1/monitoring/performance")
 
-    def alerts(self) -> Any:
+    def camera_alerts(self) -> Any:
         """On cameras and machine, that are open now."""
         return self.call("GET", "/api/v1/monitoring/alerts")
 
