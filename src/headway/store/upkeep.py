@@ -467,14 +467,17 @@ def _said(stream: IO[bytes]) -> str:
 def _feed(dump: subprocess.Popen[bytes], path: Path, key: bytes) -> None:
     """The dump of a backup to pg_restore, as fast as it reads."""
     assert dump.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it has ended, and says why
-        try:
-            for mark, part in _parts(path, key):
-                if mark != ROWS:
-                    dump.stdin.write(part)
-        except ValueError:  # changed since it was checked
-            dump.kill()
-        dump.stdin.close()
+    try:
+        for mark, part in _parts(path, key):
+            if mark != ROWS:
+                dump.stdin.write(part)
+    except BrokenPipeError:  # it has ended, and says why
+        pass
+    except (ValueError, OSError):  # changed or gone since it was checked
+        dump.kill()
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            dump.stdin.close()
 
 
 def _known_schema() -> bytes:
