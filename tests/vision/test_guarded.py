@@ -14,7 +14,8 @@ import time
 import cv2
 import numpy as np
 import pytest
-from tests.vision.test_sources import HAS_RTSP, free_port, rtsp, stop
+from tests.ports import free_port
+from tests.vision.rtsp import HAS_RTSP, rtsp, stop
 
 from headway.vision import SensingError
 from headway.vision.frames.addresses import networks

@@ -8,13 +8,13 @@ import itertools
 import os
 import subprocess
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from tests.ports import closed_port, free_port
 from tests.sensing.scenes import along, camera, film, scene_frames
+from tests.vision.rtsp import HAS_RTSP, rtsp, stop
 from tests.waiting import until
 
 from headway.sensing import SensingError
@@ -23,30 +23,10 @@ from headway.vision.frames.sources import FrameSource, SourceSettings
 
 pytestmark = pytest.mark.slow
 
-PYTHON = "/usr/bin/python3"
-BINDINGS = [PYTHON, "-c", "import gi; gi.require_version('GstRtspServer', '1.0')"]
-HAS_RTSP = Path(PYTHON).exists() and subprocess.run(BINDINGS, capture_output=True).returncode == 0
-
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     return film(tmp_path_factory.mktemp("clip") / "clip.mp4", along(), 3.0)
-
-
-def rtsp(port):
-    process = subprocess.Popen(
-        [PYTHON, Path(__file__).with_name("rtsp_server.py"), str(port)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline().strip() == "ready"
-    return process
-
-
-def stop(server):
-    server.kill()
-    server.wait()
-    server.stdout.close()
 
 
 @pytest.mark.skipif(
