@@ -221,7 +221,7 @@ def drive(start: Start, setting: Setting, claims: bool, until_s: float = 0.0) ->
         finally:
             street.plant.close()
         lines = read_states(outputs / "tls.xml")
-        violations = audit(network, timing, lines, GRACE_S, services(events))
+        violations = audit(network, timing, lines, grace_s=GRACE_S, served=services(events))
         return _trip(outputs / "trips.xml", pending, ended_s, arrived, len(violations))
 
 

@@ -21,6 +21,7 @@ from headway.experiments.benchmark import Job, Result, judge, run, run_guarded
 from headway.plants.sumo.scenarios import Scenario
 from headway.roads import BENCHMARK, STREET
 from headway.street import closed_loop as street_room
+from headway.values import Event
 
 OF = Scenario("made", "made.sumocfg", "made.net.xml", (), 0.0, 60.0)
 
@@ -317,9 +318,18 @@ def test_the_signals_that_were_shown_are_audited_from_the_tenth_second_on(jam, m
     monkeypatch.setattr(
         benchmark, "audit", lambda *a, **k: audited.append((a, k)) or ["a", "b", "c"]
     )
+    as_it_is = benchmark.open_street
+
+    def opened(network, timing, sumo, by, record, **more):
+        record(Event(62.0, "safety.emergency", "C", {}))
+        record(Event(70.0, "safety.emergency_ended", "C", {}))
+        return as_it_is(network, timing, sumo, by, record, **more)
+
+    monkeypatch.setattr(benchmark, "open_street", opened)
     assert run(Job(jam, "fixed", 3)).safety_violations == 3
     (((network, timing, lines), more),) = audited
-    assert (len(network.junctions), timing.profile, more) == (1, BENCHMARK, {"grace_s": 10.0})
+    assert (len(network.junctions), timing.profile) == (1, BENCHMARK)
+    assert more == {"grace_s": 10.0, "served": {"C": [(62.0, 70.0)]}}
     assert list(lines) == ["C"]
     states = [(at_s, state) for at_s, state in lines["C"] if at_s >= 60.0]
     assert states == [(87.0, "ryry"), (90.0, "GrGr")], (

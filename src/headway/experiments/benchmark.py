@@ -169,7 +169,7 @@ def run(job: Job) -> Result:
         watch = Watch(network, events)
         wall_s, decided_share, pending = _to_the_end(street, site, watch)
         lines = read_states(outputs.states)
-        violations = audit(network, timing, lines, GRACE_S, services(events))
+        violations = audit(network, timing, lines, grace_s=GRACE_S, served=services(events))
         found = audit_waits(network, timing, lines, watch.demand())
         late = [x for x in found if x.rule == "maximum_cycle"]
         unexplained = len(found) - len(late) + max(len(late) - watch.explained(), 0)
