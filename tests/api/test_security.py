@@ -16,12 +16,16 @@ from tests.api.service import serving
 
 PUBLIC = {"/health", "/health/ready", "/metrics"}
 OPERATOR = ("/api/v1/ingest", "/override", "/emergency", "/optimisation", "/review")
-ENGINEER = ("/controller", "/scenario", "/alerts/rules")
+OPERATOR += ("/acknowledge", "/silences")
+ENGINEER = ("/controller", "/scenario", "/alerts/rules", "/api/v1/records")
+ENGINEER += ("/pause", "/resume", "/stop", "/start")
 
 
 def least(method, path):
-    if "/admin/" in path or (
-        method == "delete" and path in ("/api/v1/violations", "/analytics/violations")
+    if (
+        "/admin/" in path
+        or "/undelivered" in path
+        or (method == "delete" and path in ("/api/v1/violations", "/analytics/violations"))
     ):
         return Role.ADMIN
     if path.startswith(("/api/v1/cameras", "/streams")) and method != "get":
