@@ -328,15 +328,24 @@ def test_both_validators_agree_on_values_out_of_bounds():
 
 
 def test_errors_of_the_quick_validator_alone_have_its_message(client):
-    """pydantic would take a number for a time; msgspec does not."""
-    message = "Expected `datetime`, got `int` - at `$.timestamp`"
-    answer = client.post(ONE, json=changed(("timestamp",), 7))
+    """pydantic would take a time without seconds; msgspec does not (RFC 3339)."""
+    message = "Invalid RFC3339 encoded datetime - at `$.timestamp`"
+    short = changed(("timestamp",), "2025-09-10T23:20Z")
+    answer = client.post(ONE, json=short)
     assert (answer.status_code, answer.json()["detail"]) == (422, "1 fault(s) in the record")
     assert answer.json()["faults"] == [{"pointer": "", "message": message}]
-    answer = client.post(MANY, json=[record("Q"), changed(("timestamp",), 7)])
+    answer = client.post(MANY, json=[record("Q"), short])
     assert answer.json()["rejected"] == [
         {"index": 1, "faults": [{"pointer": "/1", "message": message}], "status": 422}
     ]
+
+
+def test_a_number_is_no_time(client):
+    answer = client.post(ONE, json=changed(("timestamp",), 7))
+    assert (answer.status_code, answer.json()["detail"]) == (422, "1 fault(s) in the record")
+    (fault,) = answer.json()["faults"]
+    assert fault["pointer"] == "/timestamp"
+    assert "a date and time with its zone" in fault["message"]
 
 
 def test_all_errors_of_a_record_are_listed(client):
