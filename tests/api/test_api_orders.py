@@ -256,7 +256,7 @@ def test_what_becomes_of_an_order_is_heard_on_the_stream_of_its_street(post, sai
     told = [
         (m["street"], m["data"]["kind"], m["data"]["data"]["id"], m["data"]["data"]["reason"])
         for m in heard
-        if m["data"]["kind"].startswith("order.")
+        if m["data"]["kind"].startswith("order.") and m["data"]["data"]["id"] == order_id
     ]
     assert told == [
         ("headway", "order.accepted", order_id, ""),

@@ -96,7 +96,8 @@ def test_a_street_is_recorded_in_the_database_with_its_signals(street):
             log = headway.call("GET", f"/api/v1/runs/{run}/high-resolution")
         assert splits
         assert all(s["mean_green_s"] >= 3.0 for s in splits if s["n"])
-        assert all(0.0 < s["green_share"] <= 1.0 for s in splits)
+        assert all(0.0 <= s["green_share"] <= 1.0 for s in splits)  # 0: was never green
+        assert any(s["green_share"] > 0.0 for s in splits)
         assert (
             {1, 8, 10, 81, 82}
             <= {row["event"] for row in log}

@@ -238,6 +238,11 @@ def test_the_api_s_documents_are_shown_under_the_page_s_own_policy_without_inter
     opened.on("requestfinished", lambda request: elsewhere.append(request.url))
     opened.goto(f"{running.url}{path}")
     opened.wait_for_selector(shown_as, timeout=60_000)
+    for _ in range(300):  # what is not in sight may not be drawn yet
+        if "/api/v1/observations" in opened.inner_text("body"):
+            break
+        opened.mouse.wheel(0, 400)
+        opened.wait_for_timeout(100)
     assert "/api/v1/observations" in opened.inner_text("body")
     assert faults == []
     assert [x for x in elsewhere if not x.startswith((running.url, "data:", "blob:"))] == []
