@@ -17,6 +17,9 @@ from tests.api.service import serving
 from tests.api.streets import standing
 from tests.waiting import until
 
+# one server for all of them, in this order
+pytestmark = pytest.mark.xdist_group("api-alerts")
+
 ALERTS = "/api/v1/monitoring/alerts"
 
 

@@ -20,6 +20,9 @@ from headway.values import Event
 from tests.api.service import serving
 from tests.api.streets import SNAPSHOT, standing
 
+# one server for all of them, in this order
+pytestmark = pytest.mark.xdist_group("api-orders")
+
 STREET = "/api/v1/engine/streets/headway"
 
 
@@ -302,6 +305,13 @@ def test_engineers_alone_stop_start_and_pause_streets(clients, live, action):
     assert clients["engineer"].post(nowhere).status_code == 404
     assert not live.engine.stopped
     assert not live.engine.orders
+
+
+def test_a_start_of_a_street_that_runs_changes_nothing(clients, live):
+    given = len(live.engine.orders)
+    answer = clients["engineer"].post(f"{STREET}/start")
+    assert (answer.status_code, answer.json()["state"]) == (200, "applied")
+    assert (live.engine.stopped, len(live.engine.orders)) == (False, given)
 
 
 def test_a_pause_is_an_order_of_its_own(clients, live, order):
