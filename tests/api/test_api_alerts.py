@@ -260,7 +260,7 @@ def test_dead_letters_are_listed_for_administrators_alone(clients, undelivered, 
 
 
 def test_a_dead_letter_is_replayed_with_the_id_of_its_event_and_is_gone_then(
-    clients, undelivered, hook
+    clients, undelivered, hook, running
 ):
     newest, oldest = undelivered("long wait", "other")
     path = f"{LETTERS}/{oldest['id']}/replay"
@@ -269,6 +269,9 @@ def test_a_dead_letter_is_replayed_with_the_id_of_its_event_and_is_gone_then(
     assert hook.taken[2] == hook.taken[0]
     assert clients["admin"].get(LETTERS).json() == [newest]
     assert clients["admin"].post(path).status_code == 404
+    left = running.app.state.services.folder / "undelivered.jsonl"
+    until(lambda: oldest["event"] not in left.read_text())
+    assert newest["event"] in left.read_text()
 
 
 def test_all_dead_letters_are_replayed_in_their_order(clients, undelivered, hook):

@@ -137,11 +137,14 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A note on its way. due: monotonic seconds; tried: attempts that failed."""
+    """A note on its way. due: monotonic seconds; tried: attempts that failed; letter: id of the dead
+    letter that it is, if it is sent anew.
+    """
 
     due: float
     tried: int
     note: Mapping[str, Any]
+    letter: str = ""
 
 
 def recipients(settings: NotifySettings) -> tuple[tuple[Webhook, ...], Mail | None]:
@@ -201,7 +204,8 @@ class Sender:
             self._give_up(delivery, "the service ended")
         if dropped is not None:
             self.lost += 1
-            self._dead.store(self.to.name, dropped.note, "too many wait", self.to.key)
+            why, to = "too many wait", self.to
+            self._dead.store(to.name, dropped.note, why, to.key, dropped.letter)
             if count := self._drops.add():
                 self._dead.log.error("dropped: too many wait", to=self.to.name, count=count)
 
@@ -260,6 +264,8 @@ class Sender:
                 why = "; ".join(sorted({f"refused: {code}" for code, _ in refused.values()}))
                 self._dead.add(", ".join(refused), delivery.note, why)
             self.sent += 1
+            if delivery.letter:
+                self._dead.settle(delivery.letter)
         except Exception as error:  # of whatever kind: it must not end the thread
             if self._under_way is None:  # `end` has given it up
                 return
@@ -268,10 +274,10 @@ class Sender:
                 self._give_up(delivery, _reason(error))
             else:
                 due = time.monotonic() + retry_delay_s(to, delivery.tried)
-                self.put(Delivery(due, tried, delivery.note))
+                self.put(replace(delivery, due=due, tried=tried))
 
     def _give_up(self, delivery: Delivery, why: str) -> None:
-        self._dead.add(self.to.name, delivery.note, why, self.to.key)
+        self._dead.add(self.to.name, delivery.note, why, self.to.key, delivery.letter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +381,7 @@ class Notifier:
         where it is not there, RecipientError where the settings do not have its recipient any more,
         OSError.
         """
-        for letter in self._letters.take(
+        for letter in self._letters.claim(
             lambda one: one.id == letter_id and self._is_known(one), 1
         ):
             self._put_again(letter)
@@ -388,14 +394,14 @@ class Notifier:
         """The same for the oldest REPLAYED_AT_ONCE whose recipients are known; how many that were.
         Raises OSError.
         """
-        taken = self._letters.take(self._is_known, REPLAYED_AT_ONCE)
+        taken = self._letters.claim(self._is_known, REPLAYED_AT_ONCE)
         for letter in taken:
             self._put_again(letter)
         return len(taken)
 
     def _put_again(self, letter: Letter) -> None:
         if (sender := self._sender_of(letter)) is not None:
-            sender.put(Delivery(due=time.monotonic(), tried=0, note=letter.note))
+            sender.put(Delivery(time.monotonic(), tried=0, note=letter.note, letter=letter.id))
 
     def _is_known(self, letter: Letter) -> bool:
         return self._sender_of(letter) is not None
