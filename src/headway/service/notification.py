@@ -137,8 +137,8 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A note on its way. due: monotonic seconds; tried: attempts that failed; letter: id of the dead
-    letter that it is, if it is sent anew.
+    """A note on its way. due: monotonic seconds; tried: attempts that failed; letter: id of the
+    dead letter that it is, if it is sent anew.
     """
 
     due: float
