@@ -14,6 +14,7 @@ from headway.api.hub import Client
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
 from headway.safety import Order, Override
+from headway.service import orders
 from headway.settings import overridden
 from headway.street.messages import Optimise, Pause, RunEnded, Switch
 from headway.values import Event
@@ -215,12 +216,13 @@ def test_orders_are_listed_newest_first_and_filtered(post, clients, said):
     assert listed(by="a-engineer", kind="override") == []
 
 
-def test_the_last_five_hundred_orders_of_a_street_are_kept(post, clients):
-    first = hold(post)
-    for _ in range(500):
-        hold(post)
+def test_the_newest_orders_of_a_street_are_kept(post, clients, monkeypatch):
+    assert orders.ORDERS_KEPT == 500
+    monkeypatch.setattr(orders, "ORDERS_KEPT", 20)
+    stage = {"order": "stage", "stage": 1}
+    first, *_ = [post("junctions/360082/override", stage).json()["id"] for _ in range(21)]
     assert clients["viewer"].get(f"{STREET}/orders/{first}").status_code == 404
-    assert len(clients["viewer"].get(f"{STREET}/orders?limit=500").json()) == 500
+    assert len(clients["viewer"].get(f"{STREET}/orders?limit=500").json()) == 20
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ class OrderBook:
         with self._lock:
             of_street = self._orders.setdefault(order.street, {})
             of_street[placed.id] = placed
-            if len(of_street) > ORDERS_KEPT:
+            while len(of_street) > ORDERS_KEPT:
                 del of_street[next(iter(of_street))]
         self._say(placed)
         return placed
