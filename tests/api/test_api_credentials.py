@@ -611,6 +611,7 @@ def test_a_rotated_key_works_for_the_overlap_beside_the_new_one(database):
     old = keys.make("loader", Role.OPERATOR)
     number = old.split("_")[1]
     made = keys.rotate(number, 2.0)
+    assert keys.holds(number)
     before, after = Keys(database).read(old), Keys(database).read(made)
     assert (after.name, after.role, after.expires_s) == ("loader", Role.OPERATOR, math.inf)
     assert before.expires_s == pytest.approx(time.time() + 7200.0, abs=60.0)
@@ -621,6 +622,7 @@ def test_a_rotated_key_works_for_the_overlap_beside_the_new_one(database):
     at_once = keys.rotate(again.split("_")[1], 0.0)
     with pytest.raises(ProblemError):
         keys.read(again)
+    assert not keys.holds(again.split("_")[1])  # nor do streams that it opened go on
     assert keys.read(at_once).role == Role.OPERATOR
 
 

@@ -110,6 +110,26 @@ def test_a_revoked_token_and_its_streams_end(service, soon):
         assert answer.status_code == 403
 
 
+def test_streams_end_when_the_secret_that_signed_their_token_is_dropped(service, soon):
+    """Also of a token that nobody knows of, so that nobody can revoke it."""
+    token = service.token("viewer")
+    answer = httpx.post(
+        f"{service.url}/api/v1/tickets", headers={"Authorization": f"Bearer {token}"}
+    )
+    keyring = service.app.state.services.keyring
+    with (
+        connect(address(service, token=token)) as by_token,
+        connect(address(service, ticket=answer.json()["ticket"])) as by_ticket,
+    ):
+        keyring.rotate(keep=2)
+        with connect(address(service, token=service.token("viewer"))) as of_the_new:
+            keyring.rotate(keep=2)
+            for ended in (by_token, by_ticket):
+                assert close_of(ended) == (4401, "the credentials were revoked")
+            of_the_new.ping().wait(10.0)
+            assert of_the_new.close_code is None
+
+
 def test_a_token_that_another_process_revokes_ends_within_seconds(service, soon):
     token = service.token("viewer")
     services = service.app.state.services

@@ -22,13 +22,15 @@ def arguments_of(query: bytes, body: bytes) -> dict[str, str]:
 
 
 def _body(body: bytes) -> str:
+    digest = hashlib.sha256(body).hexdigest()
     if len(body) > KEPT_BYTES:
-        return f"{len(body)} bytes, sha256 {hashlib.sha256(body).hexdigest()}"
+        return f"{len(body)} bytes, sha256 {digest}"
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        return json.dumps(without_secrets(json.loads(body)), separators=(",", ":"))
+    except RecursionError:  # of any of the three, each at a depth of its own
+        return f"{len(body)} bytes of JSON that is too deep, sha256 {digest}"
+    except ValueError:
         return f"{len(body)} bytes that are no JSON"
-    return json.dumps(without_secrets(value), separators=(",", ":"))
 
 
 def without_secrets(value: Any, name: str = "") -> Any:

@@ -84,7 +84,7 @@ class Identity:
         """Waits until the credentials of an open stream do not hold any more; why."""
         while (left_s := who.expires_s - time.time()) > 0.0:
             await asyncio.sleep(min(left_s, LOOK_AGAIN_S))
-            if not await self._holds(who):
+            if not await self._holds(who) and who.expires_s > time.time():
                 return "the credentials were revoked"
         return "the credentials have expired"
 
@@ -132,10 +132,14 @@ class Identity:
         return who
 
     async def _holds(self, who: Principal) -> bool:
-        """Neither the token nor the key was revoked, as far as is known."""
+        """Neither the token nor the key was revoked, nor the secret that signed it dropped, as far
+        as is known.
+        """
         if self._revoked.is_due():  # nobody waits for it: the database may hang
             self._refreshing = asyncio.create_task(run_in_threadpool(self._revoked.refresh))
         if who.token and who.token in self._revoked:
+            return False
+        if who.signer and not self._keyring.holds(who.signer):
             return False
         if not who.key:
             return True

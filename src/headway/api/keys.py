@@ -101,11 +101,14 @@ class Keys:
         raise refused("the API key is not valid")
 
     def holds(self, number: str) -> bool:
-        """The key was not revoked, as far as anybody can know now."""
+        """The key was not revoked, and has not ended (a rotation brings its end forward), as far as
+        anybody can know now.
+        """
         try:
-            return self._find(number) is not None
+            found = self._find(number)
         except ProblemError:
             return True
+        return found is not None and found.principal.expires_s > time.time()
 
     def _find(self, number: str) -> KnownKey | None:
         """Raises ProblemError 503."""

@@ -72,8 +72,8 @@ class Provider:
         name = _at(claims, self._settings.name_claim)
         if not isinstance(name, str) or not name:
             raise refused(f"the token is not valid (no {self._settings.name_claim!r})")
-        number = claims.get("jti")
-        number = number if isinstance(number, str) and number else token
+        signed, _, _ = token.rpartition(".")  # a signature can be spelled in several ways
+        number = claims.get("jti") or signed
         return Principal(
             f"oidc:{name[:200]}",
             self._role(claims),

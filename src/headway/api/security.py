@@ -44,6 +44,7 @@ class Role(IntEnum):
 class Principal:
     """Who calls: a name and a role. expires_s: when the credentials end, seconds since 1970. token,
     key: the number of the one that was shown. bounds: the streets and cameras that they are for.
+    signer: key id of the secret of ours that signed the token; empty for none.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Principal:
     token: str = field(default="", compare=False)
     key: str = field(default="", compare=False)
     bounds: Bounds = UNBOUNDED
+    signer: str = field(default="", compare=False)
 
 
 NOBODY = Principal("", Role.VIEWER)
@@ -127,6 +129,7 @@ class Keyring:
         """Opens one stream within TICKET_S as `who`, whose own credentials' end is the stream's."""
         until = None if math.isinf(who.expires_s) else who.expires_s
         more = {"use": STREAM, "until": until, "token": who.token, "key": who.key}
+        more["signer"] = who.signer
         return self._signed(who.name, who.role, TICKET_S, more | who.bounds.claims())
 
     def _signed(self, name: str, role: Role, lasts_s: float, more: dict[str, Any]) -> str:
@@ -145,24 +148,32 @@ class Keyring:
 
     def read(self, token: str) -> Principal:
         """Raises ProblemError 401 for a token that is forged, expired, or of a key that is gone."""
-        claims, role = self._claims(token, "")
+        claims, role, kid = self._claims(token, "")
         return Principal(
             claims["sub"],
             role,
             float(claims["exp"]),
             token=str(claims.get("jti", "")),
             bounds=_bounds_of(claims),
+            signer=kid,
         )
+
+    def holds(self, signer: str) -> bool:
+        """The secret of that key id was not dropped."""
+        self._refresh()
+        return signer in self._keys or signer in self._given
 
     def read_ticket(self, ticket: str) -> tuple[Principal, str]:
         """(who it was made for, its number). Raises ProblemError 401, as for a token."""
-        claims, role = self._claims(ticket, STREAM)
+        claims, role, _ = self._claims(ticket, STREAM)
         expires_s = math.inf if claims["until"] is None else float(claims["until"])
         bounds = _bounds_of(claims)
-        who = Principal(claims["sub"], role, expires_s, claims["token"], claims["key"], bounds)
+        shown = (claims["token"], claims["key"])
+        who = Principal(claims["sub"], role, expires_s, *shown, bounds, claims["signer"])
         return who, str(claims["jti"])
 
-    def _claims(self, token: str, use: str) -> tuple[dict[str, Any], Role]:
+    def _claims(self, token: str, use: str) -> tuple[dict[str, Any], Role, str]:
+        """(claims, role, key id)."""
         try:
             self._refresh()
             kid = jwt.get_unverified_header(token).get("kid", "")
@@ -179,7 +190,7 @@ class Keyring:
             )
             if claims.get("use", "") != use:
                 raise jwt.InvalidTokenError("it is for another use")
-            return claims, Role[str(claims["role"]).upper()]
+            return claims, Role[str(claims["role"]).upper()], kid
         except (jwt.InvalidTokenError, KeyError, ValueError) as error:
             raise refused(f"the token is not valid ({error})") from error
 
