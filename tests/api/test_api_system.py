@@ -293,6 +293,20 @@ def test_all_records_of_a_simulation_are_erased(admin):
     assert admin.get("/api/v1/analytics/simulation/STAYS/summary").json()["records"] == 1
 
 
+def test_records_that_wait_on_disk_are_erased_too_and_nothing_is_while_they_cannot_be(
+    admin, running, monkeypatch
+):
+    intake = running.app.state.services.intake
+    row = ("WAITS", "2025-09-10T00:00:00Z", "J", "[]", 1, 1.0, 1.0, 1.0, 1.0, 1.0, 0, False)
+    intake.spool.put("simulation_record", [row])
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "catch_up", lambda: False)
+        answer = admin.delete("/api/v1/admin/simulations/WAITS")
+        assert (answer.status_code, "wait on disk" in answer.json()["detail"]) == (503, True)
+    assert admin.delete("/api/v1/admin/simulations/WAITS").json() == {"rows": 1}
+    assert intake.spool.waiting == 0
+
+
 def audited(running, call):
     """What `call` adds to the audit trail."""
     database = running.app.state.services.database

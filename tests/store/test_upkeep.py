@@ -13,6 +13,7 @@ import os
 import resource
 import secrets
 import stat
+import threading
 import time
 import tracemalloc
 from datetime import UTC, datetime, timedelta
@@ -21,9 +22,10 @@ import pytest
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from tests.waiting import until
 
-from headway.store import Database, DatabaseError, Intake, open_database
-from headway.store.corrections import correct
+from headway.store import Database, DatabaseError, Intake, Spool, open_database
+from headway.store.corrections import CORRECT, KEEP, LOCK, correct
 from headway.store.embedded import package
 from headway.store.upkeep import (
     BEGIN_RESTORE,
@@ -33,10 +35,12 @@ from headway.store.upkeep import (
     erase_violations,
     new_key,
     read_key,
+    refuse_waiting,
     restore,
     retain,
     row_counts,
     rows_in,
+    runs_perhaps_under_way,
     vacuum,
 )
 
@@ -254,6 +258,31 @@ def test_one_simulation_is_erased_and_no_other(database, intake):
         r["simulation_id"] for r in database.rows("SELECT simulation_id FROM simulation_record")
     ) == ["AB", "AB", "a"]
     assert (erase(database, "A"), erase(database, "%"), erase(database, "AB")) == (0, 0, 2)
+
+
+@pytest.mark.parametrize(
+    "take_away",
+    [
+        lambda database: erase(database, "R"),
+        lambda database: retain(database, 2).rows["simulation_record"],
+    ],
+)
+def test_a_correction_under_way_leaves_no_version_of_a_record_that_is_gone(
+    database, intake, take_away
+):
+    records(intake, "R", at(OLDER))
+    (known,) = database.rows("SELECT * FROM simulation_record")
+    values = {**known, "signals": "[]", "vehicle_types": "[]", "vehicles": 2}
+    values |= {"at": known["at"], "who": "an engineer", "reason": "a clock"}
+    deleting, gone = threading.Thread(target=lambda: gone.append(take_away(database))), []
+    with database.engine.begin() as correcting:
+        for statement in (LOCK, KEEP, CORRECT):
+            correcting.execute(sa.text(statement), values)
+        deleting.start()
+        until(lambda: database.rows("SELECT FROM pg_locks WHERE NOT granted"))
+    deleting.join(30)
+    assert gone == [1]
+    assert (count(database, "simulation_record"), count(database, "record_version")) == (0, 0)
 
 
 def hour(h):
@@ -801,3 +830,51 @@ def test_a_run_under_way_stays_however_long_nothing_was_observed_of_it(database,
     assert retain(database, 1, under_way={runs[0]}).rows["run"] == 1
     assert database.rows("SELECT id FROM run") == [{"id": runs[0]}]
     assert intake.write_sound("emission", [(runs[0], 1e6, 1, 1.0, 1.0)]).stored == 1
+
+
+def test_a_command_beside_a_service_leaves_the_newest_run_of_each_street(
+    database, intake, new_record, tmp_path
+):
+    """It is not told which runs go on; alone, it knows that none does."""
+    runs = [intake.begin_run(f"r{k}", "s", "c", 1, "ab"[k % 2]) for k in range(4)]
+    own = intake.begin_run("of no street", "s", "c", 1)
+    database.execute("UPDATE run SET begun_at = now() - interval '9 days'")
+    with contextlib.closing(open_database(tmp_path / "service", database.url)) as service:
+        assert service.alive()
+        kept = runs_perhaps_under_way(database)
+        assert kept == set(runs[2:])
+        assert retain(database, 1, kept).rows["run"] == 3
+    assert own not in {row["id"] for row in database.rows("SELECT id FROM run")}
+    until(lambda: not runs_perhaps_under_way(database))
+    assert retain(database, 1, runs_perhaps_under_way(database)).rows["run"] == 2
+
+
+def test_nothing_is_deleted_by_a_command_while_rows_wait_on_disk(tmp_path):
+    refuse_waiting(tmp_path)
+    spool = Spool(tmp_path / "spool.jsonl")
+    spool.put("event", [[1, 1, 0.0, "k", "J", "{}"]])
+    with pytest.raises(DatabaseError, match=r"spool.jsonl: rows wait .* Start the service"):
+        refuse_waiting(tmp_path)
+    spool.replay(lambda *_: None)
+    refuse_waiting(tmp_path)
+
+
+def test_a_run_after_a_restore_has_no_number_of_one_whose_rows_wait_on_disk(
+    database, intake, tmp_path, monkeypatch
+):
+    """The backup is older than these runs: the database would give their numbers once more."""
+    intake.begin_run("kept", "s", "c", 1)
+    path = tmp_path / "r.backup"
+    backup(database, path, KEY)
+    lost = [intake.begin_run(f"lost {k}", "s", "c", 1) for k in range(15)][-1]
+    nowhere = sa.create_engine("postgresql+psycopg://127.0.0.1:9/x")
+    monkeypatch.setattr(intake, "_database", Database(nowhere, ""))
+    waits = intake.begin_run("waits", "s", "c", 1)
+    for run in (lost, waits):
+        intake.write("event", [(run, 1, 0.0, "k", "J", "{}")])
+    restore(database, path, KEY)
+    started = Intake(database, tmp_path)
+    new = [started.begin_run(f"new {k}", "s", "c", 1) for k in range(15)]
+    assert started.catch_up()
+    assert min(new) > waits > lost
+    assert database.rows("SELECT run_id FROM event") == [{"run_id": waits}]

@@ -341,6 +341,9 @@ def erase_simulation(
     id: Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")],
 ) -> dict[str, int]:
     """Erase all records of one simulation."""
+    if not services_of(request).intake.catch_up():
+        detail = "records wait on disk for the database: nothing is erased before"
+        raise ProblemError(503, detail, headers={"Retry-After": "30"})
     gone = erase(services_of(request).database, id)
     if not gone:
         raise ProblemError(404, f"there is no simulation {id!r} in the database")

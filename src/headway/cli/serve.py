@@ -51,8 +51,10 @@ from headway.store.upkeep import (
     new_key,
     read_key,
     refuse_connected,
+    refuse_waiting,
     retain,
     rows_in,
+    runs_perhaps_under_way,
 )
 from headway.store.upkeep import backup as back_up
 from headway.store.upkeep import drill as try_out
@@ -492,12 +494,14 @@ def keep(
     days: Annotated[float, typer.Argument(help="Age in days up to which records are kept.")],
     data: Data = "data",
 ) -> None:
-    """Delete older records and reclaim their space."""
+    """Delete older records and reclaim their space. While a service runs, the newest run of each
+    street stays.
+    """
     database = open_database(Path(data), create=False)
     try:
-        console.print(
-            ", ".join(f"{name}: {rows} rows" for name, rows in retain(database, days).rows.items())
-        )
+        refuse_waiting(Path(data))
+        rows = retain(database, days, runs_perhaps_under_way(database)).rows
+        console.print(", ".join(f"{name}: {count} rows" for name, count in rows.items()))
     finally:
         database.close()
 
@@ -509,6 +513,7 @@ def erase(
     """Delete all records of one simulation."""
     database = open_database(Path(data), create=False)
     try:
+        refuse_waiting(Path(data))
         console.print(f"{take_away(database, simulation)} rows")
     finally:
         database.close()

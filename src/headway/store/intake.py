@@ -103,10 +103,16 @@ CONFLICTS = f"""
         )
     ORDER BY place
 """
+SPOOL = "spool.jsonl"
 RUNS_AHEAD = 10  # that can begin in an outage
+# above `known`: a database that was restored has given fewer
 TAKE_NUMBERS = """
-    SELECT nextval(pg_get_serial_sequence('run', 'id')) AS number
-    FROM generate_series(1, :missing)
+    SELECT number
+    FROM (
+        SELECT nextval(pg_get_serial_sequence('run', 'id')) AS number
+        FROM run_id_seq, generate_series(1, greatest(:known - last_value, 0) + :missing)
+    ) AS taken
+    WHERE number > :known
 """
 INSERT_RUN = f"""
     INSERT INTO run ({", ".join(COLUMNS["run"])}) OVERRIDING SYSTEM VALUE
@@ -200,13 +206,14 @@ class Intake:
     """
 
     def __init__(self, database: Database, folder: Path, most_spool_bytes: int = 1 << 30) -> None:
-        self._database, self.spool = database, Spool(folder / "spool.jsonl", most_spool_bytes)
+        self._database, self.spool = database, Spool(folder / SPOOL, most_spool_bytes)
         self._refused = folder / "refused.jsonl"
         self._not_on_disk = deque[str](maxlen=MOST_REFUSED_WAITING)
         self._refused_lock = threading.Lock()
         self.refusals, self.losses = Burst(), Burst()
         self._partitions = Partitions(database)
         self._numbers = deque[int]()  # of runs to come
+        self._newest_run = folder / "newest_run"  # its number: rows of it may wait on disk
         self._lock = threading.Lock()
         self._log = telemetry.log("store")
         self.stored = self.duplicates = self.outages = 0
@@ -284,6 +291,10 @@ class Intake:
         if not self._numbers:
             self._take_numbers()
         number = self._numbers.popleft()
+        with contextlib.suppress(OSError):  # needed after a restore alone
+            draft = self._newest_run.with_suffix(".draft")
+            draft.write_text(f"{number}\n")
+            draft.replace(self._newest_run)
         begun_at = datetime.now(UTC).isoformat()
         row = (number, key, scenario, controller, seed, street, scale, begun_at)
         try:
@@ -307,8 +318,10 @@ class Intake:
 
     def _take_numbers(self) -> None:
         """Up to RUNS_AHEAD numbers of runs to come."""
-        missing = RUNS_AHEAD - len(self._numbers)
-        taken = self._database.rows(TAKE_NUMBERS, missing=missing)
+        missing, known = RUNS_AHEAD - len(self._numbers), 0
+        with contextlib.suppress(OSError, ValueError):  # there was none
+            known = int(self._newest_run.read_text())
+        taken = self._database.rows(TAKE_NUMBERS, missing=missing, known=known)
         self._numbers.extend(sorted(row["number"] for row in taken))
 
     def catch_up(self) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from headway.store.database import Database, DatabaseError, schemas
 from headway.store.embedded import package
+from headway.store.intake import SPOOL
 
 MAGIC = b"HEADWAY-BACKUP-1\n"
 CHUNK = 1 << 20
@@ -132,34 +133,43 @@ def retain(database: Database, days: float, under_way: Collection[int] = ()) -> 
         raise ValueError(f"days: {days!r} is not allowed: above 0, at most {MOST_DAYS}.")
     limit = "now() - make_interval(secs => :seconds)"
     statements = {
-        "simulation_record": (
-            f"WITH old AS (DELETE FROM record_version WHERE at < {limit}) "
-            f"DELETE FROM simulation_record WHERE at < {limit}"
-        ),
         "run": OLD_RUNS.format(limit=limit),
         "violation": f"DELETE FROM violation WHERE at < {limit}",
         "camera_count": f"DELETE FROM camera_count WHERE interval_begin < {limit}",
         **{table: OLD_ROWS.format(table=table, limit=limit) for table in TABLES_OF_RUNS},
     }
-    rows = {
-        table: database.unhurried.execute(
-            statement,
-            seconds=days * 86_400.0,
-            **({"under_way": list(under_way)} if table == "run" else {}),
-        )
-        for table, statement in statements.items()
-    }
+    seconds = days * 86_400.0
+    rows = {"simulation_record": _delete_records(database, f"at < {limit}", seconds=seconds)}
+    for table, statement in statements.items():
+        asked = {"under_way": list(under_way)} if table == "run" else {}
+        rows[table] = database.unhurried.execute(statement, seconds=seconds, **asked)
     vacuum(database)
     return Swept({t: n for t, n in rows.items() if n or t in ALWAYS_TOLD})
 
 
 def erase(database: Database, simulation_id: str) -> int:
     """Take away all records of one simulation, with their versions; how many records."""
-    return database.unhurried.execute(
-        "WITH old AS (DELETE FROM record_version WHERE simulation_id = :id) "
-        "DELETE FROM simulation_record WHERE simulation_id = :id",
-        id=simulation_id,
-    )
+    return _delete_records(database, "simulation_id = :id", id=simulation_id)
+
+
+def _delete_records(database: Database, where: str, **values: Any) -> int:
+    """Records with their versions; how many records. The versions come second: a correction that is
+    under way holds the record until it has made its version.
+    """
+    with database.unhurried.engine.begin() as held:
+        gone = held.execute(sa.text(f"DELETE FROM simulation_record WHERE {where}"), values)
+        held.execute(sa.text(f"DELETE FROM record_version WHERE {where}"), values)
+        return int(gone.rowcount)
+
+
+def runs_perhaps_under_way(database: Database) -> set[int]:
+    """For who does not know which runs go on: the newest of each street, where others (a service)
+    are connected to the database; none where nobody is.
+    """
+    if not database.rows(CONNECTED):
+        return set()
+    newest = "SELECT max(id) AS id FROM run WHERE street <> '' GROUP BY street"
+    return {int(row["id"]) for row in database.rows(newest)}
 
 
 def erase_violations(
@@ -388,6 +398,18 @@ def refuse_connected(database: Database) -> None:
         raise DatabaseError(
             f"{len(found)} connections of others to the database: {names}. Stop the service first; "
             "--force restores all the same."
+        )
+
+
+def refuse_waiting(folder: Path) -> None:
+    """Raises DatabaseError where rows of the service wait on disk: they come after all that is
+    deleted now.
+    """
+    spool = folder / SPOOL
+    if spool.exists() and spool.stat().st_size:
+        raise DatabaseError(
+            f"{spool}: rows wait there for the database, and nothing is deleted before they are in "
+            "it. Start the service, and try again."
         )
 
 
