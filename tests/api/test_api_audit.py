@@ -5,6 +5,7 @@ lost, and none stands there twice.
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 
@@ -13,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from headway.api import audit as room
+from headway.api.arguments import arguments_of
 from headway.api.audit import Audit, AuditEntry, AuditRecorder
 from headway.api.seal import Seal
 from headway.api.security import Principal, Role
@@ -125,6 +127,55 @@ def test_an_entry_that_is_there_already_is_not_written_again(recorder, trail, da
     trail.add(ANNA, "POST /3", 200, entry(3).data, entry(3).at)  # the database had it after all
     recorder.catch_up()
     assert written(database) == ["POST /1", "POST /2", "POST /3"]
+
+
+@pytest.mark.parametrize("back", ["disk", "database"])
+def test_what_neither_took_is_kept_once_one_of_them_takes_entries(
+    recorder, trail, database, monkeypatch, back
+):
+    def full(*_):
+        raise OSError(28, "no space left")
+
+    takes = lambda: asyncio.run(recorder.takes_entries())  # noqa: E731
+    away = sa.exc.OperationalError("x", {}, psycopg.OperationalError("away"))
+    assert takes()
+    trail.fault = away
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.spool, "put", full)
+        for number in (1, 2):  # two that were under way
+            with pytest.raises(OSError, match="no space"):
+                record(recorder, number)
+        assert not takes()
+        if back == "database":
+            trail.fault = None
+            assert takes()
+    assert takes()
+    trail.fault = None
+    recorder.catch_up()
+    assert (written(database), degraded()) == (["POST /1", "POST /2"], 0)
+
+
+def test_while_the_disk_has_no_room_for_one_entry_more_none_is_promised(recorder, trail):
+    trail.fault = sa.exc.OperationalError("x", {}, psycopg.OperationalError("away"))
+    record(recorder, 1)
+    held = recorder.spool._path.stat().st_size
+    recorder.spool._most = held + room.LARGEST_ENTRY_BYTES
+    assert asyncio.run(recorder.takes_entries())
+    recorder.spool._most -= 1
+    assert not asyncio.run(recorder.takes_entries())
+    trail.fault = None
+    recorder.catch_up()
+    assert asyncio.run(recorder.takes_entries())
+
+
+def test_the_largest_entry_has_the_room_that_is_kept_for_it(recorder, trail):
+    """Of a body and a query of control characters, which JSON escapes, twice."""
+    trail.fault = sa.exc.OperationalError("x", {}, psycopg.OperationalError("away"))
+    body = json.dumps("\u0001" * 680).encode() + b" " * 8
+    data = arguments_of(b"\\" * 9000, body)
+    principal = Principal("\u0001" * 205, Role.OPERATOR)
+    asyncio.run(recorder.record(AuditEntry(1.7e9, principal, "\\" * 512, 200, data)))
+    assert 8192 < recorder.spool._path.stat().st_size < room.LARGEST_ENTRY_BYTES
 
 
 def test_an_entry_that_the_database_refuses_holds_up_no_other(recorder, trail, database, tmp_path):

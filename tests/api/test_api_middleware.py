@@ -425,6 +425,10 @@ class Trail:
     def __init__(self, sent):
         self.sent = sent
         self.entries = []
+        self.is_full = False
+
+    async def takes_entries(self):
+        return not self.is_full
 
     async def record(self, entry):
         self.entries.append((entry.who, entry.what, entry.status, len(self.sent)))

@@ -360,7 +360,7 @@ def test_a_broken_audit_trail_is_reported(running, admin, monkeypatch):
     }
 
 
-def test_an_order_holds_although_neither_database_nor_disk_takes_its_audit_entry(
+def test_while_neither_database_nor_disk_takes_audit_entries_orders_are_refused(
     running, admin, monkeypatch, logged
 ):
     def broken(*_, **__):
@@ -371,7 +371,11 @@ def test_an_order_holds_although_neither_database_nor_disk_takes_its_audit_entry
     with monkeypatch.context() as patch:
         patch.setattr(services.audit, "add", broken)
         patch.setattr("headway.store.spool.Spool.put", broken)
-        assert admin.post("/api/v1/admin/clear-cache").status_code == 200
+        assert admin.post("/api/v1/admin/clear-cache?n=1").status_code == 200  # nobody could know
+        refused = admin.post("/api/v1/admin/clear-cache?n=2")
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+        assert refused.json()["detail"].startswith("nothing was done: it cannot be put on record")
+        assert admin.get("/api/v1/admin/keys").status_code == 200  # no order
     assert metrics.registry.get_sample_value("headway_degraded", {"part": "audit"}) == 1
     line = {
         "event": "audit not written",
@@ -381,7 +385,10 @@ def test_an_order_holds_although_neither_database_nor_disk_takes_its_audit_entry
         "what": "/api/v1/admin/clear-cache",
     }
     assert line in logged("api")
-    assert admin.post("/api/v1/admin/clear-cache").status_code == 200
+    assert admin.post("/api/v1/admin/clear-cache?n=3").status_code == 200
+    services.recorder.catch_up()
+    entries = admin.get("/api/v1/admin/audit", params={"what": "clear-cache", "limit": 2}).json()
+    assert [(e["data"]["query"], e["status"]) for e in entries] == [("n=3", 200), ("n=1", 200)]
     assert metrics.registry.get_sample_value("headway_degraded", {"part": "audit"}) == 0
 
 

@@ -1,16 +1,18 @@
 """The audit trail: who did what, in the database, each entry bound to the one before it by a hash.
 
 No order waits for it longer than ENTRY_WITHIN_S: what the database does not take in that time waits
-on disk until it does.
+on disk until it does. Where the disk does not take it either, orders are refused until one does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import queue
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -24,7 +26,7 @@ from headway.api.seal import PLAIN, Head, Seal
 from headway.api.security import Principal, Role
 from headway.store import Database, Intake
 from headway.store.intake import is_row_fault
-from headway.store.spool import Spool
+from headway.store.spool import Spool, SpoolFullError
 from headway.telemetry import metrics
 
 AUDIT_LOCK = 4846  # any number that no other lock of the database has: entries come one by one
@@ -32,6 +34,7 @@ AUDIT_LOCK = 4846  # any number that no other lock of the database has: entries 
 AUDIT_LIMITS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '5s'"
 ENTRY_WITHIN_S = 2.0  # the answer of an order waits so long for its entry
 MOST_WAITING_BYTES = 64 << 20  # on disk; an entry has some 150
+LARGEST_ENTRY_BYTES = 64 << 10  # 4 KiB each of query and body, escaped twice
 LOOKED_BACK = 10_000  # entries among which one that is replayed is looked for
 IS_THERE = """
     SELECT 1 FROM audit
@@ -187,13 +190,23 @@ class AuditRecorder:
         self._intake = intake
         self.spool = Spool(folder / "audit.jsonl", MOST_WAITING_BYTES)
         self._turns = queue.SimpleQueue[tuple[AuditEntry, Future[None]]]()
+        self._unkept = deque[list[Any]]()  # rows that neither took, oldest first
+        self._keeping = threading.Lock()
         self._log = telemetry.log("api")
         threading.Thread(target=self._work, daemon=True, name="audit").start()
+
+    async def takes_entries(self) -> bool:
+        """False while neither the database nor the disk takes one: whoever is to be on record has
+        to wait.
+        """
+        if self._unkept:
+            return await asyncio.to_thread(self._keep_unkept)
+        return not self.spool.waiting or self.spool.has_room(LARGEST_ENTRY_BYTES)
 
     async def record(self, entry: AuditEntry) -> None:
         """Once it returns the entry is in the database or on disk; or after ENTRY_WITHIN_S still
         under way to the one or else to the other. Raises OSError or SpoolFullError if neither takes
-        it.
+        it; it then waits in memory.
         """
         if self.spool.waiting:
             await asyncio.to_thread(self._keep, entry)
@@ -208,9 +221,10 @@ class AuditRecorder:
 
     def catch_up(self) -> None:
         """Give what waits on disk to the database. Raises SQLAlchemyError while it is away."""
-        if self.spool.waiting:
+        if self._unkept or self.spool.waiting:
+            self._keep_unkept()
             self.spool.replay(self._replay)
-            metrics.degraded.labels("audit").set(float(bool(self.spool.waiting)))
+            self._tell_waiting()
 
     def _replay(self, _kind: str, rows: list[Any]) -> None:
         for row in rows:
@@ -242,13 +256,37 @@ class AuditRecorder:
             self._log.error("audit not written; it waits on disk", error=str(error))
             self._keep(entry)
         else:
-            metrics.degraded.labels("audit").set(float(bool(self.spool.waiting)))
+            self._tell_waiting()
 
     def _keep(self, entry: AuditEntry) -> None:
+        """On disk. Raises OSError or SpoolFullError."""
         metrics.degraded.labels("audit").set(1)
         who = entry.who
         row = [entry.at, who.name, who.role.name, entry.what, entry.status, entry.data]
-        self.spool.put("audit", [row])
+        with self._keeping:
+            self._unkept.append(row)
+            self._put_all()
+
+    def _put_all(self) -> None:
+        while self._unkept:
+            self.spool.put("audit", [self._unkept[0]])
+            self._unkept.popleft()
+
+    def _keep_unkept(self) -> bool:
+        """On disk, or else in the database; whether all of them are."""
+        with self._keeping:
+            with contextlib.suppress(OSError, SpoolFullError):
+                self._put_all()
+            if not self.spool.waiting:  # else older ones come first
+                with contextlib.suppress(sa.exc.SQLAlchemyError, OSError):
+                    while self._unkept:
+                        self._replay("audit", [self._unkept[0]])
+                        self._unkept.popleft()
+            self._tell_waiting()
+            return not self._unkept
+
+    def _tell_waiting(self) -> None:
+        metrics.degraded.labels("audit").set(float(bool(self.spool.waiting or self._unkept)))
 
 
 def _text(before: str, entry: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ CLIENTS_PER_ADDRESS = 20  # times the limit of one client, whatever credentials 
 # of the shared counts: until Valkey counts as away, and until it is asked again
 SHARED_WITHIN_S = 0.5
 AWAY_S = 5.0
+UNRECORDED_RETRY_S = 5  # until an order that cannot be put on record is tried again
 LONGEST_ID = 64  # characters of a request id that is taken over
 LONGEST_ACTION = 512  # characters of an audit entry's action
 SAFE_HEADERS = (
@@ -236,10 +237,19 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, headers: RawHeader
     await problem(Request(scope), 429, detail, headers=told)(scope, receive, send)
 
 
+async def _unrecorded(scope: Scope, receive: Receive, send: Send) -> None:
+    detail = (
+        "nothing was done: it cannot be put on record, since neither the database nor the disk "
+        "takes entries of the audit trail now. Bring the database back, or free the disk."
+    )
+    told = {"Retry-After": f"{UNRECORDED_RETRY_S}"}
+    await problem(Request(scope), 503, detail, headers=told)(scope, receive, send)
+
+
 class AuditMiddleware:
     """Every request that may change something gets an entry in the audit trail before it is
     answered (see `AuditRecorder.record`), also when it was refused or failed; ingestion does not,
-    it is itself on record.
+    it is itself on record. While none can be written it is refused (503).
     """
 
     def __init__(self, app: ASGIApp, recorder: AuditRecorder) -> None:
@@ -249,6 +259,9 @@ class AuditMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not _may_change(scope):
             await self._app(scope, receive, send)
+            return
+        if not await self._recorder.takes_entries():
+            await _unrecorded(scope, receive, send)
             return
         answered, body = False, bytearray()
 

@@ -284,7 +284,6 @@ class Services:
         while not self._stop.wait(SPOOL_EVERY_S):
             for part in (self.intake, self.recorder):
                 try:
-                    if part.spool.waiting:
-                        part.catch_up()
+                    part.catch_up()
                 except Exception as error:
                     telemetry.log("store").error("spool not replayed", error=str(error))

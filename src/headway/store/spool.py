@@ -61,6 +61,12 @@ class Spool:
                     raise
             self.waiting += len(lines)
 
+    def has_room(self, size: int) -> bool:
+        """For so many bytes more, within its bound."""
+        with self._lock:
+            held = self._path.stat().st_size if self._path.exists() else 0
+        return held + size <= self._most
+
     def replay(self, write: Callable[[str, list[Any]], object]) -> int:
         """Give all that waits to `write`, oldest first; what it took is forgotten. Batches written.
         What `write` raises ends it, for now. Whoever puts meanwhile waits for the disk, not for
