@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import httpx
@@ -15,8 +17,9 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from headway.analytics import lists
-from headway.api import export
+from headway.api import export, streaming
 from tests.api.service import EXAMPLE, record, serving
+from tests.waiting import until
 
 PEERS = Path(os.environ.get("HEADWAY_PEERS", Path(sys.prefix + "-peers") / "bin" / "python"))
 READ = """
@@ -163,6 +166,35 @@ def test_more_than_two_parquet_files_at_once_are_refused_for_now(client, monkeyp
         export._making.release()
         export._making.release()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+
+
+def test_a_file_that_nobody_reads_on_is_let_go_of_and_only_so_many_are_kept(
+    client, served, monkeypatch
+):
+    """The reader stays connected, and takes nothing."""
+
+    def written(*_):
+        files.append(io.BytesIO(bytes(20_000_000)))  # more than the sockets hold
+        return files[-1]
+
+    files, places = [], threading.BoundedSemaphore(1)
+    monkeypatch.setattr(export, "_written", written)
+    monkeypatch.setattr(export, "_files", places)
+    path = "/api/v1/export/records?format=parquet"
+    assert places.acquire()
+    refused = client.get(path)
+    assert (refused.status_code, refused.headers["retry-after"], files) == (503, "10", [])
+    places.release()
+    host, port = served.url.removeprefix("http://").split(":")
+    with socket.socket() as stalled, monkeypatch.context() as patch:
+        patch.setattr(streaming, "TAKEN_WITHIN_S", 0.2)
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect((host, int(port)))
+        credentials = f"Authorization: Bearer {served.token('viewer')}"
+        stalled.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{credentials}\r\n\r\n".encode())
+        until(lambda: files and files[0].closed)
+    assert len(client.get(path).content) == 20_000_000, "there is room for the next one"
+    until(lambda: files[1].closed)
 
 
 @pytest.mark.skipif(not PEERS.exists(), reason=f"NO PEERS: {PEERS}; `make test` installs it")

@@ -144,7 +144,9 @@ def test_who_has_an_answer_gets_304_by_its_etag(client, path):
     assert (other.status_code, other.content) == (200, answer.content)
 
 
-@pytest.mark.parametrize("cursor", ["x", "bnVsbA", "WzFd", "WyJhIiwiYiIsImMiXQ", "WyJcdTAwMDAiXQ"])
+@pytest.mark.parametrize(
+    "cursor", ["x", "bnVsbA", "WzFd", "WyJhIiwiYiIsImMiXQ", "WyJcdTAwMDAiXQ", "WyJcdWQ4MDAiXQ"]
+)
 def test_a_cursor_that_is_none_is_refused(client, cursor):
     for path in ("simulations", "records"):
         answer = client.get(f"/api/v1/{path}", params={"cursor": cursor})

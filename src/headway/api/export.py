@@ -26,6 +26,7 @@ from headway.api.lists import Counts, Records
 from headway.api.problems import ProblemError, responses
 from headway.api.queries import Maybe
 from headway.api.security import Role
+from headway.api.streaming import Long
 from headway.api.turns import Turns
 
 router = APIRouter(
@@ -46,10 +47,12 @@ FILES: dict[str, Any] = {
         **responses(401, 403, 406, 422, 503),
     },
 }
-AT_ONCE = 2  # Parquet files that are made at once: each has a process, and a file
+AT_ONCE = 2  # Parquet files that are made at once: each has a process
+MOST_FILES = 16  # of these on the disk: who reads slowly keeps one
 CHUNK_BYTES = 1 << 16
 PYTHON = sys.executable  # of the process that writes Parquet
 _making = threading.BoundedSemaphore(AT_ONCE)
+_files = threading.BoundedSemaphore(MOST_FILES)
 
 Format = Annotated[Literal["csv", "parquet"], Query(alias="format")]
 Columns = dict[str, Literal["text", "count", "number", "time"]]
@@ -91,30 +94,28 @@ COUNT: Columns = {
 
 
 @router.get("/counts", **FILES)
-async def counts(request: Request, only: Counts, form: Format = "csv") -> StreamingResponse:
+async def counts(request: Request, only: Counts, form: Format = "csv") -> Long:
     """All counts of cameras of a filter as a file."""
     found = lists.counts(services_of(request).database, only)
     return await exported(request, "counts", found, COUNT, form)
 
 
 @router.get("/simulations", **FILES)
-async def simulations(request: Request, form: Format = "csv") -> StreamingResponse:
+async def simulations(request: Request, form: Format = "csv") -> Long:
     """All ingested simulations as a file."""
     found = lists.simulations(services_of(request).database)
     return await exported(request, "simulations", found, SIMULATION, form)
 
 
 @router.get("/junctions", **FILES)
-async def junctions(
-    request: Request, simulation_id: Maybe = None, form: Format = "csv"
-) -> StreamingResponse:
+async def junctions(request: Request, simulation_id: Maybe = None, form: Format = "csv") -> Long:
     """All junctions of one simulation, or of all, as a file."""
     found = lists.junctions(services_of(request).database, simulation_id)
     return await exported(request, "junctions", found, JUNCTION, form)
 
 
 @router.get("/records", **FILES)
-async def records(request: Request, only: Records, form: Format = "csv") -> StreamingResponse:
+async def records(request: Request, only: Records, form: Format = "csv") -> Long:
     """All ingested records of a filter as a file; `signals` as JSON."""
     found = lists.records(services_of(request).database, only)
     return await exported(request, "records", found, RECORD, form)
@@ -122,9 +123,9 @@ async def records(request: Request, only: Records, form: Format = "csv") -> Stre
 
 async def exported(
     request: Request, name: str, listing: Listing, columns: Columns, form: str
-) -> StreamingResponse:
+) -> Long:
     """A whole list as a file. Raises ProblemError 406 for Parquet without pyarrow, 503 where
-    AT_ONCE are under way.
+    AT_ONCE are being made, or MOST_FILES are there.
     """
     headers = {
         "Content-Disposition": f'attachment; filename="{name}.{form}"',
@@ -133,11 +134,16 @@ async def exported(
     parts = listing.parts()
     if form == "parquet":
         made = await run_in_threadpool(_parquet, parts, columns)
-        return StreamingResponse(_chunks(made), media_type=PARQUET, headers=headers)
+
+        def release() -> None:
+            made.close()
+            _files.release()
+
+        return Long(_chunks(made), PARQUET, headers, release)
     texts = _csv_parts(parts, columns)
     first = await run_in_threadpool(next, texts, "")
     body = _csv(first, texts, services_of(request).turns)
-    return StreamingResponse(body, media_type=CSV, headers=headers)
+    return Long(body, CSV, headers)
 
 
 async def _csv(first: str, texts: Iterator[str], turns: Turns) -> AsyncIterator[str]:
@@ -190,14 +196,24 @@ def _plain(value: Any) -> Any:
 
 
 def _parquet(parts: Iterator[list[Item]], columns: Columns) -> IO[bytes]:
-    """A file with all rows, that is gone once it is closed."""
-    if not _making.acquire(blocking=False):
-        detail = f"{AT_ONCE} Parquet files are being made; try again later, or take format=csv"
+    """One of MOST_FILES with all rows, that is gone once it is closed."""
+    with contextlib.ExitStack() as on_error:
+        _take(_files, f"{MOST_FILES} Parquet files are being read")
+        on_error.callback(_files.release)
+        _take(_making, f"{AT_ONCE} Parquet files are being made")
+        try:
+            made = _written(parts, columns)
+        finally:
+            _making.release()
+        on_error.pop_all()
+    return made
+
+
+def _take(places: threading.BoundedSemaphore, why: str) -> None:
+    """Raises ProblemError 503 where none is free."""
+    if not places.acquire(blocking=False):
+        detail = f"{why}; try again later, or take format=csv"
         raise ProblemError(503, detail, headers={"Retry-After": "10"})
-    try:
-        return _written(parts, columns)
-    finally:
-        _making.release()
 
 
 def _written(parts: Iterator[list[Item]], columns: Columns) -> IO[bytes]:
@@ -235,6 +251,5 @@ def _write(parts: Iterator[list[Item]], columns: Columns, target: IO[bytes]) -> 
 
 
 def _chunks(made: IO[bytes]) -> Iterator[bytes]:
-    with made:
-        while chunk := made.read(CHUNK_BYTES):
-            yield chunk
+    while chunk := made.read(CHUNK_BYTES):
+        yield chunk

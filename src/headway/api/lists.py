@@ -318,7 +318,7 @@ def _key(cursor: str, *kinds: Callable[[str], Any]) -> Key:
         values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
             raise ValueError("no list of names")
-        if "\x00" in "".join(values):
+        if b"\x00" in "".join(values).encode():  # half of a surrogate pair has no bytes
             raise ValueError("a name holds no NUL")
         return tuple(kind(value) for kind, value in zip(kinds, values, strict=True))
     except ValueError as error:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
 from headway.analytics import Scope, breakdown, dashboards, event_log, records, signals
@@ -20,6 +19,7 @@ from headway.api.dependencies import ASKS, need, services_of
 from headway.api.fields import Moment
 from headway.api.problems import responses
 from headway.api.security import Role
+from headway.api.streaming import Long
 
 router = APIRouter(dependencies=[Depends(need(Role.VIEWER)), ASKS])
 Text = Annotated[
@@ -511,7 +511,7 @@ def high_resolution(
         is_cut = next(rest, None) is not None
     headers = link_to_next(request, Scope(limit=limit, offset=offset)) if is_cut else {}
     parts = _parts_of(request, first[:limit], islice(rows, max(limit - len(first), 0)))
-    return StreamingResponse(parts, media_type="application/json", headers=headers)
+    return Long(parts, "application/json", headers)
 
 
 async def _parts_of(
