@@ -419,6 +419,7 @@ def test_a_scenario_that_cannot_be_read_is_refused(post, live, monkeypatch, faul
         ({"enabled": False}, [Switch("fixed", "")]),
         ({"cycle_s": 5}, [Optimise(5.0, -1.0)]), ({"cycle_s": 600.0}, [Optimise(600.0, -1.0)]),
         ({"speed_factor": 0}, [Optimise(0.0, 0.0)]),
+        ({"speed_factor": 0.01}, [Optimise(0.0, 0.01)]),
         ({"speed_factor": 1000.0}, [Optimise(0.0, 1000.0)]),
         ({"cycle_s": "30", "speed_factor": "2"}, [Optimise(30.0, 2.0)]),
         ({"enabled": True, "cycle_s": 30.0, "speed_factor": 10.0},
@@ -462,6 +463,7 @@ def test_the_old_name_of_the_speed_factor_gives_the_same_order_and_is_answered_b
     [
         ({"cycle_s": 4.9}, "/body/cycle_s"), ({"cycle_s": 600.5}, "/body/cycle_s"),
         ({"speed_factor": -0.5}, "/body/speed_factor"),
+        ({"speed_factor": 0.0099}, "/body/speed_factor"), ({"realtime": 1e-9}, "/body/realtime"),
         ({"speed_factor": 1000.5}, "/body/speed_factor"), ({"realtime": -0.5}, "/body/realtime"),
         ({"realtime": 1000.5}, "/body/realtime"), ({"realtime": 2, "speed_factor": 2}, "/body"),
         ({"enabled": 1}, "/body/enabled"), ({"x": 1}, "/body/x"),

@@ -125,6 +125,22 @@ def test_a_scenario_runs_from_the_start_to_no_end_unless_said(configuration, tim
     assert (found.begin_s, found.end_s, found.routes) == (begin_s, end_s, ())
 
 
+def test_a_link_to_a_configuration_names_files_beside_itself_as_sumo_has_it(
+    configuration, tmp_path
+):
+    """Such as `current/s.sumocfg`, a link to `release/s.sumocfg`: else the network that is read
+    here and the one that SUMO runs are two.
+    """
+    configuration(f"<configuration>{NET}</configuration>")
+    link = tmp_path / "current" / "own.sumocfg"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "own.sumocfg")
+    assert str(link.parent / "n.net.xml") in refused(scenario, str(link))
+    (link.parent / "n.net.xml").write_text("<net/>")
+    found = scenario(str(link))
+    assert (found.sumocfg, found.net) == (str(link), str(link.parent / "n.net.xml"))
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

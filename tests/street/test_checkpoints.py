@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from headway.street import checkpoint
+from headway.street import checkpoint, load_tries
 from headway.street.state_file import decode
 
 
@@ -170,7 +170,10 @@ def test_those_that_earlier_versions_put_into_the_folder_of_all_runs_are_named(t
         (lambda f: (f / "plant.xml.gz").write_bytes(b"x"), "plant.xml.gz is damaged"),
         (lambda f: (f / "plant.xml.gz").unlink(), "it is damaged (FileNotFoundError"),
         (lambda f: (f / "about.json").write_text("{"), "it is damaged (JSONDecodeError"),
-        (lambda f: (f / "tries").write_text("2"), "the process ended each time it was loaded"),
+        (
+            lambda f: (f / "tries").write_text("2 2 False"),
+            "the process ended each time it was loaded",
+        ),
     ],
 )
 def test_one_that_is_passed_over_says_why(tmp_path, spoil, why):
@@ -197,13 +200,25 @@ def test_a_folder_that_cannot_be_read_says_why(tmp_path, monkeypatch):
 
 
 def test_one_whose_loading_ends_the_process_is_tried_twice(tmp_path):
-    saved = save(tmp_path, 10.0)
+    saved = save(tmp_path / "run", 10.0)
     for _ in range(2):
-        assert checkpoint.latest(tmp_path, "run") == saved
-        saved.begin_try()
-    assert checkpoint.latest(tmp_path, "run") is None
-    saved.end_try()
-    assert checkpoint.latest(tmp_path, "run") == saved
+        assert checkpoint.latest(tmp_path / "run", "run") == saved
+        load_tries.begin(saved.folder)
+        load_tries.note_failure(tmp_path)
+        load_tries.note_failure(tmp_path)  # of a process that had not begun to load
+    assert checkpoint.latest(tmp_path / "run", "run") is None
+    load_tries.end(saved.folder)
+    assert checkpoint.latest(tmp_path / "run", "run") == saved
+
+
+def test_a_program_that_is_killed_while_it_loads_gives_its_checkpoint_up_only_after_many(tmp_path):
+    """A container that is stopped in each of its first minutes, which are spent on compiling."""
+    saved = save(tmp_path / "run", 10.0)
+    for _ in range(19):
+        load_tries.begin(saved.folder)
+        assert checkpoint.latest(tmp_path / "run", "run") == saved
+    load_tries.begin(saved.folder)
+    assert checkpoint.latest(tmp_path / "run", "run") is None
 
 
 def test_a_state_that_cannot_be_written_leaves_the_previous_checkpoint(tmp_path):

@@ -14,7 +14,7 @@ from headway.plants.sumo.scenarios import scenario
 from headway.roads import BENCHMARK, work_out
 from headway.safety import ControlSource
 from headway.settings import Settings
-from headway.street import opening
+from headway.street import load_tries, opening
 from headway.street.engine import Engine, work
 from headway.street.external.merge import Reported
 from headway.street.messages import (
@@ -164,6 +164,28 @@ def test_whoever_was_asked_when_a_process_hung_is_not_asked_again(tmp_path, code
     (tmp_path / "deciding").write_bytes(bytes([3]))
     made[0].on_failure("silent for 7.5 s")
     assert hung(tmp_path) == (*left, "relief")
+
+
+@pytest.mark.parametrize(
+    ("why", "counts"),
+    [
+        ("ended by signal SIGSEGV", True),
+        ("ended by signal SIGKILL", True),  # no memory for it; this process lives on
+        ("silent for 120.0 s", True),
+        ("silent for 120.0 s, stopped", False),
+    ],
+)
+def test_a_checkpoint_whose_loading_ended_the_process_is_given_up(tmp_path, why, counts):
+    made.clear()
+    settings = Settings.model_validate({"recovery": {"folder": str(tmp_path)}})
+    Engine(Task(settings), Supervisor)
+    one = tmp_path / "checkpoints" / "run" / "00000000010.000"
+    one.mkdir(parents=True)
+    for _ in range(2):
+        assert not load_tries.are_too_many(one)
+        load_tries.begin(one)
+        made[0].on_failure(why)
+    assert load_tries.are_too_many(one) == counts
 
 
 def test_whoever_was_asked_at_two_kills_in_a_row_is_not_asked_again(tmp_path):

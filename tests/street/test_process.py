@@ -1016,16 +1016,36 @@ def test_a_scenario_that_was_ordered_and_is_gone_does_not_keep_the_street_from_s
 
 
 @pytest.mark.parametrize(
-    "orders",
+    ("orders", "why"),
     [
-        '{"task": "another", "orders": {"controller": "greedy"}}', "{", "[]",
-        '{"orders": {"controller": "greedy"}}', '{"task": "KEY"}',
-        '{"task": "KEY", "orders": 5}', '{"task": "KEY", "orders": {}}',
+        ('{"task": "another", "orders": {"controller": "greedy"}}', ""),
+        ('{"task": "KEY"}', ""),
+        ('{"task": "KEY", "orders": {}}', ""),
+        ("{", "it is no JSON"),
+        ("", "it is no JSON"),  # after a power failure
+        ("\xff", "it is no JSON"),
+        ("[" * 100_000, "it is no JSON"),
+        ("[]", "it names no task"),
+        ('{"orders": {"controller": "greedy"}}', "it names no task"),
+        ('{"task": "KEY", "orders": 5}', "its orders are none"),
+        ('{"task": "KEY", "overrides": {}}', "its overrides are none"),
     ],
-)  # fmt: skip
-def test_orders_of_another_task_or_that_are_invalid_are_ignored(play, tmp_path, tiny, orders):
-    (tmp_path / "orders.json").write_text(orders.replace("KEY", key_of(tiny, name="")))
-    assert play(until_s=101.0).of(Snapshot)[0].controller == "fixed"
+)
+def test_orders_of_another_task_are_ignored_and_unreadable_ones_put_aside_and_told(
+    play, tmp_path, tiny, orders, why
+):
+    path = tmp_path / "orders.json"
+    path.write_text(orders.replace("KEY", key_of(tiny, name="")), encoding="latin-1")
+    written = path.read_bytes()
+    played = play(until_s=101.0)
+    assert played.of(Snapshot)[0].controller == "fixed"
+    told = played.events("engine.orders_unreadable")
+    assert len(told) == bool(why)
+    if why:
+        ((at_s, _, data),) = told
+        aside = tmp_path / "orders.json.unreadable"
+        assert (at_s, data["kept_as"], aside.read_bytes()) == (100.0, str(aside), written)
+        assert data["why"].startswith(why)
 
 
 def test_a_switched_scenario_starts_at_its_beginning_with_earlier_orders_in_force(

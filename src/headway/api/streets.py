@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self, get_args
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from headway.api.dependencies import need, services_of
 from headway.api.fields import WHOLE
@@ -25,7 +25,7 @@ from headway.roads import PROFILES, RoadsError, work_out
 from headway.safety import Order, Override
 from headway.service.orders import ORDERS_KEPT, OrderFilter, OrderState, PlacedOrder
 from headway.service.streets import FIXED_TIME, RunningStreet, StreetService
-from headway.settings import ControllerName
+from headway.settings import ControllerName, require_pace
 from headway.street.external.places import Places
 from headway.street.messages import AtJunction, Optimise, Release, Reset, Switch
 
@@ -106,6 +106,11 @@ class OptimisationIn(_Order):
     realtime: float | None = Field(
         default=None, ge=0.0, le=1000.0, strict=False, json_schema_extra={"deprecated": True}
     )
+
+    @field_validator("speed_factor", "realtime")
+    @classmethod
+    def _is_pace(cls, speed_factor: float | None) -> float | None:
+        return None if speed_factor is None else require_pace(speed_factor)
 
     @model_validator(mode="after")
     def _take_old_name(self) -> Self:

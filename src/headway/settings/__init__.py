@@ -59,6 +59,7 @@ from headway.settings.street import (
     SourceSettings,
     StreetSettings,
     SumoSection,
+    require_pace,
 )
 from headway.settings.tree import (
     RESTART_ONLY,
@@ -111,5 +112,6 @@ __all__ = [
     "overridden",
     "read_tree",
     "refuse_unknown_variables",
+    "require_pace",
     "use_aliases",
 ]

@@ -20,6 +20,17 @@ FallbackName = Literal["fixed", "webster", "actuated", "planner"]
 SLOWEST_FACTOR = 0.01  # ticks of a second come every 100 s
 
 
+def require_pace(speed_factor: float) -> float:
+    """As it is. Raises PydanticCustomError for one so slow that the street stands still for whoever
+    watches it.
+    """
+    if 0.0 < speed_factor < SLOWEST_FACTOR:
+        raise PydanticCustomError(
+            "speed_factor", f"must be 0 (as fast as possible) or at least {SLOWEST_FACTOR:g}"
+        )
+    return speed_factor
+
+
 class LoopSettings(Section):
     """The loop. tick_s: period of decisions; cycle_s: period of the optimisation cycle; both
     seconds. speed_factor: simulated seconds per second.
@@ -39,12 +50,7 @@ class LoopSettings(Section):
     @field_validator("speed_factor")
     @classmethod
     def _is_pace(cls, speed_factor: float) -> float:
-        """A street that is slower stands still for whoever watches it."""
-        if 0.0 < speed_factor < SLOWEST_FACTOR:
-            raise PydanticCustomError(
-                "speed_factor", f"must be 0 (as fast as possible) or at least {SLOWEST_FACTOR:g}"
-            )
-        return speed_factor
+        return require_pace(speed_factor)
 
 
 class ControlSettings(Section):

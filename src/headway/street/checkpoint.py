@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from headway.street import load_tries
 from headway.street.state_file import StateError, decode, encode
 
 KEEP = 2
@@ -22,8 +23,6 @@ PLANT_FILE = "plant.xml.gz"
 STREET_FILE = "street.msgpack"
 ABOUT_FILE = "about.json"
 FILES = (PLANT_FILE, STREET_FILE)
-TRIES_FILE = "tries"
-MOST_TRIES = 2  # processes that may end while they load a checkpoint, before an older one is taken
 LONGEST_NAME = 60  # characters of a run's folder, before its digest
 # counts up when what is written changes: a state of another format is not resumed
 FORMAT = 8
@@ -66,18 +65,6 @@ class Checkpoint:
         if not isinstance(state, dict):
             raise StateError(f"{self.folder / STREET_FILE}: is no state of a street")
         return state
-
-    def begin_try(self) -> None:
-        """Note that it is about to be loaded, in case that ends the process; a disk that takes no
-        note does not keep it from being loaded.
-        """
-        with contextlib.suppress(OSError):
-            (self.folder / TRIES_FILE).write_text(str(_tries(self.folder) + 1))
-
-    def end_try(self) -> None:
-        """It was loaded."""
-        with contextlib.suppress(OSError):
-            (self.folder / TRIES_FILE).unlink(missing_ok=True)
 
 
 def folder_of(root: Path, key: str) -> Path:
@@ -148,7 +135,7 @@ def found(folder: Path, key: str) -> tuple[list[Checkpoint], list[Refused]]:
         refused.append(Refused(folder.name, f"its folder cannot be read ({error.strerror})"))
     for one in sorted((one for one in there if one.name[0].isdigit()), reverse=True):
         checkpoint, why = _checked(one, key)
-        if checkpoint is not None and _tries(one) < MOST_TRIES:
+        if checkpoint is not None and not load_tries.are_too_many(one):
             usable.append(checkpoint)
         else:
             refused.append(Refused(one.name, why or "the process ended each time it was loaded"))
@@ -208,13 +195,6 @@ def _checked(folder: Path, key: str) -> tuple[Checkpoint | None, str]:
         return Checkpoint(folder, float(about["time_s"]), key), ""
     except (OSError, ValueError, KeyError, TypeError) as error:
         return None, f"it is damaged ({type(error).__name__}: {error})"
-
-
-def _tries(folder: Path) -> int:
-    try:
-        return int((folder / TRIES_FILE).read_text())
-    except (OSError, ValueError):
-        return 0
 
 
 def clear(folder: Path) -> None:

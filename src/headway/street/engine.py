@@ -14,6 +14,7 @@ from headway.runtime import Supervisor
 from headway.runtime.supervisor import STOPPED
 from headway.safety import Override
 from headway.settings import SafetySettings, Settings
+from headway.street import load_tries
 from headway.street.alerts import alert_rules, rules_on
 from headway.street.external.merge import Reported
 from headway.street.limits import timing_of
@@ -111,8 +112,11 @@ class Engine:
     def _note_failure(self, why: str) -> None:
         """A process that ended while it asked somebody, by itself, was ended by this step: whoever
         it was is not asked again. So is one that was killed again and again in the same step, as
-        happens to a controller that takes all memory.
+        happens to a controller that takes all memory. The same of a checkpoint that was being
+        loaded.
         """
+        if not why.endswith(STOPPED):
+            load_tries.note_failure(self._folder / load_tries.FOLDER)
         role = asked_last(self._folder)
         self._killed = [*self._killed, role] if why.endswith(KILLED) else []
         is_blamed = self._killed[-KILLS_BLAMED:] == [role] * KILLS_BLAMED

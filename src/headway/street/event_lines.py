@@ -29,6 +29,7 @@ ERRORS = (
 )
 WARNINGS = (
     "engine.order_refused",
+    "engine.orders_unreadable",
     "engine.settings_refused",
     "engine.checkpoint_refused",
     "engine.order_not_stored",

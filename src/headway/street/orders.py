@@ -31,7 +31,7 @@ class OrderStore:
     """What operators ordered for the task `key`, kept in a file until the run is finished; beyond
     that for a task that repeats.
 
-    A file of another task, or one that cannot be read, counts as empty.
+    A file of another task, or one that cannot be read (`put_aside_unreadable`), counts as empty.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -122,12 +122,44 @@ class OrderStore:
 
     # --- the file
 
+    def put_aside_unreadable(self) -> str:
+        """Why the file cannot be read; empty where it can, or where there is none. It is renamed
+        then, so that nothing writes over what is left of it.
+        """
+        try:
+            fault = self._fault()
+            if fault:
+                self._path.replace(self.aside)
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            fault = error.strerror or str(error)
+        return fault
+
+    @property
+    def aside(self) -> Path:
+        """Where `put_aside_unreadable` puts it."""
+        return self._path.with_name(f"{self._path.name}.unreadable")
+
+    def _fault(self) -> str:
+        """Raises OSError."""
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            return f"it is no JSON ({error})"
+        if not isinstance(found, dict) or "task" not in found:
+            return "it names no task"
+        for name, kind in (("orders", dict), ("overrides", list)):
+            if not isinstance(found.get(name, kind()), kind):
+                return f"its {name} are none"
+        return ""
+
     def _read(self) -> dict[str, Any]:
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
             is_own = isinstance(found, dict) and found.pop("task") == self._key
             return found if is_own else {}
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, RecursionError):
             return {}
 
     def _write(self, content: Mapping[str, Any]) -> None:

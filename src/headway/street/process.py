@@ -163,6 +163,7 @@ class StreetProcess:
         """By the orders; without a scenario or controller that was ordered before and cannot be had
         any more, and without an order that is not allowed.
         """
+        unreadable = self._orders.put_aside_unreadable()
         refused = self._drop_orders_not_allowed()
         while True:
             ordered = with_orders(self.settings, self._orders.load())
@@ -177,6 +178,9 @@ class StreetProcess:
                     raise
                 self._orders.drop(name)
                 refused.append({"order": f"{name} {orders[name]}", "why": str(error)})
+        if unreadable:
+            about = {"why": unreadable, "kept_as": str(self._orders.aside)}
+            run.record("engine.orders_unreadable", about)
         for about in refused:
             run.record("engine.order_refused", about)
         self._take_up_overrides(run)

@@ -20,7 +20,7 @@ from headway.runtime import FigureLimits, RealTimeController
 from headway.runtime.pacing import Schedule
 from headway.runtime.supervisor import Outbox
 from headway.settings import Settings
-from headway.street import checkpoint
+from headway.street import checkpoint, load_tries
 from headway.street.closed_loop import TIME_TOLERANCE_S, Street, stopped_vehicles
 from headway.street.event_lines import SAFETY, EventLines
 from headway.street.event_log import EventLog
@@ -262,7 +262,7 @@ def open_run(
     of_scenario = scenario(s.street.scenario)
     network = network_of(of_scenario)
     folder = Path(s.recovery.folder)
-    own = checkpoint.folder_of(folder / "checkpoints", key)
+    own = checkpoint.folder_of(folder / load_tries.FOLDER, key)
 
     limited, unknown = without_unknown_junctions(s, network)
     recorder = EventRecorder(EventLog(folder / "events.jsonl"), outbox)
@@ -293,7 +293,7 @@ def open_run(
         tick_s=s.loop.tick_s,
     )
     if found is None and resume:
-        refused += checkpoint.of_earlier_versions(folder / "checkpoints")
+        refused += checkpoint.of_earlier_versions(folder / load_tries.FOLDER)
     _record_start(run, task, found, refused)
     _record_not_controlled(run, network)
     if unknown:
@@ -314,9 +314,9 @@ def _newest_street(
     """
     for found in usable:
         try:
-            found.begin_try()
+            load_tries.begin(found.folder)
             street = _loaded(opener, start, found)
-            found.end_try()
+            load_tries.end(found.folder)
             return street, found
         except (PlantError, ValueError, OSError) as error:
             refused.append(checkpoint.Refused(found.folder.name, str(error)))

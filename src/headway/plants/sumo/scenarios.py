@@ -143,7 +143,7 @@ def read_sumocfg(path: Path, name: str) -> Scenario:
         ) from error
     return Scenario(
         name=name,
-        sumocfg=str(path.resolve()),
+        sumocfg=str(path.absolute()),  # of a link: SUMO takes names from the link's own folder
         net=str(Path(net).resolve()),
         routes=routes,
         begin_s=begin,
