@@ -12,6 +12,7 @@ import pytest
 from headway.vision.frames.addresses import (
     AddressError,
     Door,
+    is_of_this_machine,
     networks,
     place_of,
     require_allowed,
@@ -129,3 +130,20 @@ def test_the_next_address_of_a_name_is_tried_where_one_does_not_answer(monkeypat
     door = Door(resolve=lambda host, port: ["10.0.0.1", "10.0.0.2"])
     assert door.connect("camera.example", 80, 1.0) == "socket"
     assert tried == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_an_address_of_this_machine_is_as_loopback():
+    """Not by its networks: whatever address leads here, which the kernel knows."""
+    door = Door(resolve=lambda host, port: ["192.168.1.20", "::ffff:192.168.1.20"])
+    own = Door(door.allowed, door.resolve, is_own=lambda address: address.endswith("1.20"))
+    assert door.addresses("north", 554)
+    with pytest.raises(AddressError, match=r"192\.168\.1\.20 is one of this machine: allow its n"):
+        own.addresses("north", 554)
+    allowed = Door(networks(["192.168.1.20/32"]), door.resolve, own.is_own)
+    assert len(allowed.addresses("north", 554)) == 2
+
+
+def test_the_kernel_says_which_addresses_are_of_this_machine():
+    assert is_of_this_machine("127.0.0.1")
+    assert not is_of_this_machine("203.0.113.9")
+    assert not is_of_this_machine("no address")

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import http.server
 import socket
 import threading
 import time
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from tests.ports import free_port
 from tests.vision.rtsp import HAS_RTSP, rtsp, stop
 
 from headway.vision import SensingError
+from headway.vision.frames import guarded
 from headway.vision.frames.addresses import networks
 from headway.vision.frames.guarded import REDIRECTED
 from headway.vision.frames.sources import FrameSource, SourceSettings
@@ -191,3 +194,193 @@ def test_a_camera_of_rtsp_is_read_through_the_relay():
     finally:
         stop(server)
     assert not [t for t in threading.enumerate() if t.name.startswith("relay")]
+
+
+# --- cameras that never end
+
+
+@contextlib.contextmanager
+def camera_that(sends):
+    """A camera of HTTP: `sends(connection)` after each request, with its address."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def one(held):
+        with held, contextlib.suppress(OSError):
+            held.recv(65536)
+            sends(held)
+
+    def work():
+        with contextlib.suppress(OSError):
+            while True:
+                held, _ = server.accept()
+                threading.Thread(target=one, args=(held,), daemon=True).start()
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/x"
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        server.close()
+
+
+PICTURES = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
+
+
+def drip(connection, first):
+    """A byte at a time, each long before the camera would count as silent."""
+    connection.sendall(first)
+    while True:
+        connection.sendall(b"a")
+        time.sleep(0.02)
+
+
+def test_a_camera_that_drips_its_answer_does_not_answer_in_time(monkeypatch):
+    monkeypatch.setattr(guarded, "ANSWER_WITHIN_S", 0.2)
+    with camera_that(functools.partial(drip, first=b"HTTP/1.1 200 OK\r\nX: ")) as url:
+        assert "it does not answer in time" in fault_or_frames(url)
+
+
+def test_a_camera_that_drips_a_picture_sends_none(monkeypatch):
+    monkeypatch.setattr(guarded, "PACKET_WITHIN_S", 0.2)
+    with camera_that(functools.partial(drip, first=PICTURES)) as url:
+        assert "it sends no picture within 0.2 s" in fault_or_frames(url)
+
+
+def test_a_picture_without_an_end_takes_no_more_memory_than_the_largest(monkeypatch):
+    monkeypatch.setattr(guarded, "PACKET_AT_MOST", 1 << 20)
+    sent = []
+
+    def endless(connection):
+        connection.sendall(PICTURES + b"--frame\r\nContent-Type: image/jpeg\r\n\r\n\xff\xd8")
+        for _ in range(64):
+            connection.sendall(b"\0" * (1 << 20))
+            sent.append(1)
+
+    with camera_that(endless) as url:
+        assert "more than 1 MiB without a picture" in fault_or_frames(url)
+    assert len(sent) < 64
+
+
+def test_the_page_of_a_redirect_is_not_read(web):
+    """It may have no end."""
+    sent = []
+
+    def elsewhere(connection):
+        where = b"Location: http://127.0.0.1:%d/\r\n\r\n" % web.server_port
+        connection.sendall(b"HTTP/1.1 302 Found\r\n" + where)
+        for _ in range(64):
+            connection.sendall(b"x" * (1 << 20))
+            sent.append(1)
+
+    with camera_that(elsewhere) as url:
+        assert fault_or_frames(url) == 5
+    assert len(sent) < 64
+
+
+@pytest.mark.parametrize("first", [b"HTTP/1.1 200 OK\r\nX: ", PICTURES])
+def test_a_camera_that_is_stopped_leaves_no_thread_and_no_connection(first):
+    reached, gone = threading.Event(), threading.Event()
+
+    def drips(connection):
+        reached.set()
+        try:
+            drip(connection, first)
+        finally:
+            gone.set()
+
+    with camera_that(drips) as url:
+        source = FrameSource(SourceSettings(url, silent_s=30.0, networks=HERE))
+        source.start()
+        assert reached.wait(30)
+        source.stop()
+        assert not source._thread.is_alive()
+        assert source.health.state == "idle"
+        assert gone.wait(30)
+
+
+def test_a_playlist_that_names_itself_comes_to_an_end(web):
+    asked = []
+
+    def itself(connection):
+        asked.append(1)
+        text = b"#EXTM3U\n" + b"#EXT-X-STREAM-INF:BANDWIDTH=1\nx.m3u8\n" * 2
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.apple.mpegurl\r\n"
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(text) + text)
+
+    with camera_that(itself) as url:
+        assert "more than 200 others" in fault_or_frames(f"{url}.m3u8")
+    assert len(asked) <= 200
+
+
+# --- films over HTTP, and lists of files
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """An MP4 whose index stands at its end."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    with av.open(str(path), "w") as box:
+        stream = box.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for level in range(50):
+            image = np.full((120, 160, 3), 4 * level, np.uint8)
+            box.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        box.mux(stream.encode())
+    data = path.read_bytes()
+    assert data.index(b"moov") > data.index(b"mdat")
+    return path
+
+
+def filming(data, in_parts):
+    """A server of one file, in parts where it is asked for them and does that."""
+
+    class File(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.server.asked.append(self.headers.get("Range"))
+            begin = int((self.headers.get("Range") or "bytes=0-")[6:].partition("-")[0])
+            self.send_response(206 if self.headers.get("Range") else 200)
+            self.send_header("Content-Type", "video/mp4")
+            if in_parts:
+                self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Length", str(len(data) - begin))
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                self.wfile.write(data[begin:])
+
+        def log_message(self, *args):
+            pass
+
+    return File
+
+
+def test_a_film_over_http_whose_index_is_at_its_end_is_read_in_parts(web, film):
+    web.RequestHandlerClass = filming(film.read_bytes(), in_parts=True)
+    assert fault_or_frames(f"http://127.0.0.1:{web.server_port}/film.mp4") == 5
+    assert web.asked[0] is None
+    assert len(web.asked) > 1
+
+
+def test_where_the_server_gives_no_parts_the_fault_says_what_to_do(web, film):
+    web.RequestHandlerClass = filming(film.read_bytes(), in_parts=False)
+    fault = fault_or_frames(f"http://127.0.0.1:{web.server_port}/film.mp4")
+    assert "-movflags +faststart" in fault
+    assert web.asked == [None]
+
+
+LISTS = {
+    "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{}\n#EXT-X-ENDLIST\n",
+    "list.ffconcat": "ffconcat version 1.0\nfile {}\n",
+    "list.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+    "m=video 5004 RTP/AVP 26\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_on_disk_leads_to_no_other_file(tmp_path, film, name):
+    path = tmp_path / name
+    path.write_text(LISTS[name].format(film))
+    assert isinstance(fault_or_frames(str(path), ()), str)
+
+
+def test_a_film_on_disk_is_read_as_ever(film):
+    assert fault_or_frames(str(film), ()) == 5

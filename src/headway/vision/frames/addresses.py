@@ -152,19 +152,39 @@ def looked_up(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+def is_of_this_machine(address: str) -> bool:
+    """Whether the way there does not leave this machine: then it begins where it ends. Nothing is
+    sent.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as way:
+            way.connect((address, PORTS["rtsp"]))
+            return bool(way.getsockname()[0] == way.getpeername()[0])
+    except OSError:  # there is no way
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
     """Makes connections to cameras, to checked addresses alone."""
 
     allowed: tuple[Network, ...] = ()
     resolve: Resolver = looked_up
+    is_own: Callable[[str], bool] = is_of_this_machine
 
     def addresses(self, host: str, port: int) -> list[str]:
-        """Of a host, all of them checked. Raises AddressError, or OSError for an unknown name."""
+        """Of a host, all of them checked: an address of this machine itself is as loopback. Raises
+        AddressError, or OSError for an unknown name.
+        """
         address = literal(host)
         found = [str(address)] if address is not None else list(self.resolve(host, port))
         for each in found:
-            require_allowed(ipaddress.ip_address(each), self.allowed)
+            address = ipaddress.ip_address(each)
+            require_allowed(address, self.allowed)
+            is_allowed = any(of in n for of in reached_by(address) for n in self.allowed)
+            if self.is_own(each) and not is_allowed:
+                raise AddressError(f"the address {each} is one of this machine: {REMEDY}")
         if not found:
             raise OSError(f"{host}: has no address")
         return found

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 from urllib.parse import urlsplit
 
 import av
@@ -23,7 +23,7 @@ from headway.telemetry import log
 from headway.telemetry.masking import masked
 from headway.vision import SensingError
 from headway.vision.frames.addresses import Door, Network
-from headway.vision.frames.guarded import HttpStream, Relay
+from headway.vision.frames.guarded import Connections
 from headway.vision.frames.images import (
     SUFFIXES,
     Image,
@@ -56,6 +56,10 @@ SECRET_IN_PATH = re.compile(r"((?:pass\w*|pwd|token|secret|key)=)[^&/]*", re.IGN
 
 WITHOUT_TIMES = "mpjpeg"  # MJPEG over HTTP, as FFmpeg names it; it makes up the times
 IN_PARTS = ("hls", "dash")  # of many seconds, each of which comes at once
+INDEX_AT_END = (
+    "the index of this MP4 stands at its end, or is missing, and its server does not send parts of "
+    "files (HTTP ranges). Write it with the index first (FFmpeg: -movflags +faststart)"
+)
 FAR_S = 10.0  # s between samples from which seeking is quicker than decoding
 
 
@@ -91,7 +95,7 @@ class SourceSettings:
     silent_s: after which a live stream counts as broken. hardware: use a decoder of the machine.
     networks: None for whoever gives addresses of their own machine; else a live source is reached
         by rtsp, rtsps, http and https alone, and not on this machine nor at any other address of
-        `addresses.REFUSED` that is outside of these networks.
+        `addresses.REFUSED` that is outside of these networks; a file names no others.
     """
 
     url: str
@@ -189,6 +193,7 @@ class FrameSource:
         self._wall_steps = WallSteps()
         self._stamps_are_wrong = False
         self._relayed = ""  # what FFmpeg calls the address
+        self._connections: Connections | None = None  # of a source whose addresses are checked
 
     def start(self) -> None:
         """Begin, or begin again. Raises SensingError if it runs already."""
@@ -206,6 +211,8 @@ class FrameSource:
     def stop(self) -> None:
         """End decoding and forget what waits."""
         self._stop.set()
+        if self._connections is not None:  # what hangs there would hold the thread
+            self._connections.end()
         with self._changed:
             self._waiting.clear()
             self._changed.notify_all()
@@ -253,7 +260,7 @@ class FrameSource:
         while not self._stop.is_set():
             before = self.health.received
             fault = self._fault_of_playing()
-            if fault is None:
+            if fault is None or self._stop.is_set():
                 return
             failures = 0 if self.health.received > before else failures + 1
             if s.attempts and failures >= s.attempts:
@@ -360,29 +367,20 @@ class FrameSource:
         s = self.settings
         hardware = hardware_decoder() if s.hardware else None
         if not s.live:
-            with av.open(s.url, options={}, timeout=None, hwaccel=hardware) as container:
-                yield container
+            yield from self._opened_file(hardware)
             return
         timeout_s = (s.silent_s, s.silent_s)
         if s.networks is None:
             with av.open(s.url, options=LIVE_OPTIONS, timeout=timeout_s, hwaccel=hardware) as box:
                 yield box
             return
-        door = Door(s.networks)
+        self._connections = connections = Connections(Door(s.networks), s.silent_s)
+        if self._stop.is_set():  # before there was anything to end
+            connections.end()
         if urlsplit(s.url).scheme in ("http", "https"):
-            with (
-                closing(HttpStream(s.url, door, s.silent_s)) as stream,
-                av.open(
-                    stream,
-                    options=LIVE_OPTIONS | NO_PROTOCOL | AFRESH,
-                    timeout=timeout_s,
-                    hwaccel=hardware,
-                    io_open=lambda url, *_: HttpStream(url, door, s.silent_s),
-                ) as container,
-            ):
-                yield container
+            yield from self._opened_http(connections, hardware)
             return
-        with closing(Relay(s.url, door, s.silent_s)) as relay:
+        with closing(connections.rtsp(s.url)) as relay:
             self._relayed = relay.url
             try:
                 with av.open(
@@ -397,6 +395,43 @@ class FrameSource:
                     raise SensingError(relay.fault) from None
                 raise
 
+    def _opened_file(self, hardware: Any) -> Iterator[Any]:
+        s = self.settings
+        if s.networks is None:
+            with av.open(s.url, options={}, timeout=None, hwaccel=hardware) as container:
+                yield container
+            return
+        with (
+            Path(s.url).open("rb") as file,
+            av.open(
+                file, options=NO_PROTOCOL, timeout=None, hwaccel=hardware, io_open=_no_other_file
+            ) as container,
+        ):
+            yield container
+
+    def _opened_http(self, connections: Connections, hardware: Any) -> Iterator[Any]:
+        s = self.settings
+        with closing(connections.http(s.url)) as stream:
+            try:
+                with av.open(
+                    stream,
+                    options=LIVE_OPTIONS | NO_PROTOCOL | AFRESH,
+                    timeout=(s.silent_s, s.silent_s),
+                    hwaccel=hardware,
+                    io_open=lambda url, _, options: connections.http(
+                        url, int(options.get("offset", 0))
+                    ),
+                ) as container:
+                    yield container
+            except (av.error.FFmpegError, SensingError) as error:
+                if connections.fault:
+                    raise SensingError(connections.fault) from None
+                if stream.is_unseekable_mp4 and isinstance(error, av.error.InvalidDataError):
+                    raise SensingError(INDEX_AT_END) from None
+                raise
+            if connections.fault:
+                raise SensingError(connections.fault)
+
     def _fault(self, error: Exception) -> str:
         """In words. Libraries name the address with its password."""
         s, words = self.settings, _explained(error)
@@ -407,6 +442,8 @@ class FrameSource:
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         """The frames of a stream; packets that cannot be decoded are counted as broken."""
         for packet in container.demux(stream):
+            if self._connections is not None:
+                self._connections.expect_packet()
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError as error:
@@ -583,6 +620,11 @@ def _spread(container: Any, count: int) -> Iterator[Image]:
             if at_s >= requested_s or (jumped and at_s > taken_s + 0.5 * span_s):
                 yield bgr_image(frame)
                 break
+
+
+def _no_other_file(*_: Any) -> IO[bytes]:
+    """For FFmpeg, which a playlist on disk would lead to any file."""
+    raise SensingError("it is a list of other files. Give the video itself")
 
 
 def bgr_image(frame: Any) -> Image:
