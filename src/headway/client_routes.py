@@ -5,6 +5,7 @@ The tests compare them with the OpenAPI document: each route has its method, wit
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypedDict, Unpack
@@ -202,12 +203,13 @@ class HistoryQuery(TypedDict, total=False):
     limit: int
 
 
-class Routes:
+class Routes(ABC):
     """What both clients can ask: each method is one route, and gives its answer (to be awaited
     of `AsyncHeadway`). Keywords are the query of the route, see docs/api.md; what is not given is
     the service's to choose.
     """
 
+    @abstractmethod
     def call(
         self,
         method: str,
@@ -216,7 +218,10 @@ class Routes:
         body: object = None,
         idempotency_key: str = "",
     ) -> Any:
-        raise NotImplementedError
+        """Any route."""
+
+    def _of_run(self, run: int, what: str, query: Mapping[str, Any]) -> Any:
+        return self.call("GET", _path("/api/v1/runs/{}/" + what, run), _given(query))
 
     def correct_record(
         self,
@@ -257,16 +262,24 @@ class Routes:
         return self.call("GET", "/api/v1/admin/keys")
 
     def make_key(
-        self, name: str, role: str, days: float | None = None, idempotency_key: str = ""
+        self,
+        name: str,
+        role: str,
+        days: float | None = None,
+        idempotency_key: str = "",
+        *,
+        streets: Sequence[str] | None = None,
+        cameras: Sequence[str] | None = None,
     ) -> Any:
-        """A new API key; it is shown this once. days: None for ever."""
-        return self.call(
-            "POST",
-            "/api/v1/admin/keys",
-            None,
-            {"name": name, "role": role, "days": days},
-            idempotency_key,
-        )
+        """A new API key; it is shown this once. days: None for ever. streets, cameras: what it is
+        bounded to.
+        """
+        bounds = {
+            "streets": None if streets is None else list(streets),
+            "cameras": None if cameras is None else list(cameras),
+        }
+        body = {"name": name, "role": role, "days": days, **bounds}
+        return self.call("POST", "/api/v1/admin/keys", None, body, idempotency_key)
 
     def revoke_key(self, key_id: str) -> Any:
         """key_id: the middle part of a key."""
@@ -418,45 +431,42 @@ class Routes:
 
     def splits(self, run: int, **query: Unpack[RunPart]) -> Any:
         """Greens of each signal group."""
-        return self.call("GET", _path("/api/v1/runs/{}/splits", run), _given(query))
+        return self._of_run(run, "splits", query)
 
     def arrivals(self, run: int, **query: Unpack[RunPart]) -> Any:
         """Arrivals on green, yellow and red."""
-        return self.call("GET", _path("/api/v1/runs/{}/arrivals", run), _given(query))
+        return self._of_run(run, "arrivals", query)
 
     def terminations(self, run: int, **query: Unpack[RunPart]) -> Any:
         """What ended the greens."""
-        return self.call("GET", _path("/api/v1/runs/{}/terminations", run), _given(query))
+        return self._of_run(run, "terminations", query)
 
     def pedestrian_delay(self, run: int, **query: Unpack[RunPart]) -> Any:
         """Seconds from a call to the walk signal."""
-        return self.call("GET", _path("/api/v1/runs/{}/pedestrian-delay", run), _given(query))
+        return self._of_run(run, "pedestrian-delay", query)
 
     def queues(self, run: int, **query: Unpack[RunPart]) -> Any:
         """Stopped vehicles and longest waits."""
-        return self.call("GET", _path("/api/v1/runs/{}/queues", run), _given(query))
+        return self._of_run(run, "queues", query)
 
     def run_impact(self, run: int, **query: Unpack[RunImpactQuery]) -> Any:
         """Fuel, CO2 and cost of a run."""
-        return self.call("GET", _path("/api/v1/runs/{}/environmental-impact", run), _given(query))
+        return self._of_run(run, "environmental-impact", query)
 
     def coordination(
         self, run: int, junction: str, signal_group: int, **query: Unpack[RunWindow]
     ) -> Any:
         """Data of the Purdue coordination diagram."""
-        return self.call(
-            "GET",
-            _path("/api/v1/runs/{}/coordination", run),
-            _given({"junction": junction, "signal_group": signal_group, **query}),
-        )
+        asked = {"junction": junction, "signal_group": signal_group, **query}
+        return self._of_run(run, "coordination", asked)
 
     def events(self, run: int, **query: Unpack[EventQuery]) -> Any:
         """Events of a run, in order."""
-        return self.call("GET", _path("/api/v1/runs/{}/events", run), _given(query))
+        return self._of_run(run, "events", query)
 
     def high_resolution(self, run: int, **query: Unpack[OffsetQuery]) -> Any:
         """Indiana high-resolution event codes of a run."""
-        return self.call("GET", _path("/api/v1/runs/{}/high-resolution", run), _given(query))
+        return self._of_run(run, "high-resolution", query)
 
     def street(self, name: str) -> Any:
         """The state of one street."""

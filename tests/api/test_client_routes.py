@@ -32,16 +32,29 @@ BY_NAME = {"analytics": "wait-times"}
 
 @pytest.fixture(scope="module")
 def operations(tmp_path_factory):
-    """(method, path) -> (names of its query, whether it has a body), of what is to be called."""
+    """(method, path) -> (names of its query, of the fields of its body, of its headers), of what is
+    to be called. Fields: None without a body; those that are deprecated, or always the same, do not
+    count.
+    """
     nowhere = sa.create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")
     app = create_app(ApiSettings(tmp_path_factory.mktemp("routes")), Database(nowhere, ""))
+    document = app.openapi()
+
+    def fields(operation):
+        if "requestBody" not in operation:
+            return None
+        (schema,) = (c["schema"] for c in operation["requestBody"]["content"].values())
+        name = schema.get("$ref", "").rpartition("/")[2]
+        properties = document["components"]["schemas"].get(name, schema).get("properties", {})
+        return {n for n, p in properties.items() if not p.get("deprecated") and "const" not in p}
+
     return {
         (method.upper(), path): (
             {p["name"] for p in operation.get("parameters", ()) if p["in"] == "query"},
-            "requestBody" in operation,
+            fields(operation),
             {p["name"] for p in operation.get("parameters", ()) if p["in"] == "header"},
         )
-        for path, routes in app.openapi()["paths"].items()
+        for path, routes in document["paths"].items()
         for method, operation in routes.items()
         if not path.startswith(SHORT_PATHS)
         and not operation.get("deprecated")
@@ -56,7 +69,7 @@ class Recording(Headway):
         self.asked = []
 
     def call(self, method, path, query=None, body=None, idempotency_key=""):
-        self.asked.append((method, path, set(query or ()), body is not None, bool(idempotency_key)))
+        self.asked.append((method, path, set(query or ()), body, bool(idempotency_key)))
         return MagicMock()  # whatever the method looks for in the answer
 
 
@@ -107,16 +120,18 @@ def route_of(operations, method, path):
 
 def test_each_route_has_a_method_and_each_method_a_route(operations):
     found, faults = set(), []
-    for name, (method, path, query, has_body, has_key), is_free in called():
+    for name, (method, path, query, body, has_key), is_free in called():
         template = route_of(operations, method, path)
         if template is None:
             faults.append(f"{name}: there is no {method} {path}")
             continue
-        wanted, takes_body, headers = operations[method, template]
+        wanted, fields, headers = operations[method, template]
         if not is_free and query != wanted:
             faults.append(f"{name}: {method} {template} takes {sorted(wanted ^ query)} or does not")
-        if has_body != takes_body:
-            faults.append(f"{name}: {method} {template}: a body is {'not ' * has_body}wanted")
+        if (body is None) != (fields is None):
+            faults.append(f"{name}: {method} {template}: a body is {'not ' * bool(body)}wanted")
+        elif isinstance(body, dict) and set(body) != fields:
+            faults.append(f"{name}: {method} {template}: {sorted(set(body) ^ fields)} in its body")
         if has_key and "Idempotency-Key" not in headers:
             faults.append(f"{name}: {method} {template} takes no key")
         found.add((method, template))

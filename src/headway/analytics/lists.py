@@ -9,7 +9,7 @@ not among them (`headway.analytics.signals` lists their runs).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -56,31 +56,18 @@ NAMES = """
         WHERE name IS NOT NULL
     )
 """
-SIMULATIONS = """
-    SELECT name AS simulation_id, found.*
+# what is known of each of them
+NAMED = """
+    SELECT name AS {column}, found.*
     FROM (SELECT name FROM names WHERE name IS NOT NULL LIMIT :limit) AS page,
         LATERAL (
             SELECT
                 count(*) AS records,
-                count(DISTINCT intersection_id) AS junctions,
+                count(DISTINCT {other}) AS {others},
                 min(at) AS begin,
                 max(at) AS "end"
             FROM simulation_record
-            WHERE simulation_id = name
-        ) AS found
-    ORDER BY name
-"""
-JUNCTIONS = """
-    SELECT name AS intersection_id, found.*
-    FROM (SELECT name FROM names WHERE name IS NOT NULL LIMIT :limit) AS page,
-        LATERAL (
-            SELECT
-                count(*) AS records,
-                count(DISTINCT simulation_id) AS simulations,
-                min(at) AS begin,
-                max(at) AS "end"
-            FROM simulation_record
-            WHERE intersection_id = name AND {where}
+            WHERE {column} = name AND {where}
         ) AS found
     ORDER BY name
 """
@@ -105,6 +92,18 @@ VERSIONS = f"""
     ORDER BY version DESC
 """
 
+
+# a column that names, and the other one, of which different values are counted
+OF_SIMULATIONS = {
+    "column": "simulation_id",
+    "other": "intersection_id",
+    "others": "junctions",
+}
+OF_JUNCTIONS = {
+    "column": "intersection_id",
+    "other": "simulation_id",
+    "others": "simulations",
+}
 
 Key = tuple[Any, ...]  # of an item: the values by which the list is sorted
 
@@ -211,12 +210,12 @@ class RecordFilter:
 
 
 def simulations(database: Database) -> Listing:
-    return _named(database, "simulation_id", SIMULATIONS, RecordFilter())
+    return _named(database, OF_SIMULATIONS, RecordFilter())
 
 
 def junctions(database: Database, simulation: str | None = None) -> Listing:
     """Of one simulation, or of all."""
-    return _named(database, "intersection_id", JUNCTIONS, RecordFilter(simulation))
+    return _named(database, OF_JUNCTIONS, RecordFilter(simulation))
 
 
 def records(database: Database, only: RecordFilter) -> Listing:
@@ -304,12 +303,12 @@ def _up(at: datetime | None, interval_s: int) -> datetime | None:
 
 def simulation(database: Database, name: str) -> Item:
     """Raises MissingError."""
-    return _one(database, "simulation_id", SIMULATIONS, name, "no simulation {!r}")
+    return _one(database, OF_SIMULATIONS, name, "no simulation {!r}")
 
 
 def junction(database: Database, name: str) -> Item:
     """Over all simulations. Raises MissingError."""
-    return _one(database, "intersection_id", JUNCTIONS, name, "no record of a junction {!r}")
+    return _one(database, OF_JUNCTIONS, name, "no record of a junction {!r}")
 
 
 def record(database: Database, simulation: str, junction: str, at: datetime) -> Item:
@@ -333,29 +332,29 @@ def versions(database: Database, simulation: str, junction: str, at: datetime) -
     return [newest | {"replaced_at": None, "replaced_by": None, "reason": None}, *old]
 
 
-def _named(database: Database, column: str, query: str, only: RecordFilter) -> Listing:
+def _named(database: Database, of: Mapping[str, str], only: RecordFilter) -> Listing:
     """A list of what a column names."""
     where, values = only.where()
-    names = NAMES.format(column=column, where=where)
+    names = NAMES.format(where=where, **of)
 
     def count() -> int:
         counted = f"{names} SELECT count(name) AS n FROM names"
         return int(database.rows(counted, after="", **values)[0]["n"])
 
     def fetch(after: Key, limit: int) -> list[Item]:
-        asked = f"{names} {query.format(where=where)}"
+        asked = f"{names} {NAMED.format(where=where, **of)}"
         last = after[0] if after else ""
         return database.rows(asked, after=last, limit=limit, **values)
 
-    return Listing((column,), count, fetch)
+    return Listing((of["column"],), count, fetch)
 
 
-def _one(database: Database, column: str, query: str, name: str, missing: str) -> Item:
+def _one(database: Database, of: Mapping[str, str], name: str, missing: str) -> Item:
     known = f"""
         WITH names AS (SELECT CAST(:name AS text) AS name WHERE EXISTS (
-            SELECT 1 FROM simulation_record WHERE {column} = :name))
+            SELECT 1 FROM simulation_record WHERE {of["column"]} = :name))
     """
-    found = database.rows(f"{known} {query.format(where='TRUE')}", name=name, limit=1)
+    found = database.rows(f"{known} {NAMED.format(where='TRUE', **of)}", name=name, limit=1)
     if not found:
         raise MissingError(f"there is {missing.format(name)} in the database")
     return found[0]

@@ -75,18 +75,14 @@ COLUMNS = {
     "violation": ("id", "at", "device", "rule", "confidence", "data", "seal"),
     "violation_picture": ("violation_id", "number", "at_s", "jpeg"),
 }
+RECORD_KEY = ("simulation_id", "intersection_id", "at")
 # of a record: what it says; the other columns are its key, or follow from these
-CONTENT = (
-    "signals",
-    "vehicles",
-    "wait_s",
-    "throughput",
-    "speed_kmh",
-    "fuel_saved_l",
-    "co2_saved_kg",
-    "overrides",
+CONTENT = tuple(
+    name
+    for name in COLUMNS["simulation_record"]
+    if name not in (*RECORD_KEY, "emergency", "vehicle_types")
 )
-KEY = "simulation_id, intersection_id, at"
+KEY = ", ".join(RECORD_KEY)
 # of the rows that were to be stored, the places of those whose key is there with other content; a
 # version of before a correction is known, too
 CONFLICTS = f"""
