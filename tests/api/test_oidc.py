@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from headway.api import oidc
 from headway.api.oidc import Provider
 from headway.api.problems import ProblemError
+from headway.api.scopes import UNBOUNDED, Bounds
 from headway.api.security import Role
 from headway.settings import OidcSettings
 from headway.settings.tree import Settings
@@ -29,15 +31,20 @@ ROLES = {"desk": "operator", "guest": "viewer", "chief": "admin"}
 
 
 class Issuer:
-    """keys: ids of those that it shows. answers: paths it answers otherwise. asked: the paths."""
+    """keys: ids of those that it shows. answers: paths it answers otherwise. drops: one that it
+    answers for ever. asked: the paths.
+    """
 
     def __init__(self):
         issuer = self
-        self.keys, self.answers, self.asked = ["one"], {}, []
+        self.keys, self.answers, self.asked, self.drops = ["one"], {}, [], ""
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 issuer.asked.append(self.path)
+                if self.path == issuer.drops:
+                    self.drip()
+                    return
                 found = issuer.answers.get(self.path)
                 status, body = found or (200, json.dumps(issuer.answer(self.path)).encode())
                 self.send_response(status)
@@ -46,6 +53,15 @@ class Issuer:
                     self.send_header("Location", f"{issuer.url}/elsewhere")
                 self.end_headers()
                 self.wfile.write(body)
+
+            def drip(self):
+                self.send_response(200)
+                self.send_header("Content-Length", str(10_000))
+                self.end_headers()
+                with contextlib.suppress(OSError):  # the client has gone
+                    for _ in range(10_000):
+                        self.wfile.write(b" ")
+                        time.sleep(0.05)
 
             def log_message(self, *_):
                 pass
@@ -228,6 +244,80 @@ def test_a_provider_whose_answer_cannot_be_used_gives_no_keys(issuer, path, answ
     assert "/elsewhere" not in issuer.asked
 
 
+@pytest.mark.parametrize("algorithm", ["RS256", "RS512", "PS384"])
+def test_a_key_that_does_not_say_its_algorithm_verifies_all_of_its_kind(issuer, algorithm):
+    """RFC 7517, 4.4: `alg` is optional. One that says it is used with that alone."""
+    (shown,) = issuer.answer("/realm/keys")["keys"]
+    claims = {"iss": issuer.url, "aud": "headway", "sub": "u", "exp": time.time() + 60}
+    claims["realm"] = {"roles": ["desk"]}
+    token = jwt.encode(claims, KEYS["one"][0], algorithm, headers={"kid": "one"})
+    for said, is_taken in (({}, True), ({"alg": "RS256"}, algorithm == "RS256")):
+        damaged = {"kty": "RSA", "kid": "bad", "n": 5, "e": "AQAB"}
+        answer = json.dumps({"keys": [damaged, shown | said]}).encode()
+        issuer.answers["/realm/keys"] = (200, answer)
+        (found,) = read(Provider(issuer.settings()), token)
+        assert (getattr(found, "role", None) == Role.OPERATOR) is is_taken, found
+
+
+@pytest.mark.parametrize(
+    ("sub", "name"),
+    [
+        ("Żółw 亀", "oidc:Żółw 亀"), ("a\x00\nb", "oidc:a\\x00\\nb"), ("\ud800", "oidc:\\ud800"),
+        ("\u202eadmin", "oidc:\\u202eadmin"), ("x" * 200, "oidc:" + "x" * 200),
+    ],
+)  # fmt: skip
+def test_a_name_can_be_shown_and_stored(issuer, sub, name):
+    (who,) = read(Provider(issuer.settings()), issuer.token(sub=sub))
+    assert who.name == name
+    assert who.name.encode().count(b"\x00") == 0
+
+
+def test_names_that_are_cut_stay_apart(issuer):
+    found = read(Provider(issuer.settings()), *(issuer.token(sub="x" * 200 + n) for n in "ab"))
+    assert len({who.name for who in found}) == 2
+    assert {len(who.name) for who in found} == {len("oidc:") + 200}
+
+
+BOUNDED = {"streets_claim": "headway.streets", "cameras_claim": "cameras"}
+
+
+@pytest.mark.parametrize(
+    ("claims", "bounds"),
+    [
+        ({"headway": {"streets": ["a", "b"]}}, Bounds.of(["a", "b"], [])),
+        ({"headway": {"streets": "a b"}, "cameras": "c"}, Bounds.of(["a", "b"], ["c"])),
+        ({}, Bounds.of([], [])), ({"cameras": ["c", 5, None]}, Bounds.of([], ["c"])),
+        ({"headway": {"streets": {"a": 1}}, "cameras": 7}, Bounds.of([], [])),
+        ({"headway": {"streets": "*"}}, UNBOUNDED), ({"cameras": ["c", "*"]}, UNBOUNDED),
+        ({"realm": {"roles": ["chief"]}}, UNBOUNDED),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_user_is_bounded_by_the_claims_that_the_settings_name(issuer, claims, bounds):
+    (bounded, free) = (
+        read(Provider(issuer.settings(**more)), issuer.token(**claims))[0] for more in (BOUNDED, {})
+    )
+    assert bounded.bounds == bounds
+    assert free.bounds == UNBOUNDED
+
+
+def test_one_claim_of_bounds_bounds_both_and_has_its_own_bound(issuer):
+    provider = Provider(issuer.settings(streets_claim="streets"))
+    names = [str(n) for n in range(101)]
+    few, many = (issuer.token(streets=held, cameras=["c"]) for held in (names[:100], names))
+    found, (status, detail) = read(provider, few, many)
+    assert found.bounds == Bounds.of(names[:100], [])
+    assert (status, "more than 100" in detail) == (403, True)
+
+
+def test_a_provider_that_answers_by_drops_holds_nobody_up(issuer, monkeypatch):
+    """Each drop is in time, and all of them never are."""
+    monkeypatch.setattr(oidc, "WITHIN_S", 0.3)
+    issuer.drops = "/realm/keys"
+    found = read(Provider(issuer.settings()), *[issuer.token()] * 3)
+    assert [status for status, _ in found] == [503] * 3
+
+
 def test_a_token_without_a_number_is_the_same_however_it_is_spelled(issuer):
     """The last character of a signature of 256 bytes has four bits that say nothing (RFC 4648,
     3.5), and padding is taken after it: else a token that was revoked would be good again.
@@ -248,7 +338,7 @@ def test_the_provider_s_users_call_beside_our_own_and_their_tokens_are_revoked(i
             headers = {"Authorization": f"Bearer {token}"}
             return httpx.get(f"{running.url}{path}", headers=headers).status_code
 
-        token = issuer.token()
+        token = issuer.token(groups=["g" * 60] * 100)  # long, as those of large companies are
         assert status(running.token("viewer")) == 200
         assert (status(token), status(token, "/api/v1/admin/keys")) == (200, 403)
         assert status(issuer.token(realm={})) == 403

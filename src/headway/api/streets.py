@@ -169,7 +169,7 @@ class OrderQuery:
     state: OrderState | None = None
     kind: Annotated[str | None, Query(max_length=32)] = None
     junction: Annotated[str | None, Query(max_length=256)] = None
-    by: Annotated[str | None, Query(max_length=64)] = None
+    by: Annotated[str | None, Query(max_length=256)] = None
 
 
 def service(request: Request) -> StreetService:

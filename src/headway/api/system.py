@@ -48,6 +48,7 @@ PACKAGES = (
 )
 
 
+LONGEST_TOKEN = 32_768  # characters; those of a provider list groups
 KeyNumber = Annotated[str, Path(max_length=64, pattern="^[a-z0-9]+$")]
 
 
@@ -102,7 +103,7 @@ class KeyOut(BaseModel):
 
 class TokenIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
-    token: str = Field(min_length=1, max_length=4096)
+    token: str = Field(min_length=1, max_length=LONGEST_TOKEN)
 
 
 class Ticket(BaseModel):
@@ -419,7 +420,7 @@ class AuditOut(BaseModel):
 def read_audit(
     request: Request,
     _: Admin,
-    who: Annotated[str | None, Query(max_length=64)] = None,
+    who: Annotated[str | None, Query(max_length=256)] = None,
     what: Annotated[str | None, Query(max_length=512, description="a part of the action")] = None,
     status: Annotated[int | None, Query(ge=100, le=599)] = None,
     begin: When = None,

@@ -102,6 +102,10 @@ class OidcSettings(Section):
     a token holds the roles of its user, with dots into the depth (`realm_access.roles`); roles:
     which role here each of them stands for. Who has several has the highest, who has none is
     refused. name_claim: whose value the audit trail shows, after `oidc:`.
+
+    streets_claim, cameras_claim: where a token holds the streets and cameras that its user is
+    bounded to, as a list or as text with blanks between; `*` in either is no bounds. Where one is
+    set, a user without it has none of them, and only admins are not bounded. Empty for no bounds.
     """
 
     issuer: str = ""
@@ -109,6 +113,8 @@ class OidcSettings(Section):
     roles_claim: str = Field(default="roles", min_length=1, max_length=256)
     roles: dict[str, RoleName] = Field(default_factory=dict)
     name_claim: str = Field(default="sub", min_length=1, max_length=256)
+    streets_claim: str = Field(default="", max_length=256)
+    cameras_claim: str = Field(default="", max_length=256)
 
     @model_validator(mode="after")
     def _is_whole(self) -> OidcSettings:
