@@ -126,7 +126,8 @@ DEFAULTS = {
     },
     "server": {"tls_certificate": "", "tls_key": "", "proxies": ()},
     "oidc": {
-        "issuer": "", "audience": "", "roles_claim": "roles", "roles": {}, "name_claim": "sub"
+        "issuer": "", "audience": "", "roles_claim": "roles", "roles": {}, "name_claim": "sub",
+        "streets_claim": "", "cameras_claim": "",
     },
     "cameras": {
         "attempts": 0, "delay_s": 0.5, "buffer": 1, "rate_hz": 0.0, "confidence": 0.0,
@@ -896,6 +897,7 @@ def test_every_section_is_checked_here():
         "sumo.folders", "sumo.remote", "sumo.binary", "sumo.options", "q_learning.explore",
         "server.tls_certificate", "server.tls_key", "server.proxies", "cameras.allowed_networks",
         "oidc.issuer", "oidc.audience", "oidc.roles", "oidc.roles_claim", "oidc.name_claim",
+        "oidc.streets_claim", "oidc.cameras_claim",
     }  # fmt: skip
 
     def leaves(model: type[BaseModel], at: str):

@@ -165,7 +165,7 @@ def _keys_of(issuer: str) -> dict[str, SigningKey]:
     if not isinstance(where, str) or urlsplit(where).scheme != urlsplit(issuer).scheme:
         raise ValueError(f"jwks_uri: {where!r} is no address like that of the issuer")
     listed = _fetched(where).get("keys")
-    keys = {}
+    keys = dict[str, SigningKey]()
     for one in listed if isinstance(listed, list) else []:
         # of a kind that is not known here, or damaged: the others hold
         with contextlib.suppress(jwt.PyJWTError, ValueError, TypeError):
