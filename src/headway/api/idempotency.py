@@ -24,7 +24,8 @@ from headway.api.security import Role
 HEADER = "Idempotency-Key"
 LONGEST_KEY = 128  # characters
 KEPT_S = 3600.0  # from the first answer on
-MOST_KEPT = 2000  # answers; the oldest are forgotten first
+# of who has most the oldest are forgotten first: nobody can make those of others be forgotten
+MOST_KEPT = 2000  # answers
 MOST_BYTES = 8 << 20  # of the bodies of all of them
 LARGEST_BYTES = 256 << 10  # of one; a larger one is not given again
 WAIT_S = 30.0  # for the first answer, where the same request comes meanwhile
@@ -37,8 +38,10 @@ DESCRIPTION = (
     "Idempotent-Replayed) and is not done twice; another request with it is refused (422)."
 )
 
-Owner = tuple[str, Role, str]
-"""Name and role of who calls, and the key."""
+Caller = tuple[str, Role]
+"""Name and role."""
+Owner = tuple[Caller, str]
+"""Who calls, and the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,7 @@ class IdempotencyMiddleware:
         self._app = app
         self._identity = identity
         self._clock = clock
-        self._answers: dict[Owner, _Answer] = {}  # oldest first
-        self._bytes = 0
+        self._answers: dict[Caller, dict[str, _Answer]] = {}  # by key, oldest first
         self._under_way: dict[Owner, _UnderWay] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,7 +86,7 @@ class IdempotencyMiddleware:
             body = await _whole(receive)
             if body is None:  # the client has gone
                 return
-            owner, request = (who.name, who.role, key), _digest(scope, body)
+            owner, request = ((who.name, who.role), key), _digest(scope, body)
             answer = await self._first_answer(owner, request)
         except (ProblemError, HTTPException) as error:
             await _refusal(scope, error)(scope, receive, send)
@@ -117,7 +119,8 @@ class IdempotencyMiddleware:
                 detail = "the same request is still under way; ask again later"
                 raise ProblemError(409, detail, headers={"Retry-After": "5"}) from None
         self._forget_old()
-        answer = self._answers.get(owner)
+        caller, key = owner
+        answer = self._answers.get(caller, {}).get(key)
         if answer is not None:
             _refuse_other(answer.request, request)
             if answer.body is None:
@@ -149,21 +152,30 @@ class IdempotencyMiddleware:
                 self._keep(owner, request, start, None if is_large else bytes(said))
 
     def _keep(self, owner: Owner, request: bytes, start: Message, body: bytes | None) -> None:
-        self._answers[owner] = _Answer(request, start, body, self._clock() + KEPT_S)
-        self._bytes += len(body or b"")
-        while len(self._answers) > MOST_KEPT or self._bytes > MOST_BYTES:
-            self._forget(next(iter(self._answers)))
+        caller, key = owner
+        answer = _Answer(request, start, body, self._clock() + KEPT_S)
+        self._answers.setdefault(caller, {})[key] = answer
+        while sum(map(len, self._answers.values())) > MOST_KEPT:
+            self._forget_oldest(max(self._answers, key=lambda c: len(self._answers[c])))
+        while sum(map(_size, self._answers.values())) > MOST_BYTES:
+            self._forget_oldest(max(self._answers, key=lambda c: _size(self._answers[c])))
 
     def _forget_old(self) -> None:
         now_s = self._clock()
-        while self._answers:
-            oldest = next(iter(self._answers))
-            if self._answers[oldest].until_s > now_s:
-                return
-            self._forget(oldest)
+        for caller in list(self._answers):
+            while (of := self._answers.get(caller)) and next(iter(of.values())).until_s <= now_s:
+                self._forget_oldest(caller)
 
-    def _forget(self, owner: Owner) -> None:
-        self._bytes -= len(self._answers.pop(owner).body or b"")
+    def _forget_oldest(self, caller: Caller) -> None:
+        answers = self._answers[caller]
+        del answers[next(iter(answers))]
+        if not answers:
+            del self._answers[caller]
+
+
+def _size(answers: dict[str, _Answer]) -> int:
+    """Bytes of their bodies."""
+    return sum(len(answer.body or b"") for answer in answers.values())
 
 
 def takes_key(scope: Scope) -> bool:
