@@ -98,6 +98,52 @@ def test_a_client_that_comes_back_to_another_process_is_told_and_gets_what_that_
             assert hubs[there].since(Client("alerts"), int(rest[-1]["id"])) == []
 
 
+def test_what_got_lost_while_valkey_was_away_is_told_to_the_clients_of_others(valkey, monkeypatch):
+    def away(self):
+        lost.append(1)
+        raise redis.ConnectionError("away")
+
+    lost = []
+    with redis.Redis.from_url(valkey) as link, processes(valkey, 2) as (hubs, clients):
+        link.flushall()
+        until(lambda: link.info("clients")["blocked_clients"] == 2)
+        hubs[0].publish("alerts", "a", {"n": 1})
+        until(lambda: clients[1].buffer)
+        with monkeypatch.context() as patch:
+            patch.setattr(redis.client.Pipeline, "execute", away)
+            for n in (2, 3):
+                hubs[0].publish("alerts", "a", {"n": n})
+                until(lambda n=n: len(lost) == n - 1)
+        hubs[0].publish("realtime", "a", {"n": 9})  # of another topic nothing is gone
+        hubs[0].publish("alerts", "a", {"n": 4})
+        until(lambda: len(clients[1].buffer) == 3)
+        first, gap, last = (json.loads(m.text) for m in clients[1].buffer)
+        assert (gap["topic"], gap["data"]["stream"], gap["data"]["missed"]) == ("gap", "alerts", 2)
+        assert gap["data"]["after"] == first["id"]
+        assert int(first["id"]) < int(gap["id"]) < int(last["id"])
+        narrow = Client("alerts", street="another", kinds=("x",))
+        again = hubs[1].since(narrow, int(first["id"]))
+        assert [json.loads(m.text) for m in again] == [gap], "whose they were nobody knows"
+        assert hubs[1].since(narrow, int(gap["id"])) == []
+        assert [json.loads(m.text)["topic"] for m in hubs[1].since(Client("realtime"), 0)] == [
+            "realtime"
+        ]
+        assert heard(clients[0]) == [("a", n) for n in (1, 2, 3, 4)]
+
+
+def test_of_senders_that_have_no_numbers_and_of_old_ones_nothing_is_missing(valkey, monkeypatch):
+    monkeypatch.setattr(room, "MOST_SENDERS", 2)
+    with redis.Redis.from_url(valkey) as link, processes(valkey, 1) as (_, clients):
+        link.flushall()
+        until(lambda: link.info("clients")["blocked_clients"] == 1)
+        numbered = [(b"x", 5), (b"x", 6), (b"old", None), (b"y", 1), (b"z", 1), (b"x", 9)]
+        for sender, n in numbered:
+            entry = {"from": sender, "news": json.dumps(["alerts", "a", {"n": 0}])}
+            link.xadd("headway:live", entry if n is None else entry | {"n": n})
+        until(lambda: len(clients[0].buffer) == len(numbered))
+        assert {json.loads(m.text)["topic"] for m in clients[0].buffer} == {"alerts"}
+
+
 def test_earlier_messages_are_not_delivered(valkey):
     with redis.Redis.from_url(valkey) as link:
         link.xadd("headway:live", {"from": "x", "news": json.dumps(["alerts", "a", {"n": 1}])})

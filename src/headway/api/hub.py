@@ -173,12 +173,12 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A message that was published."""
+    """A message that was published, or some that got lost before."""
 
     number: int
     street: str
     kind: str
-    message: dict[str, Any]
+    message: dict[str, Any] | Gap
 
 
 class History:
@@ -200,6 +200,14 @@ class History:
         self.newest += 1 << TAG_BITS
         self._kept.append(Past(self.newest, street, kind, message))
         return self.newest
+
+    def put_gap(self, missed: int, why: str) -> Gap:
+        """The same of messages that did not come."""
+        after = self.newest
+        self.newest += 1 << TAG_BITS
+        gap = Gap(after, missed, self.newest, why)
+        self._kept.append(Past(self.newest, "", GAP, gap))
+        return gap
 
     def after(self, last_id: int) -> tuple[Gap | None, list[Past]]:
         """What came after an id, oldest first, and what of it is gone. Of an id that is not of here
@@ -268,6 +276,18 @@ class Hub:
         if self.relay is not None and not relayed:
             self.relay(topic, street, message)
 
+    def publish_gap(self, topic: str, missed: int, why: str) -> None:
+        """From any thread: so many messages of another process did not come, and nobody knows for
+        whom they were. All clients of the topic are told.
+        """
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._broadcast_gap, topic, missed, why)
+
+    def _broadcast_gap(self, topic: str, missed: int, why: str) -> None:
+        told = self._histories[topic].put_gap(missed, why).message(topic)
+        self._send([(client, told) for client in self._clients[topic]])
+
     def newest(self, topic: str) -> int:
         """The id of the newest message of a topic."""
         return self._histories[topic].newest
@@ -282,7 +302,9 @@ class Hub:
         for past in kept:
             if len(found) == most:
                 break
-            if client.wants(past.street, past.kind):
+            if isinstance(past.message, Gap):
+                found.append(past.message.message(client.topic))
+            elif client.wants(past.street, past.kind):
                 text = written(
                     past.number,
                     client.topic,

@@ -1,5 +1,5 @@
 """Live news across several API processes, by a Valkey stream: what one tells, the clients of all
-hear.
+hear. Each process numbers what it sends, topic by topic, so that the others see what is missing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from headway.telemetry.threads import keep_running
 
 STREAM = "headway:live"
 KEPT = 4096
+MOST_SENDERS = 1000  # processes, by topic, whose numbers are known; each start is another one
+LOST = "messages of another process of the service did not come through while Valkey was away"
 News = tuple[str, str, dict[str, Any]]  # topic, street, message
 decode = msgspec.json.Decoder(News).decode
 
@@ -33,7 +35,9 @@ class Relay:
         self._url = url
         self._hub = hub
         self._own = secrets.token_hex(6)
-        self._out: deque[News] = deque()
+        self._out: deque[tuple[int, News]] = deque()
+        self._numbers = dict.fromkeys(TOPICS, 0)  # of the newest message of each topic
+        self._heard: dict[tuple[bytes, str], int] = {}  # the same of others, by sender and topic
         self._log = telemetry.log("api")
         self._stop, self._wake = threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
@@ -55,8 +59,9 @@ class Relay:
             thread.join(6.0)
 
     def _put(self, topic: str, street: str, message: dict[str, Any]) -> None:
+        self._numbers[topic] += 1
         if len(self._out) < KEPT:
-            self._out.append((topic, street, message))
+            self._out.append((self._numbers[topic], (topic, street, message)))
             self._wake.set()
         else:
             metrics.sent.labels(topic, "not_relayed").inc()
@@ -71,13 +76,15 @@ class Relay:
             taken = [self._out.popleft() for _ in range(len(self._out))]
             try:
                 with link.pipeline(transaction=False) as together:
-                    for news in taken:
+                    for number, news in taken:
                         together.xadd(
-                            STREAM, {"from": self._own, "news": json.dumps(news)}, maxlen=KEPT
+                            STREAM,
+                            {"from": self._own, "n": number, "news": json.dumps(news)},
+                            maxlen=KEPT,
                         )
                     together.execute()
             except Exception as error:
-                for topic, _, _ in taken:
+                for _, (topic, _, _) in taken:
                     metrics.sent.labels(topic, "not_relayed").inc()
                 self._away(error)
 
@@ -126,4 +133,19 @@ class Relay:
                 "news of others left out", stream=STREAM, entry=number.decode(), why=str(error)
             )
         else:
+            self._look_for_gap(fields, topic)
             self._hub.publish_relayed(topic, street, message)
+
+    def _look_for_gap(self, fields: dict[bytes, bytes], topic: str) -> None:
+        """Between this message of a process and the one before it; one of an earlier version has no
+        number.
+        """
+        sender, text = (fields.get(b"from", b""), topic), fields.get(b"n", b"")
+        if not text.isdigit():
+            return
+        before, found = self._heard.pop(sender, None), int(text)
+        self._heard[sender] = found
+        if len(self._heard) > MOST_SENDERS:
+            del self._heard[next(iter(self._heard))]
+        if before is not None and found > before + 1:
+            self._hub.publish_gap(topic, found - before - 1, LOST)
