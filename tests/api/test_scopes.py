@@ -114,6 +114,9 @@ def test_an_order_a_reading_and_a_record_of_another_street_are_refused(service):
         order = {"order": "hold"}
         path = "/api/v1/engine/streets/b/junctions/j/override"
         assert client.post(path, json=order).status_code == 403
+        with service.client("admin") as admin:
+            (entry,) = admin.get("/api/v1/admin/audit", params={"limit": 1}).json()
+        assert (entry["who"], entry["what"], entry["status"]) == ("bounded", f"POST {path}", 403)
         mine, other = EXAMPLE | {"simulation_id": "a"}, EXAMPLE | {"simulation_id": "b"}
         ingest = "/api/v1/ingest"
         assert client.post(f"{ingest}/simulation", json=mine).status_code == 201

@@ -31,6 +31,7 @@ FOUND = "headway.identity"  # in the state of a scope: a Principal, None, or the
 # addresses end up in logs and histories
 STREAM = re.compile(r"/stream/[^/]+|/api/v1/live/[^/]+/events")
 LOOK_AGAIN_S = 5.0  # whether the credentials of an open stream still hold
+CREDENTIALS_NEEDED = "credentials are needed: a bearer token, or an API key in X-API-Key"
 ENDED = 4401  # close code of a socket whose credentials do not
 
 
@@ -72,7 +73,7 @@ class Identity:
         """
         found = await self.of(scope)
         if found is None:
-            raise refused("credentials are needed: a bearer token, or an API key in X-API-Key")
+            raise refused(CREDENTIALS_NEEDED)
         if found.role < role:
             raise ProblemError(
                 403, f"this needs the role {role.name.lower()}; yours is {found.role.name.lower()}"
