@@ -143,17 +143,31 @@ def test_the_list_of_cameras_shows_its_own_alone(service):
 
 def test_a_live_stream_gives_the_messages_of_its_own_alone(service):
     hub = service.app.state.services.hub
-    for name in ("a", "b", "cam-a", ""):
-        hub.publish("alerts", name, {"kind": "k", "of": name})
+    for name, kind in (("a", "k"), ("b", "k"), ("cam-a", "camera.alert.opened"), ("", "k")):
+        hub.publish("alerts", name, {"kind": kind, "of": name})
     with bounded(service, Role.VIEWER) as client:
         path = "/api/v1/live/alerts/history"
         found = client.get(path).json()["messages"]
         assert {json.dumps(m).count('"b"') for m in found} == {0}
         assert len(found) == 2
         assert client.get(path, params={"street": "b"}).json()["messages"] == []
-    assert not Client("alerts", only=A.names).wants("b", "k")
-    assert not Client("alerts", only=A.names).wants("", "k")
-    assert Client("alerts", only=A.names).wants("cam-a", "k")
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "is_its_own"),
+    [
+        ("a", "", True), ("a", "safety.hold", True), ("b", "k", False), ("", "k", False),
+        ("a", "camera.frame", False), ("a", "violation.red_light", False),
+        ("cam-a", "camera.frame", True), ("cam-a", "violation.red_light", True),
+        ("cam-a", "", False), ("cam-a", "order.applied", False), ("cam-b", "camera.frame", False),
+        ("a", "alert.silenced", True), ("cam-a", "alert.acknowledged", True),
+        ("b", "alert.silenced", False), ("system", "alert.opened", False),
+    ],
+)  # fmt: skip
+def test_a_street_and_a_camera_of_one_name_are_two(source, kind, is_its_own):
+    for topic in ("realtime", "monitoring", "alerts"):
+        assert Client(topic, bounds=A).wants(source, kind) is is_its_own
+        assert Client(topic).wants(source, kind)
 
 
 def test_a_socket_gives_the_messages_of_its_own_alone_whatever_its_filter(service):

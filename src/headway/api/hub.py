@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from headway.api.scopes import UNBOUNDED, Bounds
 from headway.telemetry import metrics
 
 LEAST_PACKED_BYTES = 512  # a shorter message gains nothing by compression
@@ -109,7 +110,7 @@ class Client:
 
     deliver: writes a message at once and says True, or False where the connection is not ready;
         None where only its own task can send.
-    only: streets and cameras whose messages it may have; None for all.
+    bounds: the streets and cameras whose messages it may have.
     direct: the connection, where it can be written to without its transport.
     """
 
@@ -131,13 +132,13 @@ class Client:
     sent: int = 0
     dropped: int = 0
     ended: str = ""
-    only: frozenset[str] | None = None
+    bounds: Bounds = UNBOUNDED
 
     def __post_init__(self) -> None:
         self.shape = (self.form, self.packed)
 
     def wants(self, street: str, kind: str) -> bool:
-        if self.only is not None and street not in self.only:
+        if self.bounds is not UNBOUNDED and not self.bounds.has_message(street, kind):
             return False
         if not self.street and not self.kinds:
             return True

@@ -88,7 +88,7 @@ async def _socket(socket: WebSocket, topic: str) -> None:
     client = client_of(
         topic, query.get("street", ""), query.get("kinds", ""), form, query.get("compress") == "1"
     )
-    client.only = who.bounds.names
+    client.bounds = who.bounds
     if fault := filter_fault(client.street, client.kinds):
         await socket.send_denial_response(problem(socket, 422, fault))
         return
@@ -192,7 +192,7 @@ async def history(
     kept. Where there are none, it waits for up to `wait_s` seconds for the next one.
     """
     client, hub = _checked_client(topic, street, kinds, form, compress), services_of(request).hub
-    client.only = who.bounds.names
+    client.bounds = who.bounds
     found = hub.since(client, last_id, limit + 1)
     if not found and wait_s:
         last_id = last_id or hub.newest(topic)
@@ -238,7 +238,7 @@ async def events(
     """The same as Server-Sent Events; after a break a browser goes on from its `Last-Event-ID`."""
     client, hub = _checked_client(topic, street, kinds, form, compress), services_of(request).hub
     who = await services_of(request).identity.require(request.scope, Role.VIEWER)
-    client.only = who.bounds.names
+    client.bounds = who.bounds
     given = request.headers.get("last-event-id", "")
     services = services_of(request)
     ends = partial(services.identity.end_of, who)

@@ -32,6 +32,8 @@ BY_SIMULATION = re.compile(
 )
 BY_DEVICE = re.compile(r"(?:/api/v1/violations|/analytics/violations)")
 BY_STREET = re.compile(r"/api/v1/observations(?:/sources|/places)?")
+KINDS_OF_CAMERAS = ("camera.", "violation.")  # of live messages
+KINDS_OF_EITHER = ("alert.",)  # acknowledged or silenced
 USUAL_STREET = "headway"  # of observations that name none
 # routes that look at the bounds themselves, by what they answer or take
 OWN = {
@@ -55,7 +57,7 @@ class Bounds:
     @classmethod
     def of(cls, streets: Iterable[str] | None, cameras: Iterable[str] | None) -> Bounds:
         if streets is None and cameras is None:
-            return cls()
+            return UNBOUNDED  # the same for all, so that streams compare it at once
         return cls(frozenset(streets or ()), frozenset(cameras or ()))
 
     @property
@@ -68,12 +70,14 @@ class Bounds:
     def has_camera(self, name: str) -> bool:
         return self.are_none or name in (self.cameras or ())
 
-    @property
-    def names(self) -> frozenset[str] | None:
-        """Of live messages; None for all."""
-        return (
-            None if self.are_none else (self.streets or frozenset()) | (self.cameras or frozenset())
-        )
+    def has_message(self, source: str, kind: str) -> bool:
+        """A live message of that kind from a street or a camera: they may have the same name."""
+        if self.are_none:
+            return True
+        if kind.startswith(KINDS_OF_EITHER):
+            return self.has_street(source) or self.has_camera(source)
+        is_camera = kind.startswith(KINDS_OF_CAMERAS)
+        return self.has_camera(source) if is_camera else self.has_street(source)
 
     def claims(self) -> dict[str, Any]:
         """For a token."""
