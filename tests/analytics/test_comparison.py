@@ -194,6 +194,19 @@ def test_nothing_is_a_percentage_of_nought():
     assert compared(1, 2, a=(-1, -1)).change_percent == pytest.approx(-150.0)
 
 
+@pytest.mark.parametrize("unit", [1e-300, 1e-160, 1e-9, 1e9])
+def test_p_does_not_depend_on_the_unit_however_small_the_values_are(unit):
+    d = np.random.default_rng(3).uniform(-1, 2, 64)
+    plain, found = compared(*d), compared(*(unit * d))
+    assert (found.p, found.effective_n) == pytest.approx((plain.p, plain.effective_n))
+    assert found.interval_95 == pytest.approx([unit * x for x in plain.interval_95], 1e-9, 0.0)
+    assert found.correlation_s == plain.correlation_s
+
+
+def test_a_percentage_beyond_all_numbers_is_none():
+    assert compared(1, a=(5e-324,)).change_percent is None
+
+
 @pytest.mark.parametrize(
     ("n", "m", "times"), [(0, 0, 0), (1, 0, 1), (0, 1, 1), (2, 1, 2), (1, 1, 2)]
 )
