@@ -15,6 +15,7 @@ from headway.api.hub import Client
 from headway.settings import NotifySettings
 from tests.api.service import serving
 from tests.api.streets import standing
+from tests.ports import free_port
 from tests.waiting import until
 
 # one server for all of them, in this order
@@ -213,6 +214,50 @@ def test_an_acknowledgement_that_is_none_is_refused(clients, street, body):
     street.opens()
     path = f"{ALERTS}/open/{opened(clients)[0]['id']}/acknowledge"
     assert clients["operator"].post(path, json=body).status_code == 422
+
+
+def test_a_dead_camera_is_listed_acknowledged_and_gone_once_it_is_removed(clients, hook, street):
+    camera = {"id": "north", "source": f"http://127.0.0.1:{free_port()}/", "attempts": 1}
+    assert clients["engineer"].post("/streams", json=camera).status_code == 201
+    try:
+        until(lambda: "dead" in [alert["rule"] for alert in _of(clients, "north")])
+        (found,) = [alert for alert in _of(clients, "north") if alert["rule"] == "dead"]
+        assert (found["severity"], found["value"]) == ("critical", None)
+        assert "given up" in found["data"]["reason"]
+        path = f"{ALERTS}/open/{found['id']}/acknowledge"
+        answer = clients["operator"].post(path, json={"note": "a ladder is on its way"})
+        assert answer.json()["acknowledged"]["note"] == "a ladder is on its way"
+        known = {alert["id"]: alert["acknowledged"] for alert in _of(clients, "north")}
+        assert known[found["id"]] == answer.json()["acknowledged"]
+    finally:
+        clients["engineer"].delete("/streams/north")
+    until(lambda: not _of(clients, "north"))
+    until(lambda: "camera.recovered" in [note["kind"] for note in hook.taken])
+    (over,) = [note["data"] for note in hook.taken if note["kind"] == "camera.recovered"]
+    assert (over["outage"], over["why"]) == (found["id"], "it was stopped or removed")
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "body"),
+    [
+        ("alert_rules", f"{ALERTS}/rules", {"name": "a", "metric": "fps", "threshold": 1.0}),
+        ("cameras", "/streams", {"id": "a", "source": "rtsp://192.0.2.9/x", "start": False}),
+        ("silences", f"{ALERTS}/silences", {"source": "a", "lasts_s": 60}),
+    ],
+)
+def test_what_the_disk_does_not_take_is_not_available_and_not_in_force(
+    clients, running, file, path, body
+):
+    draft = running.app.state.services.folder / f"{file}.draft"
+    draft.mkdir()
+    try:
+        answer = clients["engineer"].post(path, json=body)
+    finally:
+        draft.rmdir()
+    assert answer.status_code == 503, answer.text
+    assert "disk" in answer.json()["detail"]
+    assert not [one for one in clients["viewer"].get(path).json() if one.get("name") == "a"]
+    assert clients["engineer"].delete(f"{path}/a").status_code == 404
 
 
 # --- what could not be delivered

@@ -71,11 +71,11 @@ def test_what_was_given_up_is_dead_at_once_and_a_film_at_its_end_is_not(changes,
     assert run([(t, view(3, **changes)) for t in range(40)]) == expected
 
 
-def test_a_camera_that_is_stopped_on_purpose_is_forgotten():
+def test_a_camera_that_is_stopped_on_purpose_is_forgotten_and_dead_no_more():
     views = [(t, view(1)) for t in range(20)]
     views += [(t, view(1, expected=False)) for t in range(20, 40)]
     views += [(t, view(1)) for t in range(40, 54)]
-    assert [f[:3] for f in run(views)] == [(15, "north", True)]
+    assert [f[:3] for f in run(views)] == [(15, "north", True), (20, "north", False)]
 
 
 def test_an_image_that_stays_the_same_is_dead_and_one_that_moves_is_not():

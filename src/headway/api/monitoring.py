@@ -19,6 +19,7 @@ from headway.service.dead_letters import Letter
 from headway.service.monitoring import MonitoringService
 from headway.service.notification import Notifier, RecipientError
 from headway.service.silences import (
+    DEAD,
     LONGEST_S,
     LONGEST_TEXT,
     MACHINE,
@@ -113,8 +114,9 @@ class AcknowledgementOut(BaseModel):
 
 class OpenAlert(BaseModel):
     """An alert that is open, of whatever kind. source: a street, a camera, "system" (the program)
-    or "machine". acknowledged: who looks after it; null for nobody. silenced_until: nobody gets
-    webhooks or e-mails of it until then; null where it is not silenced. data: what else is known.
+    or "machine". rule: its name, "dead" for a camera that is dead. acknowledged: who looks after
+    it; null for nobody. silenced_until: nobody gets webhooks or e-mails of it until then; null
+    where it is not silenced. data: what else is known.
     """
 
     id: str
@@ -246,6 +248,7 @@ def _open_alerts(request: Request, service: MonitoringService) -> list[OpenAlert
         )
         for source, opened in services.selfwatch.desk.opened()
     ]
+    dead = {outage["camera"]: outage for outage in service.dead_cameras()}
     found += [
         _open_alert(
             services.silences,
@@ -255,8 +258,18 @@ def _open_alerts(request: Request, service: MonitoringService) -> list[OpenAlert
             datetime.fromisoformat(alert["since"]),
         )
         for alert in service.open_alerts()
+        if alert["rule"] != DEAD or alert["stream"] not in dead  # the same, by a rule
     ]
-    services.silences.keep_open({alert.id for alert in found})
+    found += [
+        _open_alert(
+            services.silences,
+            outage["id"],
+            camera,
+            {"rule": DEAD, **outage},
+            datetime.fromisoformat(outage["since"]),
+        )
+        for camera, outage in dead.items()
+    ]
     return sorted(found, key=lambda alert: alert.since)
 
 

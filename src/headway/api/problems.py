@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -22,6 +23,10 @@ from headway.runtime import WorkerError
 from headway.service.streets import StreetStateError
 
 UNREADABLE = (UnicodeDecodeError, RecursionError)  # of a body that is JSON at first sight
+# what is kept in files cannot be written or read; all else is nobody's disk
+OF_DISK = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EISDIR,
+)  # fmt: skip
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 REMEDIES = {  # of what no route of ours refuses
     404: "there is nothing at this path. /openapi.json lists all routes",
@@ -188,6 +193,13 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(DataError)
     async def _data(request: Request, error: DataError) -> JSONResponse:
         return problem(request, 422, "a value is beyond what the database can hold")
+
+    @app.exception_handler(OSError)
+    async def _disk(request: Request, error: OSError) -> JSONResponse:
+        if error.errno not in OF_DISK:
+            raise error
+        detail = f"the disk of this server fails ({error.strerror}): nothing was changed by this"
+        return problem(request, 503, detail, headers={"Retry-After": "5"})
 
     @app.exception_handler(Exception)
     async def _unforeseen(request: Request, error: Exception) -> JSONResponse:

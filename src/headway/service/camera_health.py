@@ -48,10 +48,11 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class HealthChange:
-    """dead: whether it died, or is back."""
+    """dead: whether it died, or is not dead any more: since it is back, or `why`."""
 
     dead: bool
     outage: Outage
+    why: str = ""
 
 
 @dataclass(slots=True)
@@ -81,11 +82,14 @@ class CameraHealth:
         self._memories: dict[str, _Memory] = {}
 
     def check(self, at_s: float, views: Iterable[CameraView]) -> list[HealthChange]:
-        """What has changed. A camera that is stopped or removed on purpose is forgotten."""
+        """What has changed. A camera that is stopped or removed on purpose is forgotten; whoever
+        was told that it is dead is told so.
+        """
         changes = []
         expected = {view.name: view for view in views if view.expected}
         for name in self._memories.keys() - expected.keys():
-            del self._memories[name]
+            if (outage := self._memories.pop(name).outage) is not None:
+                changes.append(HealthChange(False, outage, "it was stopped or removed"))
         for name, view in expected.items():
             memory = self._memories.setdefault(name, _Memory(at_s, seen_s=at_s))
             found = self._check_one(at_s, view, memory)

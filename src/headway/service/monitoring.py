@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from headway import telemetry
 from headway.service.camera_alerts import AlertChange, CameraAlerts, OpenAlert, RuleBook
 from headway.service.camera_figures import RecentFrames, rate_hz
-from headway.service.camera_health import CameraHealth, CameraView, HealthChange
+from headway.service.camera_health import CameraHealth, CameraView, HealthChange, Outage
 from headway.service.notification import Notify
 from headway.settings import CAMERA_METRICS, CameraSettings
 from headway.telemetry import metrics
@@ -125,6 +125,12 @@ class MonitoringService:
             now_s = self._clock()
             return [self._plain(alert, now_s) for alert in self._alerts.open_alerts()]
 
+    def dead_cameras(self) -> list[dict[str, Any]]:
+        """Those that are dead now, as `camera.dead` says it."""
+        with self._lock:
+            now_s = self._clock()
+            return [self._outage(o, now_s) for o in self._health.outages().values()]
+
     def check(self) -> None:
         """One look at all cameras and the machine; what has changed goes to listeners, log,
         webhooks and e-mail.
@@ -175,24 +181,32 @@ class MonitoringService:
 
     def _report_health(self, change: HealthChange, now_s: float) -> None:
         outage, camera = change.outage, change.outage.camera
-        since = self._time_of_day(outage.since_s, now_s)
-        body: dict[str, Any] = {
+        body = {
             "kind": "camera.dead" if change.dead else "camera.recovered",
-            "id": outage.id if change.dead else str(uuid.uuid4()),
-            "outage": outage.id,
-            "camera": camera,
-            "severity": "critical" if change.dead else "info",
-            "reason": outage.reason,
-            "since": since,
+            **self._outage(outage, now_s),
             "at": self._time_of_day(now_s, now_s),
         }
+        if not change.dead:
+            body |= {"id": str(uuid.uuid4()), "severity": "info"}
         known = {key: body[key] for key in ("reason", "since")}
         if change.dead:
             self._log.error("a camera is dead", stream=camera, **known)
         else:
             body["lasted_s"] = round(now_s - outage.since_s, 1)
-            self._log.warning("a camera is back", stream=camera, **known)
+            body |= {"why": change.why} if change.why else {}
+            said = "a dead camera was stopped" if change.why else "a camera is back"
+            self._log.warning(said, stream=camera, **known)
         self._tell(body, camera, by_mail=True, number=body["id"])
+
+    def _outage(self, outage: Outage, now_s: float) -> dict[str, Any]:
+        return {
+            "id": outage.id,
+            "outage": outage.id,
+            "camera": outage.camera,
+            "severity": "critical",
+            "reason": outage.reason,
+            "since": self._time_of_day(outage.since_s, now_s),
+        }
 
     def _report_alert(self, change: AlertChange, now_s: float, why: str = "") -> None:
         alert, state = change.alert, "opened" if change.opened else "closed"

@@ -5,10 +5,11 @@ that nobody gets webhooks and e-mails of what is being looked after.
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -178,11 +179,6 @@ class Silences:
         with self._lock:
             return self._acknowledged.get(alert)
 
-    def keep_open(self, alerts: Collection[str]) -> None:
-        """Forget the acknowledgements of all other alerts: they are closed."""
-        with self._lock:
-            self._acknowledged = {a: k for a, k in self._acknowledged.items() if a in alerts}
-
     # --- under the lock
 
     def _in_force(self, now_s: float) -> list[Silence]:
@@ -205,10 +201,21 @@ class Silences:
             return []
         try:
             rows = json.loads(self._path.read_text(encoding="utf-8"))
-            return [Silence(**row) for row in rows][:MOST_SILENCES]
-        except (OSError, ValueError, TypeError) as error:
+            return [_silence_of(row) for row in rows][:MOST_SILENCES]
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             self._log.error("silences cannot be read; none is in force", error=str(error))
             return []
+
+
+def _silence_of(row: Mapping[str, Any]) -> Silence:
+    """Raises ValueError or TypeError for what is none: it would be compared at each alert."""
+    found = Silence(**row)
+    texts = (found.source, found.rule, found.by, found.reason, found.id)
+    if not all(isinstance(text, str) for text in texts) or not (found.source or found.rule):
+        raise ValueError("a silence is of a source or a rule, by somebody")
+    if not (math.isfinite(found.until_s) and math.isfinite(found.at_s)):
+        raise ValueError("a silence has an end")
+    return found
 
 
 def source_of(kind: str, body: Mapping[str, Any]) -> tuple[str, str]:
