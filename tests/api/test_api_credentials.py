@@ -18,6 +18,7 @@ import jwt
 import pytest
 import sqlalchemy as sa
 
+from headway.api import audit as audit_room
 from headway.api.audit import Audit
 from headway.api.identity import FOUND, Identity
 from headway.api.keys import Keys, RevokedTokens
@@ -429,6 +430,27 @@ def test_two_processes_write_one_audit_trail(audit, database, seal):
         thread.join()
     assert faults == []
     assert audit.verify() == (45, "")
+
+
+def test_a_trail_is_verified_in_parts_without_a_gap_between_them(audit, database, monkeypatch):
+    """400,000 entries took 830 MiB at once."""
+    monkeypatch.setattr(audit_room, "READ_AT_ONCE", 3)
+    for number in range(7):
+        audit.add(Principal("a", Role.ADMIN), f"POST /{number}", 200, {})
+    sizes, ask = [], type(database).rows
+
+    def counted(self, *words, **values):
+        found = ask(self, *words, **values)
+        sizes.append(len(found))
+        return found
+
+    monkeypatch.setattr(type(database), "rows", counted)
+    assert audit.verify() == (7, "")
+    assert sizes == [3, 3, 1, 0]
+    database.execute("UPDATE audit SET who = 'x' WHERE number = 4")
+    assert audit.verify() == (4, "entry 4 was changed")
+    database.execute("DELETE FROM audit WHERE number = 4")
+    assert audit.verify() == (4, "entry 4 is missing")
 
 
 def test_an_empty_audit_trail_is_valid(audit):

@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -40,6 +41,15 @@ IS_THERE = """
     SELECT 1 FROM audit
     WHERE number > :after AND at = to_timestamp(CAST(:at AS double precision)) AND who = :who
         AND what = :what AND status = :status
+"""
+READ_AT_ONCE = 2000  # entries, of some 10 kB at most
+FIRST = -(2**63)  # before any number that a column can hold
+ENTRIES = """
+    SELECT number, extract(epoch FROM at) AS at, who, role, what, status, data, before, hash, key
+    FROM audit
+    WHERE number > :after
+    ORDER BY number
+    LIMIT :limit
 """
 INSERT = """
     INSERT INTO audit (number, at, who, role, what, status, data, before, hash, key)
@@ -131,10 +141,7 @@ class Audit:
             before, number, head = "", 0, self._seal.head()
         except ValueError as error:
             return 0, str(error)
-        for row in self._database.rows(
-            "SELECT number, extract(epoch FROM at) AS at, who, role, what, status, data, "
-            "before, hash, key FROM audit ORDER BY number"
-        ):
+        for row in self._all():
             number += 1
             entry = {k: row[k] for k in ("number", "who", "role", "what", "status", "data")} | {
                 "at": f"{row['at']:.6f}"
@@ -150,6 +157,13 @@ class Audit:
                 f"is {number}"
             )
         return number, ""
+
+    def _all(self) -> Iterator[dict[str, Any]]:
+        """Oldest first, READ_AT_ONCE in memory at a time."""
+        after = FIRST
+        while rows := self._database.rows(ENTRIES, after=after, limit=READ_AT_ONCE):
+            yield from rows
+            after = rows[-1]["number"]
 
     def _fault_of(
         self, row: dict[str, Any], before: str, entry: dict[str, Any], head: Head | None
