@@ -8,6 +8,8 @@ import dataclasses
 import gzip
 import importlib.metadata
 import math
+import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from headway.plants.sumo import read_network
 from headway.plants.sumo.scenarios import (
     RESCO,
     Scenario,
+    demand_of,
     fitting_step_s,
     read_sumocfg,
     scenario,
@@ -123,6 +126,33 @@ def test_a_name_for_the_scenario_may_be_given_and_paths_are_made_whole(
 def test_a_scenario_runs_from_the_start_to_no_end_unless_said(configuration, times, begin_s, end_s):
     found = configuration(f"<configuration>{NET}{times}</configuration>")
     assert (found.begin_s, found.end_s, found.routes) == (begin_s, end_s, ())
+
+
+def test_a_demand_is_told_from_another_of_the_same_name_by_its_files(configuration, tmp_path):
+    names = f'{NET}<route-files value="a.rou.xml"/>'
+    text = f"<configuration>{names}<time>{TIMES}</time></configuration>"
+    one = demand_of(configuration(text))
+    assert re.fullmatch("own@[0-9a-f]{12}", one)
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    assert demand_of(scenario(str(tmp_path / "copy" / "own.sumocfg"))) == one
+    others = {
+        demand_of(configuration(text, routes="<routes><!-- more --></routes>")),
+        demand_of(configuration(text.replace('"120"', '"121"'))),
+        demand_of(configuration(text.replace("a.rou", "b.rou"), routes="<routes><flow/></routes>")),
+    }
+    assert len(others | {one}) == 4
+    (tmp_path / "n.net.xml").write_text("<net> </net>")
+    assert demand_of(scenario(str(tmp_path / "own.sumocfg"))) not in others | {one}
+
+
+def test_one_of_the_catalogue_has_its_name_and_ones_own_of_that_name_has_not(
+    configuration, tmp_path
+):
+    assert demand_of(scenario("cologne1")) == "cologne1"
+    own = configuration(f"<configuration>{NET}</configuration>")
+    copy = tmp_path / "cologne1.sumocfg"
+    shutil.copy(own.sumocfg, copy)
+    assert demand_of(scenario(str(copy))).startswith("cologne1@")
 
 
 def test_a_link_to_a_configuration_names_files_beside_itself_as_sumo_has_it(

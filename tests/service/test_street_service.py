@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.store.intakes import Intake
 
+from headway.plants.sumo.scenarios import demand_of, scenario
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
 from headway.service.streets import StreetService
@@ -130,8 +131,8 @@ def played(service, task, *says, **more):
     return live
 
 
-def started(scenario="tiny", kind="engine.started", net=""):
-    return Event(100.0, kind, "", {"scenario": scenario, "net": str(net)})
+def started(scenario="tiny", kind="engine.started", net="", **more):
+    return Event(100.0, kind, "", {"scenario": scenario, "net": str(net), **more})
 
 
 def junction(name="C", vehicles=5, halted=2, wait_s=30.0, confidence=0.5):
@@ -184,7 +185,9 @@ def test_a_street_is_started_under_its_name_with_a_run_of_the_record(
     assert live.engine is engines.made[0]
     assert live.engine.task is live.task
     assert [j.id for j in live.network.junctions] == ["C"]
-    assert intake.runs == [(f"headway {task.key()} {round(WALL_S * 1e9)}", "tiny", "greedy", 9)]
+    demand = demand_of(scenario(task.settings.street.scenario))
+    assert demand.startswith("tiny@")
+    assert intake.runs == [(f"headway {task.key()} {round(WALL_S * 1e9)}", demand, "greedy", 9)]
     assert intake.written == []
     assert (live.thread.name, live.thread.daemon) == ("street headway", True)
 
@@ -559,6 +562,16 @@ def test_a_street_that_died_meanwhile_gets_that_order_when_it_is_back(service, t
     assert live.fault == ""
 
 
+def test_a_scenario_of_the_same_name_with_another_demand_is_another_run(
+    service, task, intake, crossing_network
+):
+    """Bologna's three are all called run.sumocfg. What was restored says so too."""
+    other = started(kind="engine.restored", net=crossing_network, demand="tiny@1")
+    live = played(service, task, started(), other)
+    assert (live.scenario, live.run, len(live.network.junctions)) == ("tiny", 42, 4)
+    assert intake.runs[1][1] == "tiny@1"
+
+
 def test_another_scenario_is_another_run_with_its_network_and_nothing_of_the_one_before(
     service, task, intake, crossing_network
 ):
@@ -566,13 +579,14 @@ def test_another_scenario_is_another_run_with_its_network_and_nothing_of_the_one
         started(),
         snapshot(101.0),
         SignalChanges(0.0, ((101.0, 0, 4),)),
-        started("walk", net=crossing_network),
+        started("walk", net=crossing_network, demand="walk@1"),
         snapshot(1.0),
         Event(5.0, "engine.cycle"),
     ]
     live = played(service, task, *says)
     assert (live.scenario, live.run, len(live.network.junctions)) == ("walk", 42, 4)
-    assert [run[1] for run in intake.runs] == ["tiny", "walk"]
+    assert [run[1].partition("@")[0] for run in intake.runs] == ["tiny", "walk"]
+    assert intake.runs[1][1] == "walk@1"
     assert [(row[0], row[1], row[3]) for row in intake.rows("event")] == [
         (41, 1, "engine.started"), (42, 2, "engine.started"), (42, 3, "engine.cycle")
     ]  # fmt: skip

@@ -25,6 +25,7 @@ from tests.street.builders import MadePlant, Says, named, street_of, two_junctio
 
 from headway.plants.sumo import SumoPlant
 from headway.plants.sumo import read_network as read_sumo_network
+from headway.plants.sumo.scenarios import demand_of
 from headway.plants.sumo.scenarios import scenario as find_scenario
 from headway.runtime import NumericalStabilityMonitor, RealTimeController, StoppedError
 from headway.runtime.monitor import AlertRule, Level
@@ -263,7 +264,13 @@ def test_a_run_begins_with_its_event_and_ends_with_its_last_snapshot_and_done(
         (
             100.0,
             "engine.started",
-            {"run": key, "scenario": "tiny", "net": str(crossing), "controller": "fixed"},
+            {
+                "run": key,
+                "scenario": "tiny",
+                "demand": demand_of(find_scenario(tiny)),
+                "net": str(crossing),
+                "controller": "fixed",
+            },
         )
     ]
     assert isinstance(whole.sent[0][0], Event)
@@ -633,6 +640,7 @@ def test_a_stopped_run_resumes_from_its_state(play, tmp_path, tiny, crossing):
     again = play(recovery={"checkpoint_s": 33.0})
     data = {
         "scenario": "tiny",
+        "demand": demand_of(find_scenario(tiny)),
         "net": str(crossing),
         "checkpoint_s": 125.0,
         "lost_up_to_s": 33.0,
@@ -1078,7 +1086,13 @@ def test_a_switched_scenario_starts_at_its_beginning_with_earlier_orders_in_forc
         (
             0.0,
             "engine.started",
-            {"run": key, "scenario": "early", "net": str(crossing), "controller": "greedy"},
+            {
+                "run": key,
+                "scenario": "early",
+                "demand": demand_of(find_scenario(early)),
+                "net": str(crossing),
+                "controller": "greedy",
+            },
         ),
     ]
     assert [at_s for at_s, *_ in played.events("engine.cycle")] == [10.0]

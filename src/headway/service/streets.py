@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from headway import telemetry
 from headway.plants.sumo import network_of, read_network
-from headway.plants.sumo.scenarios import scenario
+from headway.plants.sumo.scenarios import demand_of, scenario
 from headway.roads import Network
 from headway.roads.network import Kind
 from headway.runtime import WorkerError
@@ -92,6 +92,7 @@ class RunningStreet:
 
     repeat:   start it anew when the demand has ended.
     run:      number of its run in the database.
+    demand:   of the scenario, see `demand_of`; the run is recorded by it.
     fault:    why it was given up; empty while it was not.
     finished: no engine runs now.
     history:  a row every HISTORY_PERIOD_S.
@@ -121,6 +122,7 @@ class RunningStreet:
     repeat: bool = False
     run: int = 0
     scenario: str = ""
+    demand: str = ""
     snapshot: Snapshot | None = None
     fault: str = ""
     finished: bool = False
@@ -241,6 +243,7 @@ class StreetService:
                 network=network_of(of_scenario),
                 repeat=repeat,
                 scenario=of_scenario.name,
+                demand=demand_of(of_scenario),
                 stop=stop,
                 finished=stop is not None,
                 ended=stop is not None,
@@ -396,7 +399,7 @@ class StreetService:
         s = street.task.settings
         run = self._intake.begin_run(
             f"{street.name} {street.task.key()} {self._clock_ns()}",
-            street.scenario,
+            street.demand,
             street.recorded_controller,
             s.street.seed,
             street.name,
@@ -661,8 +664,10 @@ class StreetService:
         beginning.
         """
         restarted = street.scenario_ordered and start.kind == "engine.started"
-        if restarted or start.data["scenario"] != street.scenario:
-            street.scenario = str(start.data["scenario"])
+        name = str(start.data["scenario"])
+        demand = str(start.data.get("demand", street.demand))
+        if restarted or (name, demand) != (street.scenario, street.demand):
+            street.scenario, street.demand = name, demand
             street.network = read_network(
                 str(start.data["net"]), start.data.get("additional", ()), start.at_s
             )

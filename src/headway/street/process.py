@@ -21,7 +21,7 @@ from headway.control import Controller
 from headway.control.catalogue import controller
 from headway.plants import PlantError
 from headway.plants.sumo import network_of
-from headway.plants.sumo.scenarios import RESCO, scenario
+from headway.plants.sumo.scenarios import is_of_catalogue, scenario
 from headway.runtime import (
     AlertRule,
     ErrorRecoverySystem,
@@ -614,7 +614,7 @@ class StreetProcess:
         settings = ordered.model_copy(update={"control": self.settings.control})
         of = scenario(ordered.street.scenario)
         key = f"{of.name} {replace(self._task, settings=settings).key()}"
-        if of.name in RESCO:
+        if is_of_catalogue(of):
             return key
         return f"{key} net {hashlib.sha256(Path(of.net).read_bytes()).hexdigest()[:12]}"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from headway.plants import PlantError
 from headway.plants.sumo import SumoSettings, network_of
-from headway.plants.sumo.scenarios import Scenario, fitting_step_s, scenario
+from headway.plants.sumo.scenarios import Scenario, demand_of, fitting_step_s, scenario
 from headway.roads import Network
 from headway.runtime import FigureLimits, RealTimeController
 from headway.runtime.pacing import Schedule
@@ -409,6 +409,7 @@ def _record_start(
     s = task.settings
     about: dict[str, Any] = {
         "scenario": run.scenario.name,
+        "demand": demand_of(run.scenario),
         "net": run.scenario.net,
         "controller": s.control.controller,
     }

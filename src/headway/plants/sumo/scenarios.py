@@ -8,6 +8,7 @@ with the PyPI package
 from __future__ import annotations
 
 import gzip
+import hashlib
 import importlib.metadata
 import math
 import os
@@ -36,6 +37,7 @@ ON_EVENT = (
     "split",
 )  # vehicles that depart when a person, a container or another train lets them
 
+DIGEST_LENGTH = 12  # letters
 MS_TOLERANCE = 1e-3  # milliseconds by which a sum of them may be off
 
 
@@ -76,6 +78,28 @@ class Scenario:
 def network_of(chosen: Scenario) -> Network:
     """The network of a scenario, with the programmes that SUMO runs. Raises RoadsError."""
     return read_network(chosen.net, chosen.additional, chosen.begin_s)
+
+
+def is_of_catalogue(of: Scenario) -> bool:
+    """Not one's own configuration that bears such a name."""
+    return of.name in RESCO and Path(of.sumocfg).is_relative_to(_folder().absolute())
+
+
+def demand_of(of: Scenario) -> str:
+    """What tells the demand of a scenario from any other: its name in the catalogue, else its name
+    and a digest of its files, since many configurations are called `run.sumocfg`. Raises
+    RoadsError.
+    """
+    if is_of_catalogue(of):
+        return of.name
+    digest = hashlib.sha256()
+    for file in (of.sumocfg, of.net, *of.routes, *of.additional):
+        try:
+            with Path(file).open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        except OSError as error:
+            raise RoadsError(f"{file}: cannot be read ({error.strerror}).") from error
+    return f"{of.name}@{digest.hexdigest()[:DIGEST_LENGTH]}"
 
 
 def fitting_step_s(tick_s: float, step_s: float) -> float:
