@@ -108,6 +108,27 @@ def test_by_vehicle_type_each_direction_weighs_what_it_counts(database):
     ]
 
 
+@pytest.mark.parametrize("by", ["direction", "vehicle_type", "both"])
+def test_a_record_of_numbers_next_to_nought_ends_no_answer(new_record, tmp_path, by):
+    """A third of the least number that there is."""
+    least = signal("north", 5e-324, 1, car=1, bus=2), signal("east", 5e-324, 2, bus=1)
+    found = open_database(tmp_path, new_record())
+    try:
+        rows = [row("2025-09-10T10:00:00Z", *least, flow=5e-324), ROWS[1]]
+        Intake(found, tmp_path).write("simulation_record", rows)
+        waits = [one.mean_wait_s for one in breakdown(found, Scope(), by, "none")]
+    finally:
+        found.close()
+    assert (
+        waits
+        == {
+            "direction": [20.0, 10.0],  # of 0 and 40, of 0 and 20
+            "vehicle_type": [10.0, pytest.approx(40 / 3)],  # 2 + 1 + 1 buses, 1 + 2 cars
+            "both": [20.0, 0.0, pytest.approx(40 / 3)],
+        }[by]
+    )
+
+
 def test_by_both_and_by_hour_of_the_day(database):
     found = breakdown(database, Scope(), "both", "hour_of_day")
     assert [(b.at, b.hour, b.direction, b.vehicle_type, b.vehicles) for b in found] == [

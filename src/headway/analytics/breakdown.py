@@ -30,11 +30,17 @@ BUCKETS: dict[Bucket, str] = {
 
 OF_MOMENTS: tuple[Bucket, ...] = ("hour", "day")  # of these the newest come first, if not all fit
 
-# the records asked for; then an entry a direction of each, and an entry a vehicle type of these
+# the records asked for; then an entry a direction of each, and an entry a vehicle type of these.
+# Less than 1e-100 counts as nought: PostgreSQL refuses a quotient that is too small for it, so that
+# one such record would end the answer for all
 QUERY = """
     WITH
         r AS (
-            SELECT row_number() OVER () AS record, at, throughput, signals
+            SELECT
+                row_number() OVER () AS record,
+                at,
+                CASE WHEN throughput > 1e-100 THEN throughput ELSE 0.0 END AS throughput,
+                signals
             FROM simulation_record
             WHERE {where}
         ),
@@ -43,7 +49,11 @@ QUERY = """
                 record,
                 at,
                 s ->> 'direction' AS direction,
-                CAST(s ->> 'avg_wait_time' AS double precision) AS wait_s,
+                CASE
+                    WHEN CAST(s ->> 'avg_wait_time' AS double precision) > 1e-100
+                        THEN CAST(s ->> 'avg_wait_time' AS double precision)
+                    ELSE 0.0
+                END AS wait_s,
                 CAST(s ->> 'vehicles_crossed' AS double precision) AS crossed,
                 throughput * CAST(s ->> 'vehicles_crossed' AS double precision) / nullif(
                     sum(CAST(s ->> 'vehicles_crossed' AS double precision))
