@@ -80,6 +80,28 @@ def test_the_newest_2048_answers_are_cached(clock):
     assert [few.get(k, make) for k in "cba"] == [b"2053", b"2052", b"2054"]
 
 
+def test_the_newest_answers_are_cached_as_far_as_there_is_room(clock, monkeypatch):
+    monkeypatch.setattr(room, "MOST_BYTES", 100)
+    cache, made = Cache(), []
+
+    def get(key, size):
+        return cache.get(key, lambda: made.append(key) or bytes(size))
+
+    for key, size in (("a", 40), ("b", 40), ("a", 40), ("c", 30), ("b", 40), ("c", 30), ("a", 40)):
+        assert len(get(key, size)) == size
+    assert made == ["a", "b", "c", "a"]  # c takes the room of a, and then a that of b
+    clock[0] += 5.0
+    get("c", 60)  # another answer of the same: it counts once
+    get("a", 40)
+    assert made[4:] == ["c", "a"]
+    assert (len(get("c", 60)), len(get("a", 40)), len(made)) == (60, 40, 6)
+    assert len(get("huge", 101)) == 101
+    cache.clear()
+    get("d", 100)
+    get("d", 100)
+    assert made[6:] == ["huge", "d"]
+
+
 def test_a_cleared_answer_is_computed_again(clock):
     cache, make = Cache(), Makes()
     assert [cache.get("a", make), cache.get("b", make)] == [b"1", b"2"]

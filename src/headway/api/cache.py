@@ -15,12 +15,13 @@ import redis
 from headway import telemetry
 from headway.telemetry import metrics
 
+MOST_BYTES = 64 << 20  # of the answers kept here: a page of a list may have megabytes
 MOST_REFRESHED = 4  # answers made beside requests at once; the database has other work too
 
 
 class Cache:
     """Bytes by key for `ttl_s`, and for `stale_s` more while a new answer is made. Without Valkey,
-    or while it is away, the `most` newest answers are kept here.
+    or while it is away, the `most` newest answers are kept here, MOST_BYTES at most.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Cache:
         self.ttl_s, self.stale_s, self._most = ttl_s, stale_s, most
         self._refreshed: set[str] = set()
         self._own: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._own_bytes = 0
         self._lock, self._asking = threading.Lock(), dict[str, threading.Lock]()
         self._away_until = 0.0
 
@@ -70,6 +72,7 @@ class Cache:
     def clear(self) -> None:
         with self._lock:
             self._own.clear()
+            self._own_bytes = 0
         if self._redis is not None and time.monotonic() >= self._away_until:
             try:
                 for key in self._redis.scan_iter("headway:cache:*"):
@@ -132,9 +135,10 @@ class Cache:
             except redis.RedisError:
                 self._lost()
         with self._lock:
+            self._own_bytes += len(value) - len(self._own.pop(key, (0.0, b""))[1])
             self._own[key] = (time.monotonic() + self.ttl_s, value)
-            while len(self._own) > self._most:
-                self._own.popitem(last=False)
+            while len(self._own) > self._most or self._own_bytes > MOST_BYTES:
+                self._own_bytes -= len(self._own.popitem(last=False)[1][1])
 
     def _lost(self) -> None:
         """Valkey does not answer: for 5 s it is not asked again."""
