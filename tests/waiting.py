@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 
-def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
+def until(holds: Callable[[], object], seconds: float = 120.0) -> None:
     """Returns as soon as it holds. Fails, with what each thread does,
     when it does not within the time: long enough for a busy machine.
     """

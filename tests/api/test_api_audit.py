@@ -217,7 +217,7 @@ def test_while_the_trail_is_locked_each_order_is_answered_in_time(tmp_path, new_
         assert max(took) < 2.0 * room.ENTRY_WITHIN_S  # in turn it would be 24 s
         other.rollback()
         count = "SELECT count(*) AS n FROM audit"
-        until(lambda: database.rows(count) == [{"n": 13}], 30.0)
+        until(lambda: database.rows(count) == [{"n": 13}])
         assert running.app.state.services.audit.verify() == (13, "")
 
 

@@ -66,24 +66,24 @@ def test_headers_without_end_are_not_kept(service):
 
 
 def test_one_address_has_no_more_than_its_connections(service, monkeypatch):
-    until(lambda: not HttpConnection.of_address, 10)
+    until(lambda: not HttpConnection.of_address)
     monkeypatch.setattr(connections, "MOST_OF_ADDRESS", 3)
     with contextlib.ExitStack() as held:
         links = [held.enter_context(link_to(service)) for _ in range(3)]
-        until(lambda: HttpConnection.of_address["127.0.0.1"] == 3, 10)
+        until(lambda: HttpConnection.of_address["127.0.0.1"] == 3)
         assert is_ended(held.enter_context(link_to(service)))
         links[0].close()
-        until(lambda: HttpConnection.of_address["127.0.0.1"] == 2, 10)
+        until(lambda: HttpConnection.of_address["127.0.0.1"] == 2)
         assert httpx.get(f"{service.url}/health").status_code == 200
-    until(lambda: not HttpConnection.of_address, 10)
+    until(lambda: not HttpConnection.of_address)
 
 
 def test_a_socket_keeps_its_share_until_it_ends(service):
-    until(lambda: not HttpConnection.of_address, 10)
+    until(lambda: not HttpConnection.of_address)
     address = f"{service.url.replace('http', 'ws')}/ws/alerts?token={service.token('viewer')}"
     with connect(address):
-        until(lambda: HttpConnection.of_address["127.0.0.1"] == 1, 10)
-    until(lambda: not HttpConnection.of_address, 10)
+        until(lambda: HttpConnection.of_address["127.0.0.1"] == 1)
+    until(lambda: not HttpConnection.of_address)
 
 
 def test_who_drips_a_body_that_was_refused_is_not_held(service, monkeypatch):
@@ -120,11 +120,11 @@ def test_a_connection_goes_on_after_a_body_that_was_read(service, monkeypatch):
 
 
 def test_a_trusted_proxy_has_as_many_connections_as_it_needs(service, monkeypatch):
-    until(lambda: not HttpConnection.of_address, 10)
+    until(lambda: not HttpConnection.of_address)
     monkeypatch.setattr(connections, "MOST_OF_ADDRESS", 1)
     with contextlib.ExitStack() as held:
         held.enter_context(link_to(service))
-        until(lambda: HttpConnection.of_address["127.0.0.1"] == 1, 10)
+        until(lambda: HttpConnection.of_address["127.0.0.1"] == 1)
         assert is_ended(held.enter_context(link_to(service)))
         monkeypatch.setattr(HttpConnection, "proxies", (ip_network("127.0.0.0/8"),))
         for _ in range(3):

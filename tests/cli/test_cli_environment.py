@@ -175,5 +175,5 @@ def test_in_development_a_changed_source_file_ends_the_server_to_be_started_anew
     assert not stopped.wait(0.1)
     assert not reload.wanted
     (tmp_path / "b.py").write_text("")
-    until(stopped.is_set, 10.0)
+    until(stopped.is_set)
     assert reload.wanted

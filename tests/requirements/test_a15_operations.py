@@ -36,7 +36,7 @@ def pid_of(http, name):
         found.update(http.get("/api/v1/monitoring/system").json()["processes"] or {})
         return name in found
 
-    until(look, 20.0)
+    until(look)
     return found[name]["pid"]
 
 
@@ -127,7 +127,7 @@ def test_a15_sumo_is_fed_ordered_switched_and_brought_back(serve, own_scenarios,
         until(lambda: state(http)["scenario"] == "mine", 120.0)
         # of the new run: the one before did not get so far
         (switched,) = events(product, "engine.scenario")
-        until(lambda: state(http)["checkpoint_s"] > switched["at_s"] + 5.0, 30.0)
+        until(lambda: state(http)["checkpoint_s"] > switched["at_s"] + 5.0)
         killed, restored = pid_of(http, "headway"), len(events(product, "engine.restored"))
         recovery_s = timed(
             lambda: os.kill(killed, signal.SIGKILL),
@@ -167,7 +167,7 @@ def test_a16_parts_start_beside_each_other_and_orders_outlive_a_repeat_and_a_res
 
             ordered = {"controller": "greedy"}
             # between two runs no order is taken
-            until(lambda: http.post(f"{STREET}/controller", json=ordered).is_success, 30.0)
+            until(lambda: http.post(f"{STREET}/controller", json=ordered).is_success)
             until(lambda: events(product, "engine.controller"), 60.0)
             begun = len(events(product, "engine.started"))
             until(lambda: len(events(product, "engine.started")) >= begun + 2, 120.0)
@@ -221,11 +221,11 @@ def test_a17_one_file_of_settings_is_checked_followed_and_knows_its_environment(
 
         for rubbish in ("loop: [", "planner: {patience_s: -1}", "a: 1", "\x00" * 100, "[" * 9999):
             before = write(rubbish)
-            until(lambda b=before: len(events(product, "engine.settings_refused")) == b + 1, 20.0)
+            until(lambda b=before: len(events(product, "engine.settings_refused")) == b + 1)
         assert product.is_ready()
         assert not events(product, "engine.settings")
         write(good.replace("cycle_s: 20", "cycle_s: 10").replace("40", "30"))
-        until(lambda: events(product, "engine.settings"), 20.0)
+        until(lambda: events(product, "engine.settings"))
         (applied,) = events(product, "engine.settings")
         assert applied["data"]["changed"] == ["loop", "planner"]
         refusals = len(events(product, "engine.settings_refused"))
@@ -272,12 +272,12 @@ def test_a18_what_is_measured_logged_and_alerted(serve, tmp_path, figures):
                 'headway_machine{figure="cpu_share"}',
                 'headway_machine{figure="disk_share"}',
             )
-            until(lambda: all(line in http.get("/metrics").text for line in shown), 30.0)
+            until(lambda: all(line in http.get("/metrics").text for line in shown))
 
-            until(lambda: len(hooked) == 1 and len(mailed) == 1, 30.0)
+            until(lambda: len(hooked) == 1 and len(mailed) == 1)
             calm = {**settings, "alerts": {"system": [HUNGRY | {"threshold": 1e15}]}}
             config.write_text(json.dumps(calm))
-            until(lambda: len(hooked) == 2 and len(mailed) == 2, 30.0)
+            until(lambda: len(hooked) == 2 and len(mailed) == 2)
             assert [n["kind"] for n in hooked] == ["alert.opened", "alert.closed"]
             assert {n["data"]["rule"] for n in hooked} == {"hungry"}
             assert ["alert.opened" in m for m in mailed] == [True, False]

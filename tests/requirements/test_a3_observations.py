@@ -47,7 +47,7 @@ def test_a3_others_observations_steer_a_street(serve, tmp_path, figures):
             return headway.observe([row | {"at": now(), "quality": 0.9} | more])
 
         assert send(queue=4) == {"taken": 1, "cut": 0, "refused": []}
-        until(lambda: headway.streets()[0]["vehicles"] == 4, 10)
+        until(lambda: headway.streets()[0]["vehicles"] == 4)
         other = {"at": now(), "junction": "nowhere", "approach": "north", "count": 1}
         answer = headway.observe([other, row | {"at": now(), "queue": 3}])
         assert (answer["taken"], answer["refused"][0]["index"]) == (1, 0)
@@ -62,7 +62,7 @@ def test_a3_others_observations_steer_a_street(serve, tmp_path, figures):
                 took.append((time.perf_counter() - begun) * 1e3)
                 time.sleep(0.05)
         figures.add("answer to a message on the socket", statistics.median(took), "ms")
-        until(lambda: headway.sources()[0]["taken"] >= 42, 10)
+        until(lambda: headway.sources()[0]["taken"] >= 42)
         (source,) = headway.sources()
         assert source["source"] == "admin"
         assert source["condition"] == "trusted"

@@ -48,10 +48,11 @@ def state_of(client):
 
 @contextlib.contextmanager
 def live(product, topic, **query):
-    """The messages of a live stream, for 60 s each at most."""
+    """The messages of a live stream that have data (heartbeats have none); 60 s each at most."""
     words = httpx.QueryParams({"token": product.token, "street": "headway"} | query)
     with connect(f"{product.url.replace('http', 'ws')}/ws/{topic}?{words}") as socket:
-        yield (json.loads(text) for text in iter(lambda: socket.recv(timeout=60.0), ""))
+        messages = map(json.loads, iter(lambda: socket.recv(timeout=60.0), ""))
+        yield (message for message in messages if "data" in message)
 
 
 def family(pid):

@@ -12,7 +12,7 @@ from tests.waiting import until
 
 ORIGIN = "https://dashboard.example.org"
 
-STREETS_REPORT_WITHIN_S = 240.0  # with all that is compiled at the first start
+STREETS_REPORT_WITHIN_S = 480.0  # with all that is compiled at the first start
 
 
 def settings_file(folder, text):

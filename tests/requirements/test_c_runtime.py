@@ -164,7 +164,8 @@ def test_c4_each_mode_streams_at_its_rate(tmp_path, figures):
         figures.add(f"{mode}: states a second", offered / 10.0, "Hz", f"{MODES[mode]:g} Hz")
         figures.add(f"{mode}: ticks a second", report["rates"]["pacing"]["ticks"] / 10.0, "Hz")
         if not (report["rates"]["mode_switches"] or report["rates"]["pacing"]["drift_s"]):
-            assert offered == 10.0 * MODES[mode], "however late ticks were"
+            # however late ticks were; one more or less by where the last tick falls
+            assert abs(offered - 10.0 * MODES[mode]) <= 1.0
 
 
 @pytest.mark.row("C4")

@@ -132,7 +132,7 @@ def test_d2_a_camera_is_set_up_by_route(product, tmp_path, figures):
         gone = {"id": "d2-gone", "source": f"rtsp://127.0.0.1:{free_port()}/x", "attempts": 2,
                 "delay_s": 0.1}  # fmt: skip
         client.post("/streams", json=gone).raise_for_status()
-        until(lambda: client.get("/streams/d2-gone").json()["state"] == "failed", 30.0)
+        until(lambda: client.get("/streams/d2-gone").json()["state"] == "failed")
         assert "(2 attempts)" in client.get("/streams/d2-gone").json()["fault"]
         camera = {"id": "d2", "source": "d2.mp4", "repeat": True, "site": SITE}
         client.post("/streams", json=camera).raise_for_status()
@@ -193,7 +193,7 @@ def test_d5_windows_of_violations_to_the_minute(product, figures):
         listed = lambda: client.get("/analytics/violations?device=d5&limit=1000").json()  # noqa: E731
         until(lambda: len(listed()) >= 3, 60.0)
         client.delete("/streams/d5").raise_for_status()
-        until(lambda n=[-1]: n[0] == len(listed()) or n.__setitem__(0, len(listed())), 30.0)
+        until(lambda n=[-1]: n[0] == len(listed()) or n.__setitem__(0, len(listed())))
         times = sorted(datetime.fromisoformat(v["at"]) for v in listed())
         begin, end = times[1], times[-1] + timedelta(seconds=1)
         window = {"device": "d5", "begin": begin.isoformat(), "end": end.isoformat()}
@@ -289,7 +289,7 @@ def test_d7_a_violation_is_sent_to_a_back_end(serve, tmp_path, figures):
             client.post("/streams", json=camera).raise_for_status()
             until(lambda: back_end.taken, 60.0)
             headers, body = back_end.taken[0]
-            until(lambda: client.get("/analytics/violations?device=d7").json(), 30.0)
+            until(lambda: client.get("/analytics/violations?device=d7").json())
             image = client.get(body["data"]["image_url"])
     finally:
         back_end.server.shutdown()

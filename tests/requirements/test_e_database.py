@@ -281,7 +281,7 @@ def test_e6_log_lines_table_sizes_and_the_loads_of_the_documents(product, figure
                 for line in product.lines
             )
 
-        until(lambda: logged("E6_LOG", 1), 10.0)
+        until(lambda: logged("E6_LOG", 1))
         sizes = client.get("/system/info").json()["database"]["tables"]
         assert all(t["bytes"] >= t["index_bytes"] for t in sizes)
         ingests = [
@@ -303,7 +303,7 @@ def test_e6_log_lines_table_sizes_and_the_loads_of_the_documents(product, figure
             figures.add(f"{name}: p95", slow, "ms")
         records = client.get("/api/v1/analytics/simulation/E6_99/summary").json()["records"]
         assert records == 50
-        until(lambda: logged("E6_99", 50), 10.0)
+        until(lambda: logged("E6_99", 50))
 
 
 def at_once(product, clients, calls):
