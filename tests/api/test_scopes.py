@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 
 import httpx
@@ -10,11 +12,13 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from headway.api.hub import Client
+from headway.api.ingest import row_of
 from headway.api.keys import Keys
 from headway.api.problems import ProblemError
 from headway.api.scopes import UNBOUNDED, Bounds
 from headway.api.security import Keyring, Role
 from headway.sensing import MISSING
+from headway.service.camera_counts import CameraCounts
 from headway.store import open_database
 from tests.api.service import EXAMPLE, serving
 from tests.api.streets import standing
@@ -71,9 +75,13 @@ def test_what_is_of_its_own_street_or_camera_is_allowed(method, path, query):
         ("GET", "/api/v1/analytics/wait-times", b"simulation_id=a&simulation_id=b"),
         ("GET", "/api/v1/analytics/simulation/b/summary", b""),
         ("GET", "/api/v1/violations", b"device=cam-b"), ("GET", "/api/v1/violations", b""),
-        ("DELETE", "/api/v1/violations", b"device=cam-a"), ("GET", "/api/v1/runs/1/events", b""),
-        ("GET", "/api/v1/simulations", b""), ("GET", "/system/info", b""), ("GET", "/x", b""),
-        ("GET", "/api/v1/records/b/j/2026-01-01", b""), ("GET", "/api/v1/counts", b""),
+        ("DELETE", "/api/v1/violations", b"device=cam-a"),
+        ("GET", "/api/v1/counts", b"camera=cam-a&camera=cam-b"), ("GET", "/x", b""),
+        ("GET", "/system/info", b""),
+        ("GET", "/api/v1/records/b/j/2026-01-01", b""),
+        ("GET", "/api/v1/records", b"simulation_id=b"), ("GET", "/api/v1/junctions/j", b""),
+        ("GET", "/api/v1/export/counts", b"camera=cam-b"),
+        ("GET", "/api/v1/dashboard/live-metrics", b""), ("GET", "/api/v1/runs/1/2/3", b""),
     ],
 )  # fmt: skip
 def test_what_is_of_another_one_or_of_all_is_refused(method, path, query):
@@ -87,7 +95,9 @@ def test_no_route_is_open_to_bounds_unless_it_knows_them(service):
     """Each route of the document, with bounds of a street and a camera that are not there."""
     nowhere = Bounds.of(["nowhere"], [])
     own = (
-        "/engine/state", "/streams", "/api/v1/cameras", "/ingest/", "/tickets", "/live/", "/stream/"
+        "/engine/state", "/streams", "/api/v1/cameras", "/ingest/", "/tickets", "/live/",
+        "/stream/", "/api/v1/simulations", "/api/v1/junctions", "/api/v1/records", "/api/v1/counts",
+        "/api/v1/export/", "/api/v1/runs",
     )  # fmt: skip
     document = httpx.get(f"{service.url}/openapi.json").json()
     with bounded(service, Role.ENGINEER, nowhere) as client:
@@ -103,6 +113,71 @@ def test_no_route_is_open_to_bounds_unless_it_knows_them(service):
                         is_number = part["schema"].get("type") == "integer"
                         url = url.replace(f"{{{part['name']}}}", "1" if is_number else "b")
                 assert client.request(method, url).status_code == 403, (method, path)
+
+
+LISTS = (
+    ("/api/v1/simulations", ["simulation_id"]), ("/api/v1/junctions", ["intersection_id"]),
+    ("/api/v1/records", ["simulation_id", "intersection_id"]), ("/api/v1/counts", ["camera"]),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory, new_record):
+    """Two simulations, a junction of each, two cameras, and runs of two streets: 1 and 2 of a."""
+    with serving(tmp_path_factory.mktemp("lists"), url=new_record(), cache_s=60.0) as running:
+        services = running.app.state.services
+        for name in ("a", "b"):
+            record = EXAMPLE | {"simulation_id": name, "intersection_id": f"of-{name}"}
+            services.intake.write("simulation_record", [row_of(record)])
+            counts = CameraCounts(lambda row: services.intake.write("camera_count", [row]))
+            for second in range(302):
+                counts.add(f"cam-{name}", 1.8e9 + second, ["stop"], [])
+            counts.flush_all()
+        for number, street in ((1, "a"), (2, "a"), (3, "b")):
+            run = services.intake.begin_run(f"k{number}", "cologne1", "planner", 1, street, 1.0)
+            assert run == number
+            services.intake.write("event", [(run, 1, 0.0, "engine.started", "", "{}")])
+        yield running
+
+
+@pytest.mark.parametrize(("path", "named"), LISTS)
+def test_a_list_and_its_file_show_what_is_of_its_own_alone(listed, path, named):
+    """Also where somebody without bounds has asked the same before, and has the answer cached."""
+    with listed.client("viewer") as viewer, bounded(listed, Role.VIEWER) as client:
+        for asker, names in ((viewer, "ab"), (client, "a"), (viewer, "ab")):
+            page = asker.get(path).json()
+            found = [tuple(item[name] for name in named) for item in page["items"]]
+            assert {values[0][-1] for values in found} == set(names), found
+            assert page["total"] == len(found)
+        export = client.get(path.replace("/v1/", "/v1/export/"))
+        rows = list(csv.DictReader(io.StringIO(export.text)))
+        assert {row[named[0]][-1] for row in rows} == {"a"}
+        one = client.get(path, params={"limit": 1})
+        assert [item[named[0]][-1] for item in one.json()["items"]] == ["a"]
+
+
+def test_nothing_at_all_is_listed_for_who_is_bounded_to_what_is_not_there(listed):
+    with bounded(listed, Role.VIEWER, Bounds.of(["nowhere"], [])) as client:
+        for path in (path for path, _ in LISTS):
+            assert client.get(path).json() == {"items": [], "total": 0, "next": None}
+        assert client.get("/api/v1/runs").json() == []
+        assert client.get("/api/v1/runs/1/events").status_code == 403
+
+
+def test_runs_and_their_measures_are_those_of_its_own_streets(listed):
+    with listed.client("viewer") as viewer, bounded(listed, Role.VIEWER) as client:
+        assert [run["id"] for run in viewer.get("/api/v1/runs").json()] == [3, 2, 1]
+        assert [run["id"] for run in client.get("/api/v1/runs").json()] == [2, 1]
+        assert [e["kind"] for e in client.get("/api/v1/runs/1/events").json()] == ["engine.started"]
+        assert client.get("/api/v1/runs/2/queues").status_code == 200
+        for path in ("3/events", "3/queues", "4/events", "+3/queues", "03/queues", "x/queues"):
+            assert client.get(f"/api/v1/runs/{path}").status_code == 403, path
+        impact = "/api/v1/runs/1/environmental-impact"
+        assert viewer.get(impact, params={"baseline": "+3"}).status_code == 200
+        for baseline in ("3", "+3", " 3", "3.0", "0_3"):
+            assert client.get(impact, params={"baseline": baseline}).status_code == 403, baseline
+        both = client.get(impact, params=[("baseline", "2"), ("baseline", "3")])
+        assert both.status_code == 403
 
 
 def test_an_order_a_reading_and_a_record_of_another_street_are_refused(service):

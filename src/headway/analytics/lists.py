@@ -9,7 +9,7 @@ not among them (`headway.analytics.signals` lists their runs).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -191,12 +191,15 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class RecordFilter:
-    """Which records: of one simulation, of one junction, in [begin, end); None for all."""
+    """Which records: of one simulation, of one junction, in [begin, end), of simulations among
+    those; None for all.
+    """
 
     simulation: str | None = None
     junction: str | None = None
     begin: datetime | None = None
     end: datetime | None = None
+    among: Sequence[str] | None = None
 
     def where(self) -> tuple[str, dict[str, Any]]:
         parts = {
@@ -204,18 +207,22 @@ class RecordFilter:
             "intersection_id = :junction": ("junction", self.junction),
             "at >= :begin": ("begin", self.begin),
             "at < :end": ("end", self.end),
+            "simulation_id = ANY(:among)": ("among", self.among),
         }
         given = {sql: pair for sql, pair in parts.items() if pair[1] is not None}
         return " AND ".join(given) or "TRUE", dict(given.values())
 
 
-def simulations(database: Database) -> Listing:
-    return _named(database, OF_SIMULATIONS, RecordFilter())
+def simulations(database: Database, among: Sequence[str] | None = None) -> Listing:
+    """Those among some, or all."""
+    return _named(database, OF_SIMULATIONS, RecordFilter(among=among))
 
 
-def junctions(database: Database, simulation: str | None = None) -> Listing:
-    """Of one simulation, or of all."""
-    return _named(database, OF_JUNCTIONS, RecordFilter(simulation))
+def junctions(
+    database: Database, simulation: str | None = None, among: Sequence[str] | None = None
+) -> Listing:
+    """Of one simulation, of those among some, or of all."""
+    return _named(database, OF_JUNCTIONS, RecordFilter(simulation, among=among))
 
 
 def records(database: Database, only: RecordFilter) -> Listing:
@@ -240,8 +247,9 @@ def records(database: Database, only: RecordFilter) -> Listing:
 
 @dataclass(frozen=True, slots=True)
 class CountFilter:
-    """Which counts of cameras: of one camera, one line, intervals that begin in [begin, end); None
-    for all. interval_s: a multiple of 300. by_class: of each class by itself.
+    """Which counts of cameras: of one camera, one line, intervals that begin in [begin, end), of
+    cameras among those; None for all. interval_s: a multiple of 300. by_class: of each class by
+    itself.
     """
 
     interval_s: int = 300
@@ -250,6 +258,7 @@ class CountFilter:
     line: str | None = None
     begin: datetime | None = None
     end: datetime | None = None
+    among: Sequence[str] | None = None
 
 
 def counts(database: Database, only: CountFilter) -> Listing:
@@ -262,12 +271,13 @@ def counts(database: Database, only: CountFilter) -> Listing:
     parts = {
         "camera = :camera": only.camera,
         "line = :line": only.line,
+        "camera = ANY(:among)": only.among,
         "interval_begin >= :begin": _up(only.begin, only.interval_s),
         "interval_begin < :end": _up(only.end, only.interval_s),
     }
     given = {sql: value for sql, value in parts.items() if value is not None}
     where = " AND ".join(given) or "TRUE"
-    values = {sql.rpartition(":")[2]: value for sql, value in given.items()}
+    values = {sql.rpartition(":")[2].rstrip(")"): value for sql, value in given.items()}
     counted = COUNTS.format(
         seconds=int(only.interval_s),
         where=where,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -101,22 +102,35 @@ RUNS = """
                 AND data ->> 'controller' <> ''
         ) AS controllers
     FROM run
-    WHERE street = ''
-        OR EXISTS (SELECT FROM event WHERE run_id = run.id)
-        OR NOT EXISTS (SELECT FROM run newer WHERE newer.street = run.street AND newer.id > run.id)
+    WHERE (
+            street = ''
+            OR EXISTS (SELECT FROM event WHERE run_id = run.id)
+            OR NOT EXISTS (
+                SELECT FROM run newer WHERE newer.street = run.street AND newer.id > run.id
+            )
+        )
+        AND (CAST(:streets AS text[]) IS NULL OR street = ANY(:streets))
     ORDER BY id DESC
     LIMIT :limit OFFSET :offset
 """
 
 
-def runs(database: Database, limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
+def runs(
+    database: Database, limit: int = 100, offset: int = 0, streets: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
     """The engine's runs, newest first; scenario, seed and scale are the demand, which a run has one
     of: another scenario begins another run. `controller` decided at its begin; `controllers` lists
     that one and each that followed, with the street's time from which on it decided (at_s; None
-    where no event tells it).
+    where no event tells it). streets: of these alone; None for all.
     """
-    rows = database.rows(RUNS, limit=limit, offset=offset)
+    rows = database.rows(RUNS, limit=limit, offset=offset, streets=streets)
     return [row | {"controllers": _controllers(row)} for row in rows]
+
+
+def streets_of(database: Database, runs: Sequence[int]) -> dict[int, str]:
+    """The street of each of these runs that there is."""
+    rows = database.rows("SELECT id, street FROM run WHERE id = ANY(:runs)", runs=runs)
+    return {row["id"]: row["street"] for row in rows}
 
 
 def _controllers(run: dict[str, Any]) -> list[dict[str, Any]]:

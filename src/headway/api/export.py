@@ -22,7 +22,7 @@ from headway.analytics import lists
 from headway.analytics.lists import METRICS, Item, Listing
 from headway.api import parquet_writer
 from headway.api.dependencies import ASKS, need, services_of
-from headway.api.lists import Counts, Records
+from headway.api.lists import Counts, Records, Viewer
 from headway.api.problems import ProblemError, responses
 from headway.api.queries import Maybe
 from headway.api.security import Role
@@ -101,16 +101,19 @@ async def counts(request: Request, only: Counts, form: Format = "csv") -> Long:
 
 
 @router.get("/simulations", **FILES)
-async def simulations(request: Request, form: Format = "csv") -> Long:
+async def simulations(request: Request, who: Viewer, form: Format = "csv") -> Long:
     """All ingested simulations as a file."""
-    found = lists.simulations(services_of(request).database)
+    found = lists.simulations(services_of(request).database, who.bounds.only_streets)
     return await exported(request, "simulations", found, SIMULATION, form)
 
 
 @router.get("/junctions", **FILES)
-async def junctions(request: Request, simulation_id: Maybe = None, form: Format = "csv") -> Long:
+async def junctions(
+    request: Request, who: Viewer, simulation_id: Maybe = None, form: Format = "csv"
+) -> Long:
     """All junctions of one simulation, or of all, as a file."""
-    found = lists.junctions(services_of(request).database, simulation_id)
+    among = who.bounds.only_streets
+    found = lists.junctions(services_of(request).database, simulation_id, among)
     return await exported(request, "junctions", found, JUNCTION, form)
 
 

@@ -29,6 +29,7 @@ from headway.api.security import Principal, Role
 from headway.store.corrections import correct
 from headway.store.database import in_utc
 
+Viewer = Annotated[Principal, Depends(need(Role.VIEWER))]
 router = APIRouter(tags=["records"], dependencies=[Depends(need(Role.VIEWER)), ASKS])
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[
@@ -139,19 +140,21 @@ class CorrectionIn(BaseModel):
 
 
 def record_filter(
+    who: Viewer,
     simulation_id: Maybe = None,
     intersection_id: Maybe = None,
     begin: When = None,
     end: When = None,
 ) -> RecordFilter:
-    """Records of one simulation, of one junction, in [begin, end)."""
-    return RecordFilter(simulation_id, intersection_id, begin, end)
+    """Records of one simulation, of one junction, in [begin, end); of the caller's bounds."""
+    return RecordFilter(simulation_id, intersection_id, begin, end, who.bounds.only_streets)
 
 
 Records = Annotated[RecordFilter, Depends(record_filter)]
 
 
 def count_filter(
+    who: Viewer,
     interval_min: Annotated[Literal["5", "15"], Query()] = "15",
     by_class: bool = False,
     camera: Annotated[str | None, Query(max_length=64, pattern=r"^[A-Za-z0-9_\-]+$")] = None,
@@ -159,8 +162,11 @@ def count_filter(
     begin: When = None,
     end: When = None,
 ) -> CountFilter:
-    """Intervals that begin in [begin, end), of one camera, of one line, or of all."""
-    return CountFilter(60 * int(interval_min), by_class, camera, line, begin, end)
+    """Intervals that begin in [begin, end), of one camera, of one line, or of all; of the caller's
+    bounds.
+    """
+    among = who.bounds.only_cameras
+    return CountFilter(60 * int(interval_min), by_class, camera, line, begin, end, among)
 
 
 Counts = Annotated[CountFilter, Depends(count_filter)]
@@ -174,9 +180,9 @@ def counts(request: Request, only: Counts, limit: Limit = 100, cursor: Cursor = 
 
 
 @router.get("/api/v1/simulations", response_model=SimulationPage, responses=LIST)
-def simulations(request: Request, limit: Limit = 100, cursor: Cursor = "") -> Response:
+def simulations(request: Request, who: Viewer, limit: Limit = 100, cursor: Cursor = "") -> Response:
     """The ingested simulations, by name."""
-    found = lists.simulations(services_of(request).database)
+    found = lists.simulations(services_of(request).database, who.bounds.only_streets)
     return paged(request, found, named(cursor), limit)
 
 
@@ -188,10 +194,15 @@ def simulation(request: Request, id: Text) -> Response:
 
 @router.get("/api/v1/junctions", response_model=JunctionPage, responses=LIST)
 def junctions(
-    request: Request, simulation_id: Maybe = None, limit: Limit = 100, cursor: Cursor = ""
+    request: Request,
+    who: Viewer,
+    simulation_id: Maybe = None,
+    limit: Limit = 100,
+    cursor: Cursor = "",
 ) -> Response:
     """The junctions of which records were ingested, by name; of one simulation, or of all."""
-    found = lists.junctions(services_of(request).database, simulation_id)
+    among = who.bounds.only_streets
+    found = lists.junctions(services_of(request).database, simulation_id, among)
     return paged(request, found, named(cursor), limit)
 
 

@@ -230,7 +230,7 @@ def _printable(name: str) -> str:
 def _names(held: Any) -> set[str]:
     """Of a claim: a list of texts, or one text with blanks between; else none."""
     found = held.split() if isinstance(held, str) else held if isinstance(held, list) else []
-    return {name for name in found if isinstance(name, str)}
+    return {name for name in found if isinstance(name, str) and name}
 
 
 def _at(claims: Mapping[str, Any], path: str) -> Any:

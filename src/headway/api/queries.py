@@ -15,13 +15,31 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter
 
 from headway.analytics import Scope, breakdown, dashboards, event_log, records, signals
+from headway.api import identity
 from headway.api.dependencies import ASKS, need, services_of
 from headway.api.fields import Moment
 from headway.api.problems import responses
-from headway.api.security import Role
+from headway.api.security import Principal, Role
 from headway.api.streaming import Long
 
-router = APIRouter(dependencies=[Depends(need(Role.VIEWER)), ASKS])
+Viewer = Annotated[Principal, Depends(need(Role.VIEWER))]
+
+
+def own_runs(request: Request, who: Viewer) -> None:
+    """A dependency: raises ProblemError 403 where credentials with bounds ask for a run, or for one
+    beside it, that is not of their streets.
+    """
+    if who.bounds.are_none or "run" not in request.path_params:
+        return
+    asked = [request.path_params["run"], *request.query_params.getlist("baseline")]
+    # "+7" is a number too: what is written in any other way is refused
+    is_plain = all(n.isascii() and n.isdigit() and len(n) <= 18 for n in asked)
+    numbers = [int(n) for n in asked] if is_plain else []
+    known = signals.streets_of(services_of(request).database, numbers)
+    who.bounds.require_streets(known.get(number, "") for number in numbers or [0])
+
+
+router = APIRouter(dependencies=[Depends(need(Role.VIEWER)), ASKS, Depends(own_runs)])
 Text = Annotated[
     str, Path(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$", examples=["SIM_20250910_001"])
 ]
@@ -83,8 +101,13 @@ def listed(
 
 
 def cached(request: Request, make: Callable[[], bytes]) -> bytes:
-    """What `make` makes, of now or of some seconds ago; the same for all who ask the same."""
+    """What `make` makes, of now or of some seconds ago; the same for all who ask the same, with the
+    same bounds.
+    """
+    who: Principal = request.scope["state"][identity.FOUND]
     key = f"{request.url.path}?{sorted(request.query_params.multi_items())}"
+    if not who.bounds.are_none:
+        key += f" {who.bounds.claims()}"
     return services_of(request).cache.get(key, make)
 
 
@@ -311,12 +334,14 @@ def scatter(request: Request, window: Window, simulation_id: Maybe = None) -> li
 @router.get("/api/v1/runs", tags=["signals"], responses=OK)
 def runs(
     request: Request,
+    who: Viewer,
     response: Response,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> list[dict[str, Any]]:
     """The engine's runs, newest first."""
-    rows = signals.runs(services_of(request).database, limit + 1, offset)
+    database = services_of(request).database
+    rows = signals.runs(database, limit + 1, offset, who.bounds.only_streets)
     return cut(request, response, rows, limit, offset)
 
 

@@ -28,8 +28,10 @@ OF_CAMERAS = re.compile(r"(?:/api/v1/cameras|/streams)/([^/]+)(?:/.*)?")
 BY_SIMULATION = re.compile(
     r"/api/v1/analytics/(?:wait-times|speeds|environmental-impact|breakdown|emergency-report)"
     r"|/api/v1/charts/(?:wait-time-trend|performance-scatter)"
-    r"|/api/v1/(?:records|junctions)"
 )
+# of those that are asked for, or else the routes leave out what is outside of the bounds
+SOME_OF_SIMULATIONS = re.compile(r"/api/v1/(?:export/)?(?:simulations|junctions|records)")
+SOME_OF_CAMERAS = re.compile(r"/api/v1/(?:export/)?counts")
 BY_DEVICE = re.compile(r"(?:/api/v1/violations|/analytics/violations)")
 BY_STREET = re.compile(r"/api/v1/observations(?:/sources|/places)?")
 KINDS_OF_CAMERAS = ("camera.", "violation.")  # of live messages
@@ -38,7 +40,7 @@ USUAL_STREET = "headway"  # of observations that name none
 # routes that look at the bounds themselves, by what they answer or take
 OWN = {
     "GET": re.compile(
-        r"/api/v1/engine/state|/streams|/api/v1/cameras"
+        r"/api/v1/engine/state|/streams|/api/v1/cameras|/api/v1/runs(?:/[^/]+/[^/]+)?"
         r"|/stream/[^/]+|/ws/[^/]+|/api/v1/live/[^/]+(?:/events|/history)?"
     ),
     "POST": re.compile(r"/api/v1/ingest/(?:simulation|batch)|/api/v1/tickets"),
@@ -69,6 +71,16 @@ class Bounds:
 
     def has_camera(self, name: str) -> bool:
         return self.are_none or name in (self.cameras or ())
+
+    @property
+    def only_streets(self) -> list[str] | None:
+        """For questions to the database; None for all."""
+        return None if self.are_none else sorted(self.streets or ())
+
+    @property
+    def only_cameras(self) -> list[str] | None:
+        """For questions to the database; None for all."""
+        return None if self.are_none else sorted(self.cameras or ())
 
     def has_message(self, source: str, kind: str) -> bool:
         """A live message of that kind from a street or a camera: they may have the same name."""
@@ -109,6 +121,10 @@ class Bounds:
         if BY_SIMULATION.fullmatch(path):
             asked = query.getlist("simulation_id")
             return bool(asked) and all(map(self.has_street, asked))
+        if SOME_OF_SIMULATIONS.fullmatch(path) and method == "GET":
+            return all(map(self.has_street, query.getlist("simulation_id")))
+        if SOME_OF_CAMERAS.fullmatch(path) and method == "GET":
+            return all(map(self.has_camera, query.getlist("camera")))
         if BY_DEVICE.fullmatch(path) and method == "GET":
             asked = query.getlist("device")
             return bool(asked) and all(map(self.has_camera, asked))
