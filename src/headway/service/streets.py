@@ -32,6 +32,7 @@ from headway.store import Intake, Recorder
 from headway.street.engine import START_EVENTS, Engine, StreetOrder
 from headway.street.messages import (
     AtJunction,
+    ChangeRule,
     Identified,
     JunctionState,
     Optimise,
@@ -279,7 +280,7 @@ class StreetService:
             street.controller_ordered = switch.controller
 
     def place(
-        self, order: PlacedOrder, *orders: AtJunction | Optimise | Switch | Pause
+        self, order: PlacedOrder, *orders: AtJunction | Optimise | Switch | Pause | ChangeRule
     ) -> PlacedOrder:
         """Send orders to a street, on record as one; what becomes of it is in `orders`. Raises as
         `order`, and is refused on record then; StreetStateError for a street that was stopped.
