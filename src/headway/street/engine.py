@@ -20,7 +20,6 @@ from headway.street.external.merge import Reported
 from headway.street.limits import timing_of
 from headway.street.messages import (
     AtJunction,
-    ChangeRule,
     Identified,
     Optimise,
     Pause,
@@ -50,7 +49,6 @@ StreetOrder = (
     | Switch
     | Reported
     | Pause
-    | ChangeRule
     | Identified
 )
 
