@@ -193,6 +193,30 @@ def test_unnamed_vehicles_that_join_a_queue_are_each_a_new_one():
     assert view.arrived() == 10
 
 
+@pytest.mark.parametrize("period_s", [0.5, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("headway_s", [1.8, 2.5, 6.0])
+def test_unnamed_vehicles_that_drive_through_are_each_a_new_one(headway_s, period_s):
+    """At 12 m/s through a view of 100 m, as many as leave it; of 96 in four minutes some ten were
+    counted. Who was never in view at a row cannot be: each is, for 8.3 s.
+    """
+    view = LaneView(13.9)
+    vehicles = int(240.0 / headway_s)
+    for k in range(int(260.0 / period_s)):
+        ways_m = [100.0 - 12.0 * (k * period_s - headway_s * v) for v in range(vehicles)]
+        seen = unnamed(*(way_m for way_m in ways_m if 0.0 <= way_m <= 100.0), mps=12.0)
+        view.take(parts(seen, 1)[0], k * period_s)
+    assert view.arrived() == pytest.approx(vehicles, rel=0.05)
+
+
+def test_an_unnamed_vehicle_that_brakes_before_the_stop_line_stays_one():
+    """At 10 m with 12 m/s it should be gone after a second; it stands at 2 m after two."""
+    view = LaneView(13.9)
+    rows = [(22.0, 12.0), (10.0, 12.0), (3.0, 4.0), (2.0, 0.0), (2.0, 0.0)]
+    for second, (metres, mps) in enumerate(rows):
+        view.take(parts(unnamed(metres, mps=mps), 1)[0], float(second))
+    assert view.arrived() == 1
+
+
 def test_a_queue_that_grows_again_after_it_was_served_is_new():
     """Three are served and gone for longer than a camera loses its view for a moment."""
     rows = [(0.0, row(queue=3)), (10.0, row(queue=0)), (12.0, row(queue=2)), (13.0, row(queue=4))]

@@ -76,6 +76,11 @@ class LastPlace(NamedTuple):
         """Where it should be by now; below 0 it has passed the stop line."""
         return self.distance_m - self.speed_mps * max(at_s - self.at_s, 0.0)
 
+    def may_be_at(self, distance_m: float, speed_mps: float, at_s: float) -> bool:
+        """It has become slower, or faster, all the time since."""
+        least_m = min(self.speed_mps, speed_mps) * max(at_s - self.at_s, 0.0)
+        return distance_m <= self.distance_m - least_m + RENAMED_M
+
 
 class Names:
     """The vehicles of a lane that their source names: which of them are new. Trackers lose a
@@ -118,37 +123,55 @@ class Names:
 
 
 class Unnamed:
-    """The vehicles of a lane that their source does not name: how many are new. A source that loses
+    """The vehicles of a lane that their source does not name: how many are new, by conservation
+    (those that are more, and those that have passed the stop line meanwhile). A source that loses
     all of them for a moment, and finds them again, has not seen new ones.
     """
 
     def __init__(self) -> None:
         self._count = 0
-        self._known: list[LastPlace] = []  # those of the newest row, and those lost since
+        self._newest: list[LastPlace] = []  # those of the newest row
+        self._lost: list[LastPlace] = []  # and those that it had lost
 
     def forget_count(self) -> None:
         """What comes next is counted from none: detectors have spoken meanwhile."""
         self._count = 0
+        self._newest = []
 
     def count_new(self, places: list[tuple[float, float]], at_s: float) -> int:
-        """How many of `places`, (metres, m/s), are more than there were, and where no known one
-        should be by now.
+        """How many of `places`, (metres, m/s), have come, and are where no known one should be by
+        now.
         """
-        more = max(len(places) - self._count, 0)
-        lost = deque(sorted((v for v in self._known if v.due_m(at_s) >= 0.0), key=_due_at(at_s)))
+        known = (*self._newest, *self._lost)
+        lost = deque(sorted((v for v in known if v.due_m(at_s) >= 0.0), key=_due_at(at_s)))
         left = list[LastPlace]()
-        elsewhere = 0
-        for distance_m, _ in sorted(places):
-            while lost and lost[0].due_m(at_s) < distance_m - RENAMED_M:
+        elsewhere = list[tuple[float, float]]()
+        for place in sorted(places):
+            while lost and lost[0].due_m(at_s) < place[0] - RENAMED_M:
                 left.append(lost.popleft())
-            if lost and lost[0].due_m(at_s) <= distance_m + RENAMED_M:
+            if lost and lost[0].due_m(at_s) <= place[0] + RENAMED_M:
                 lost.popleft()
             else:
-                elsewhere += 1
-        kept = [v for v in (*left, *lost) if at_s - v.at_s <= NAME_KEPT_S][:MOST_VEHICLES]
+                elsewhere.append(place)
+        passed = self._take_passed(elsewhere, at_s)
+        came = max(len(places) - self._count + passed, 0)
+        self._lost = [v for v in (*left, *lost) if at_s - v.at_s <= NAME_KEPT_S][:MOST_VEHICLES]
         self._count = len(places)
-        self._known = [LastPlace(at_s, *place) for place in places] + kept
-        return min(more, elsewhere)
+        self._newest = [LastPlace(at_s, *place) for place in places]
+        return min(came, len(elsewhere))
+
+    def _take_passed(self, elsewhere: list[tuple[float, float]], at_s: float) -> int:
+        """How many of the newest row have passed the stop line by now. One that braked has not: it
+        is the nearest of `elsewhere`, and taken out there.
+        """
+        passed = 0
+        due = [vehicle for vehicle in self._newest if vehicle.due_m(at_s) < 0.0]
+        for vehicle in sorted(due, key=lambda v: v.distance_m):
+            if elsewhere and vehicle.may_be_at(*elsewhere[0], at_s):
+                elsewhere.pop(0)
+            else:
+                passed += 1
+        return passed
 
 
 def _due_at(at_s: float) -> Callable[[LastPlace], float]:
