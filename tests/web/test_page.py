@@ -204,6 +204,35 @@ def test_an_alert_is_seen_and_the_figures_are_exported(page):
         assert download.value.path().stat().st_size > 20
 
 
+def test_an_open_alert_is_acknowledged_with_a_note(shown, page):
+    running, _ = shown
+    page.wait_for_selector("#tab-alerts >> text=/Alerts \\([1-9]/", timeout=30_000)
+    page.click("#tab-alerts")
+    row = page.locator("#open-alert-rows tr", has_text="headway").first
+    assert "any (vehicles)" in row.inner_text()
+    page.fill("#alert-note", "on my way <b>")
+    row.get_by_role("button", name="Acknowledge").click()
+    page.wait_for_selector("#open-alert-rows >> text=by a-admin: on my way <b>", timeout=30_000)
+    with running.client("viewer") as client:
+        found = client.get("/api/v1/monitoring/alerts/open").json()
+    notes = [alert["acknowledged"]["note"] for alert in found if alert["acknowledged"]]
+    assert notes == ["on my way <b>"]
+
+
+def test_the_streets_are_paused_and_resumed(page):
+    page.click("#pause")
+    page.wait_for_selector("#time-headway >> text=paused by a-admin", timeout=30_000)
+    page.wait_for_selector("#time-baseline >> text=paused by a-admin", timeout=30_000)
+    stands = page.evaluate("window.headway.latest.headway.time_s")
+    assert page.inner_text("#pause") == "Resume"
+    assert page.get_attribute("#pause", "title") == "paused by a-admin"
+    page.click("#pause")
+    page.wait_for_function(
+        f"() => window.headway.latest.headway.time_s > {stands} + 1", timeout=30_000
+    )
+    assert page.inner_text("#pause") == "Pause"
+
+
 def test_a_viewer_sees_no_buttons_that_are_not_for_them_and_keys_work(shown):
     running, browser = shown
     page = browser.new_page(viewport={"width": 390, "height": 800})
@@ -215,6 +244,14 @@ def test_a_viewer_sees_no_buttons_that_are_not_for_them_and_keys_work(shown):
     page.press("#token", "Enter")
     page.wait_for_selector("#figures tbody tr", timeout=60_000)
     assert page.locator("#optimise").is_hidden()
+    assert page.locator("#pause").is_hidden()
+    page.wait_for_selector("#tab-alerts >> text=/Alerts \\([1-9]/", timeout=30_000)
+    page.click("#tab-alerts")
+    page.wait_for_selector("#open-alert-rows tr")
+    assert page.locator("#open-alert-rows button").first.is_hidden()
+    assert page.locator("#alert-note").is_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
+    page.click("#tab-street")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
     page.focus("#tab-street")
     page.keyboard.press("ArrowRight")

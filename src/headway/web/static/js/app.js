@@ -1,3 +1,4 @@
+import { alerts, changed as alertsChanged } from "./alerts.js";
 import { ask, listen, role, setToken, takeToken } from "./api.js";
 import { cameras, heard, show as showCameras } from "./cameras.js";
 import { Curves, Strip } from "./charts.js";
@@ -148,6 +149,7 @@ function orders(id) {
 
 function showAlert(street, news) {
   heard(street, news);
+  alertsChanged();
   const item = document.createElement("li");
   const data = news.data ?? news;
   item.className = data.level ?? news.severity ?? (news.kind?.startsWith("alert") ? "warning" : "");
@@ -209,7 +211,8 @@ function hear(street, news) {
   if (!maps[street] || !news.started) return;
   if (news.scene) maps[street].setScene(news.scene, news.colours);
   if (street === "headway") strip.add(news.time_s - news.begin_s, names.map((n) => Math.max(...news.colours.slice(n.first, n.first + 1))), names);
-  $(`time-${street}`).textContent = `${news.controller}, ${(news.time_s - news.begin_s).toFixed(0)} s`;
+  const standing = news.status === "paused" ? `, paused by ${news.status_by}` : "";
+  $(`time-${street}`).textContent = `${news.controller}, ${(news.time_s - news.begin_s).toFixed(0)} s${standing}`;
   if (!before || Math.floor(news.time_s / 5) !== Math.floor(before.time_s / 5)) {
     const which = STREETS.indexOf(street), at = news.time_s - news.begin_s, waited = mean(news.junctions.map((j) => j.longest_wait_s));
     const sum = sums[street];
@@ -263,6 +266,9 @@ function showControls(street) {
     if (control.options && ![...control.options].some((o) => o.value === value)) control.add(new Option(value, value));
     control[of] = value;
   };
+  const isPaused = street.status === "paused";
+  $("pause").textContent = isPaused ? "Resume" : "Pause";
+  $("pause").title = isPaused ? `paused by ${street.status_by}` : "The simulated time stands; the signals keep what they show.";
   put("optimise", street.controller !== "fixed");
   put("controller", street.controller);
   put("scenario", street.scenario);
@@ -281,6 +287,11 @@ function controls(scenarios, controllers, street) {
   $("speed-factor").onchange = async (e) => {
     for (const s of STREETS) if (maps[s]) await ask(`/api/v1/engine/streets/${s}/optimisation`, { speed_factor: Number(e.target.value) }).catch((error) => say(error.message, true));
     say(`the speed factor is ${e.target.value}`);
+  };
+  $("pause").onclick = async () => {
+    const act = latest.headway?.status === "paused" ? "resume" : "pause", done = [];
+    for (const s of STREETS) if (maps[s]) await ask(`/api/v1/engine/streets/${s}/${act}`, undefined, "POST").then((answer) => done.push(answer.detail), (error) => done.push(error.message));
+    say(done.join("; "));
   };
   $("controller").onchange = (e) => order("controller", { controller: e.target.value });
   $("scenario").onchange = async (e) => {
@@ -303,6 +314,7 @@ async function start() {
   };
   strip = new Strip($("time-space"));
   cameras(say);
+  alerts(say, rights);
   rights();
   exports();
   for (const s of Object.keys(maps)) await begin(s);
