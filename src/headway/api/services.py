@@ -284,6 +284,7 @@ class Services:
         while not self._stop.wait(SPOOL_EVERY_S):
             for part in (self.intake, self.recorder):
                 try:
-                    part.catch_up()
+                    if part.spool.waiting or part is self.recorder:  # which knows of more
+                        part.catch_up()
                 except Exception as error:
                     telemetry.log("store").error("spool not replayed", error=str(error))
