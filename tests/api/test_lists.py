@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
+from datetime import UTC, datetime
 
 import pytest
 
+from headway.analytics import lists
+from headway.analytics.lists import RecordFilter
+from headway.store.partitions import Partitions
+from headway.store.upkeep import vacuum
 from tests.api.service import EXAMPLE, pages, record, serving
 
 BATCH = "/api/v1/ingest/batch"
@@ -120,6 +126,35 @@ def test_a_page_goes_on_after_its_last_item_whatever_came_meanwhile(tmp_path, ne
     assert [row["timestamp"][14:16] for row in first["items"]] == ["01", "03"]
     assert [row["timestamp"][14:16] for row in rest["items"]] == ["04", "05"]
     assert (first["total"], rest["total"]) == (3, 6)
+
+
+def test_a_page_far_into_one_large_simulation_reads_no_more_than_it_gives(database, monkeypatch):
+    """PostgreSQL knows its statistics: they make it expect nothing after the last simulation."""
+    at = datetime(2025, 9, 11, tzinfo=UTC)
+    Partitions(database, lambda: at).keep_up()
+    with database.connection() as held:
+        held.execute(
+            "INSERT INTO simulation_record SELECT 'BIG', timestamptz '2025-09-01Z' + k * interval "
+            "'3 min', 'J' || k % 4, '[]', 1, 1.0, 1.0, 1.0, 1.0, 1.0, 0, false "
+            "FROM generate_series(1, 20000) k"
+        )
+    vacuum(database)
+    ask, read = database.rows, []
+
+    def explained(query, **values):
+        (plan,) = ask(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", **values)
+        read.extend(re.findall(r"'Actual Rows': (\d+)", str(plan)))
+        return ask(query, **values)
+
+    monkeypatch.setattr(database, "rows", explained)
+    for only in (RecordFilter("BIG"), RecordFilter(), RecordFilter(begin=at)):
+        for after in (("BIG", "J1", at), ("BIG", "J1", at.replace(month=10, day=12))):
+            found = lists.records(database, only).fetch(after, 50)
+            assert len(found) == 50
+            keys = [(r["intersection_id"], r["timestamp"]) for r in found]
+            assert keys == sorted(keys)
+            assert keys[0] > after[1:]
+    assert max(map(int, read)) <= 100
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,13 @@ RECORDS = f"""
         ) AS version
     FROM simulation_record r
 """
+# what comes after a key, in its order. Each part by itself: of `(a, b, c) > (...)` PostgreSQL looks
+# at `a > ...` alone, expects next to nothing of the last simulation, and sorts all that is left of it
+LATER = (
+    "simulation_id = :last_simulation AND intersection_id = :last_junction AND at > :last_at",
+    "simulation_id = :last_simulation AND intersection_id > :last_junction",
+    "simulation_id > :last_simulation",
+)
 VERSIONS = f"""
     SELECT simulation_id, at, intersection_id, {CONTENT}, version, replaced_at, replaced_by, reason
     FROM record_version
@@ -234,13 +241,17 @@ def records(database: Database, only: RecordFilter) -> Listing:
         return int(database.rows(query, **values)[0]["n"])
 
     def fetch(after: Key, limit: int) -> list[Item]:
-        later, known = "TRUE", dict[str, Any]()
-        if after:
-            later = f"({KEYS}) > (:last_simulation, :last_junction, :last_at)"
-            names = ("last_simulation", "last_junction", "last_at")
-            known = dict(zip(names, after, strict=True))
-        query = f"{RECORDS} WHERE {where} AND {later} ORDER BY {KEYS} LIMIT :limit"
-        return [_as_sent(row) for row in database.rows(query, limit=limit, **values, **known)]
+        known = dict(
+            zip(("last_simulation", "last_junction", "last_at"), after, strict=bool(after))
+        )
+        found = list[Item]()
+        for later in LATER if after else ("TRUE",):
+            query = f"{RECORDS} WHERE {where} AND {later} ORDER BY {KEYS} LIMIT :limit"
+            rows = database.rows(query, limit=limit - len(found), **values, **known)
+            found += map(_as_sent, rows)
+            if len(found) == limit:
+                break
+        return found
 
     return Listing(("simulation_id", "intersection_id", "timestamp"), count, fetch)
 
