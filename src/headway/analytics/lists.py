@@ -86,7 +86,7 @@ RECORDS = f"""
     FROM simulation_record r
 """
 # what comes after a key, in its order. Each part by itself: of `(a, b, c) > (...)` PostgreSQL looks
-# at `a > ...` alone, expects next to nothing of the last simulation, and sorts all that is left of it
+# at `a > ...` alone, expects next to nothing of the last simulation, and sorts all that is left
 LATER = (
     "simulation_id = :last_simulation AND intersection_id = :last_junction AND at > :last_at",
     "simulation_id = :last_simulation AND intersection_id > :last_junction",
