@@ -613,6 +613,37 @@ def test_what_was_revoked_stays_so_in_a_database_that_is_begun_anew(database, tm
     database.execute("DELETE FROM revoked_token")
 
 
+def test_what_is_revoked_while_the_database_is_away_ends_here_at_once_and_elsewhere_later(
+    database, tmp_path, monkeypatch
+):
+    """A key that is used holds while the database is away: one that was lost has to end then."""
+    known = Revocations(tmp_path / "revoked.json")
+    here, there = Keys(database, known), Keys(database)
+    tokens, elsewhere = RevokedTokens(database, known), RevokedTokens(database)
+    key = here.make("lost", Role.ADMIN)
+    here.read(key)
+
+    def away(*_, **__):
+        raise sa.exc.OperationalError("x", {}, Exception("away"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "rows", away)
+        patch.setattr(database, "execute", away)
+        assert here.read(key).name == "lost"
+        assert here.revoke(key.split("_")[1])
+        tokens.add("t" * 16, time.time() + 3600.0)
+        tokens.refresh()
+        assert refused(here.read, key) == "the API key is not valid"
+        assert "t" * 16 in tokens
+    assert there.read(key).name == "lost"
+    tokens.refresh()
+    refused(Keys(database).read, key)
+    elsewhere.refresh()
+    assert "t" * 16 in elsewhere
+    assert not known.are_untold
+    database.execute("DELETE FROM revoked_token")
+
+
 def test_what_another_server_revoked_is_kept_beside_the_database_too(database, tmp_path):
     keys = Keys(database)
     number = keys.make("gone", Role.VIEWER).split("_")[1]

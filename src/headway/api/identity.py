@@ -126,7 +126,8 @@ class Identity:
     def _take_ticket(self, ticket: str) -> Principal:
         who, number = self._keyring.read_ticket(ticket)
         now_s = time.monotonic()
-        self._used = {n: ends_s for n, ends_s in self._used.items() if ends_s > now_s}
+        while self._used and next(iter(self._used.values())) <= now_s:  # the oldest first
+            del self._used[next(iter(self._used))]
         if number in self._used:
             raise refused("the ticket was used before; ask for another one")
         self._used[number] = now_s + TICKET_S + 1.0

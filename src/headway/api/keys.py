@@ -154,10 +154,16 @@ class Keys:
             self._database.execute("UPDATE api_key SET used_at = now() WHERE id = :id", id=number)
 
     def revoke(self, number: str) -> bool:
-        changed = self._database.execute(
-            "UPDATE api_key SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL",
-            id=number,
-        )
+        """False where there is no such key in force. While the database is away it is revoked
+        here at once, and on other servers when it is back.
+        """
+        try:
+            changed = self._database.execute(
+                "UPDATE api_key SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL",
+                id=number,
+            )
+        except AWAY:  # which keys there are is not known now
+            self._revocations.are_untold, changed = True, 1
         self._known.pop(number, None)
         if changed:
             self._revocations.add_key(number)
@@ -204,23 +210,39 @@ class RevokedTokens:
         return True
 
     def refresh(self) -> None:
-        """Read them anew; what is known stays while the database is away."""
+        """Read them anew, and tell what was revoked while the database was away; what is known
+        stays while it is.
+        """
         with contextlib.suppress(*AWAY):
+            if self._revocations.are_untold:
+                self._tell()
             rows = self._database.rows("SELECT id FROM revoked_token WHERE expires_at > now()")
             self._ids = frozenset(row["id"] for row in rows)
             self._revocations.learn(self._database)
+
+    def _tell(self) -> None:
+        try:
+            self._revocations.teach(self._database)
+        except AWAY:
+            self._revocations.are_untold = True
+            raise
 
     def __contains__(self, number: str) -> bool:
         return number in self._ids or self._revocations.has_token(number)
 
     def add(self, number: str, expires_s: float) -> None:
-        """expires_s: the token's own end, seconds since 1970; it is forgotten then."""
+        """expires_s: the token's own end, seconds since 1970; it is forgotten then. While the
+        database is away it is revoked here at once, and on other servers when it is back.
+        """
         self._revocations.add_token(number, expires_s)
-        self._database.execute(
-            "INSERT INTO revoked_token (id, expires_at) VALUES (:id, to_timestamp(:expires)) "
-            "ON CONFLICT (id) DO NOTHING",
-            id=number,
-            expires=expires_s,
-        )
-        self._database.execute("DELETE FROM revoked_token WHERE expires_at < now()")
         self._ids |= {number}
+        try:
+            self._database.execute(
+                "INSERT INTO revoked_token (id, expires_at) VALUES (:id, to_timestamp(:expires)) "
+                "ON CONFLICT (id) DO NOTHING",
+                id=number,
+                expires=expires_s,
+            )
+            self._database.execute("DELETE FROM revoked_token WHERE expires_at < now()")
+        except AWAY:
+            self._revocations.are_untold = True

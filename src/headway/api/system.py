@@ -306,6 +306,8 @@ async def revoke_token(request: Request, _: Admin, body: TokenIn) -> dict[str, b
     try:
         found = await services.identity.read(body.token)
     except ProblemError as error:
+        if error.status == 503:  # its provider is away: nobody can say whose it is
+            raise
         raise ProblemError(404, f"nothing to revoke: {error.detail}") from error
     if not found.token:
         raise ProblemError(422, "the token has no number (jti) by which it could be revoked")

@@ -26,12 +26,15 @@ class Revoked(msgspec.Struct, frozen=True):
 class Revocations:
     """`DATA/revoked.json`, of this user's own. path: None to keep them in memory alone. Raises
     ValueError for a damaged file.
+
+    are_untold: some were revoked while the database was away, and are still to be told to it.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._known = Revoked()
+        self.are_untold = False
         if path is not None and path.exists():
             try:
                 self._known = msgspec.json.decode(path.read_bytes(), type=Revoked)
@@ -69,8 +72,8 @@ class Revocations:
         )
 
     def teach(self, database: Database) -> None:
-        """The database what it does not know: it was set back. Raises SQLAlchemyError."""
-        known = self._known
+        """The database what it does not know: it was set back, or away. Raises SQLAlchemyError."""
+        self.are_untold, known = False, self._known
         if known.keys:
             database.execute(
                 "UPDATE api_key SET revoked_at = now() WHERE revoked_at IS NULL AND id = ANY(:ids)",
