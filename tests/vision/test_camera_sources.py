@@ -700,6 +700,18 @@ def test_a_camera_may_fail_any_number_of_times(world, monkeypatch):
     assert source.health.state == "idle"
 
 
+def test_a_live_stream_that_runs_ahead_of_the_clock_is_held_back(world):
+    """A film by HTTP, or stamps that are no time: counts and violations would be of the future."""
+    world.videos = [Video(decoded_frames(*range(0, 3000, 30)))]  # all of them at 1000 s
+    source = world.source(SourceSettings(CAMERA, policy="queue", buffer=999, attempts=1))
+    ahead_s = []
+    source.on_change = lambda: ahead_s.append(source.health.received and source._last_s - world.now)
+    source.start()
+    assert len(ahead_s) == 101, "and one for its end"
+    assert 59.0 < max(ahead_s) <= 60.0
+    assert world.now > 3700.0
+
+
 def test_a_live_stream_is_neither_paced_nor_cut_short(world):
     world.videos = [Video(decoded_frames(5.0, 5.1), frames=100)]
     source = world.source(SourceSettings(CAMERA, paced=True, attempts=1))

@@ -60,6 +60,7 @@ INDEX_AT_END = (
     "the index of this MP4 stands at its end, or is missing, and its server does not send parts of "
     "files (HTTP ranges). Write it with the index first (FFmpeg: -movflags +faststart)"
 )
+AHEAD_S = 60.0  # s by which a live frame may be of the future: parts of many seconds come at once
 FAR_S = 10.0  # s between samples from which seeking is quicker than decoding
 
 
@@ -463,6 +464,9 @@ class FrameSource:
         if s.live:
             wall_s = self._wall_time_s(playback, at_s, timed)
             at_s = self._last_s if wall_s is None else wall_s
+            early_s = at_s - self.platform.wall_s() - AHEAD_S
+            if early_s > 0.0:  # a film by HTTP, or stamps that are no time
+                self._wait_until(self.platform.monotonic_s() + early_s)
         else:
             if s.paced:
                 self._wait_until(playback.begun_s + playback.played_s)
