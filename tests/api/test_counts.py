@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import random
+import re
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from headway.analytics import lists
 from headway.service.camera_counts import CameraCounts, CountedCrossing
+from headway.store import Intake
+from headway.store.upkeep import vacuum
 from tests.api.service import pages, serving
 
 TEN = datetime(2026, 9, 8, 10, tzinfo=UTC).timestamp()
@@ -116,6 +120,70 @@ def test_counts_are_filtered_by_camera_line_and_time(client, raw):
     assert {(row["camera"], row["line"], row["begin"]) for row in found} == {
         ("south", "stop", "2026-09-08T10:15:00Z")
     }
+
+
+@pytest.fixture(scope="module")
+def of_days(database, tmp_path_factory):
+    """Rows of two cameras over a night and the end of summer time in Europe, some in two parts."""
+    draw = random.Random(5)
+    begin = datetime(2026, 10, 24, 21, 50, tzinfo=UTC)
+    rows = [
+        (camera, at.isoformat(), (at + timedelta(seconds=part)).isoformat(), "l", "in", kind, *sums)
+        for at in (begin + timedelta(minutes=5 * k) for k in range(60))
+        for camera in ("north", "south")
+        for part in range(draw.choice([0, 1, 1, 2]))
+        for kind, sums in [
+            ("", (0, draw.uniform(0.0, 150.0), 0, 0.0)),
+            *((kind, (draw.randint(1, 9), 0.0, 1, 8.0)) for kind in ("bus", "car")),
+        ]
+    ]
+    assert Intake(database, tmp_path_factory.mktemp("i")).write("camera_count", rows).stored
+    return rows
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+@pytest.mark.parametrize("minutes", [5, 15])
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+def test_pages_over_days_are_the_sums_of_their_rows(
+    database, of_days, monkeypatch, minutes, by_class, limit
+):
+    """Few rows are looked at ahead, so that it takes several times as many."""
+    monkeypatch.setattr(lists, "ROWS_AHEAD", 1)
+    n, observed_s = Counter(), Counter()
+    for camera, at, _, _, _, kind, count, seconds, _, _ in of_days:
+        over = datetime.fromisoformat(at).timestamp() // (60 * minutes) * 60 * minutes
+        begin = datetime.fromtimestamp(over, UTC)
+        n[begin, camera, kind if by_class else ""] += count
+        observed_s[begin, camera] += seconds
+    listing = lists.counts(database, lists.CountFilter(60 * minutes, by_class))
+    found, after = [], ()
+    while after is not None:
+        page = listing.page(after, limit)
+        found += page.items
+        after = page.after
+    assert page.total == len(found)
+    read = [(row["begin"], row["camera"], row["kind"]) for row in found]
+    assert read == sorted(key for key in n if key[2] or not by_class)
+    for key, row in zip(read, found, strict=True):
+        assert (row["n"], row["observed_s"]) == (n[key], pytest.approx(observed_s[key[:2]]))
+
+
+def test_a_page_of_counts_sums_what_it_gives_and_not_all_that_follow(
+    database, of_days, monkeypatch
+):
+    ask, read = database.rows, []
+
+    def explained(query, **values):
+        (plan,) = ask(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", **values)
+        read.extend(re.findall(r"'Node Type': '[^']*Scan'.*?'Actual Rows': (\d+)", str(plan)))
+        return ask(query, **values)
+
+    vacuum(database)
+    monkeypatch.setattr(database, "rows", explained)
+    listing = lists.counts(database, lists.CountFilter(300))
+    first = listing.fetch((), 1)
+    assert listing.fetch((first[0]["begin"], "north", "l", "in", ""), 1)
+    assert max(map(int, read)) <= 25
 
 
 def test_counts_are_exported_and_what_is_no_query_is_refused(client, served, raw):

@@ -155,6 +155,16 @@ COUNTS = """
         WHERE {kept}
     )
 """
+# rows that are looked at for each item of a page, at first: of classes, parts and three intervals
+ROWS_AHEAD = 20
+COUNTED_UNTIL = """
+    SELECT
+        to_timestamp(floor(extract(epoch FROM interval_begin) / {seconds}) * {seconds}) AS until
+    FROM camera_count
+    WHERE {where}
+    ORDER BY interval_begin
+    LIMIT 1 OFFSET :ahead
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,25 +299,38 @@ def counts(database: Database, only: CountFilter) -> Listing:
     given = {sql: value for sql, value in parts.items() if value is not None}
     where = " AND ".join(given) or "TRUE"
     values = {sql.rpartition(":")[2].rstrip(")"): value for sql, value in given.items()}
-    counted = COUNTS.format(
-        seconds=int(only.interval_s),
-        where=where,
-        kind="kind" if only.by_class else "''",
-        group="kind" if only.by_class else "()",
-        kept="kind <> ''" if only.by_class else "TRUE",
-    )
     order = ", ".join(COUNT_KEY)
 
+    def counted(within: str = "TRUE") -> str:
+        return COUNTS.format(
+            seconds=int(only.interval_s),
+            where=f"{where} AND {within}",
+            kind="kind" if only.by_class else "''",
+            group="kind" if only.by_class else "()",
+            kept="kind <> ''" if only.by_class else "TRUE",
+        )
+
     def count() -> int:
-        return int(database.rows(f"{counted} SELECT count(*) AS n FROM counted", **values)[0]["n"])
+        query = f"{counted()} SELECT count(*) AS n FROM counted"
+        return int(database.rows(query, **values)[0]["n"])
 
     def fetch(after: Key, limit: int) -> list[Item]:
-        later, known = "TRUE", dict[str, Any]()
+        later, since, known = "TRUE", "TRUE", dict[str, Any]()
         if after:
             known = {f"last_{name}": value for name, value in zip(COUNT_KEY, after, strict=True)}
             later = f"({order}) > ({', '.join(f':{name}' for name in known)})"
-        query = f"{counted} SELECT * FROM counted WHERE {later} ORDER BY {order} LIMIT :limit"
-        return database.rows(query, limit=limit, **values, **known)
+            since = "interval_begin >= :last_begin"
+        ahead = ROWS_AHEAD * limit
+        while True:  # what is far ahead is not summed for this page
+            asked = COUNTED_UNTIL.format(seconds=int(only.interval_s), where=f"{where} AND {since}")
+            ends = database.rows(asked, ahead=ahead, **values, **known)
+            until = {"until": ends[0]["until"]} if ends else {}
+            within = f"{since} AND interval_begin < :until" if ends else since
+            query = f"{counted(within)} SELECT * FROM counted WHERE {later} ORDER BY {order}"
+            found = database.rows(f"{query} LIMIT :limit", limit=limit, **values, **known, **until)
+            if len(found) == limit or not ends:
+                return found
+            ahead *= 4
 
     return Listing(COUNT_KEY, count, fetch)
 
