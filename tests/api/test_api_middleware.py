@@ -472,6 +472,12 @@ def test_an_audited_action_is_truncated_and_has_no_null_bytes():
     assert entries[0][:3] == (NOBODY, "POST /" + "a" * 506, 200)
 
 
+def test_a_key_that_was_pasted_into_an_address_is_not_kept():
+    """Its number was asked for, and the trail can never be changed."""
+    entries, _ = audited(app(422), "DELETE", "/api/v1/admin/keys/hw_0a1b2c_" + "S3CRET_-" * 5)
+    assert entries[0][1] == "DELETE /api/v1/admin/keys/hw_0a1b2c_***"
+
+
 def test_a_request_that_raises_is_audited_as_500_once():
     async def broken(scope, receive, send):
         raise KeyError("x")

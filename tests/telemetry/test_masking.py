@@ -19,6 +19,9 @@ from headway.telemetry.masking import masked
         ("http://cam/password=abc", "http://cam/password=***"),
         ("rtsp://cam/user=admin&passwd=s&channel=1", "rtsp://cam/user=admin&passwd=***&channel=1"),
         ("rtsp://cam/live?channel=1", "rtsp://cam/live?channel=1"),
+        ("DELETE /keys/hw_0a1b2c3d4e5f_" + "aB3_-" * 8, "DELETE /keys/hw_0a1b2c3d4e5f_***"),
+        ("is hw_0a1b_short it", "is hw_0a1b_short it"),
+        ("Bearer eyJhbGciOiJI.eyJzdWIiOiJh.Zm9v_-x, he said", "Bearer ***, he said"),
         ("nothing to hide", "nothing to hide"),
     ],
 )

@@ -26,6 +26,7 @@ from headway.api.identity import FOUND, Identity
 from headway.api.problems import ProblemError, problem
 from headway.api.security import NOBODY, Principal
 from headway.telemetry import metrics
+from headway.telemetry.masking import masked
 
 ACCESS = logging.getLogger("headway.api")
 UNLIMITED = ("/health", "/metrics", "/static", "/docs", "/redoc", "/openapi.json")
@@ -287,7 +288,8 @@ class AuditMiddleware:
     async def _record(self, scope: Scope, body: bytes, status: int) -> None:
         found = scope.get("state", {}).get(FOUND)
         principal = found if isinstance(found, Principal) else NOBODY
-        action = f"{scope['method']} {scope['path']}".replace("\x00", "")[:LONGEST_ACTION]
+        asked = f"{scope['method']} {masked(scope['path'])}"
+        action = asked.replace("\x00", "")[:LONGEST_ACTION]
         try:
             data = arguments_of(scope.get("query_string", b""), body)
             if scope.get("state", {}).get(REPLAYED):
