@@ -508,6 +508,15 @@ def test_unknown_resources_give_404(post, path, body, detail):
     assert (answer.status_code, answer.json()["detail"]) == (404, detail)
 
 
+def test_a_map_of_a_network_that_was_moved_away_is_missing(get, live, monkeypatch, tmp_path):
+    """The street goes on: its process has read it."""
+    gone = tmp_path / "gone.net.xml"
+    monkeypatch.setattr(live, "network", replace(live.network, path=str(gone)))
+    for route in ("streets/headway/map", "../observations/places?street=headway"):
+        answer = get(route)
+        assert (answer.status_code, str(gone) in answer.json()["detail"]) == (404, True), route
+
+
 @pytest.mark.parametrize("route", ["", "/history", "/alerts", "/report", "/map"])
 def test_a_street_that_is_not_there_shows_nothing(get, route):
     assert get(f"streets/nowhere{route}").status_code == 404

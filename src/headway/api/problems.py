@@ -19,6 +19,7 @@ from starlette.requests import HTTPConnection
 from starlette.routing import Match
 
 from headway.analytics import MissingError
+from headway.roads import RoadsError
 from headway.runtime import WorkerError
 from headway.service.streets import StreetStateError
 
@@ -163,6 +164,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(MissingError)
     async def _missing(request: Request, error: MissingError) -> JSONResponse:
+        return problem(request, 404, str(error))
+
+    @app.exception_handler(RoadsError)
+    async def _roads(request: Request, error: RoadsError) -> JSONResponse:
+        """Of a street whose network has been moved away since it started."""
         return problem(request, 404, str(error))
 
     @app.exception_handler(StreetStateError)
