@@ -18,7 +18,7 @@ from tests.api.service import record
         ({"password": "x", "a": {"api_key": 7, "Token": ["t", "u"]}},
          {"password": "***", "a": {"api_key": "***", "Token": ["***", "***"]}}),
         ({"source": "rtsp://me:pa@ss@10.0.0.1/live?user=me&password=x&n=1"},
-         {"source": "rtsp://***@10.0.0.1/live?user=me&password=***&n=1"}),
+         {"source": "rtsp://***@10.0.0.1/live?user=***&password=***&n=***"}),
         ([1.5, None, True, "a\x00b"], [1.5, None, True, "ab"]),
     ],
 )  # fmt: skip
