@@ -200,12 +200,7 @@ def _seal(violation: str) -> _Request:
 
 def _read(answer: httpx.Response) -> Any:
     if answer.status_code >= 400:
-        try:
-            problem = answer.json()
-        except ValueError:
-            problem = {}
-        faults = [(f["pointer"], f["message"]) for f in problem.get("faults", [])]
-        raise HeadwayError(answer.status_code, problem.get("detail", answer.reason_phrase), faults)
+        raise _refusal(answer.status_code, _object_in(answer.content), answer.reason_phrase)
     kind = answer.headers.get("content-type", "")
     if kind.startswith("text/"):
         return answer.text
@@ -244,17 +239,30 @@ def _raise_if_refused(error: Exception) -> None:
     problem = _problem_in(answer)
     passes = answer.status_code in MAY_PASS or not 400 <= answer.status_code < 500
     if answer.status_code in (401, 403) or (problem and not passes):
-        faults = [(f["pointer"], f["message"]) for f in problem.get("faults", [])]
-        detail = problem.get("detail", "the stream is refused")
-        raise HeadwayError(answer.status_code, detail, faults) from error
+        raise _refusal(answer.status_code, problem, "the stream is refused") from error
 
 
 def _problem_in(answer: Response) -> Json:
     """The problem document of an answer; empty where it has none, as a proxy's."""
     if not answer.headers.get("content-type", "").startswith("application/problem+json"):
         return {}
-    found: Json = json.loads(answer.body or b"{}")
-    return found
+    return _object_in(answer.body)
+
+
+def _object_in(text: bytes | bytearray | None) -> Json:
+    """Empty where there is none: proxies answer in their own ways."""
+    try:
+        found = json.loads(text or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _refusal(status: int, problem: Json, otherwise: str) -> HeadwayError:
+    listed = problem.get("faults")
+    faults = [f for f in listed if isinstance(f, dict)] if isinstance(listed, list) else []
+    told = [(str(f.get("pointer", "")), str(f.get("message", ""))) for f in faults]
+    return HeadwayError(status, str(problem.get("detail") or otherwise), told)
 
 
 class Headway(Routes):

@@ -235,6 +235,24 @@ def test_answers_that_are_no_json_come_as_they_are(monkeypatch, kind):
     assert wire.requests[0].url.raw_path == b"/api/v1/violations/a%3F%2Fb/images/2"
 
 
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"<html>", "Bad Gateway"),
+        (b'"down"', "Bad Gateway"),
+        (b"[]", "Bad Gateway"),
+        (b"[" * 100_000, "Bad Gateway"),
+        (b"\xff\xfe", "Bad Gateway"),
+        (b'{"detail": null, "faults": null}', "Bad Gateway"),
+        (b'{"detail": "gone", "faults": [1, {"message": "m"}]}', "gone; /: m"),
+    ],
+)
+def test_whatever_a_proxy_answers_is_an_error_of_the_service(monkeypatch, body, detail):
+    wire = Wire(monkeypatch, httpx.Response(502, content=body))
+    with pytest.raises(HeadwayError, match=f"^502: {detail}$"):
+        wire.call("sync", "records")
+
+
 def test_a_query_has_times_and_truths_as_the_service_reads_them(monkeypatch):
     wire = Wire(monkeypatch, good())
     begin = datetime(2026, 9, 8, 10, tzinfo=UTC)
