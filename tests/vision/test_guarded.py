@@ -174,6 +174,43 @@ def test_a_camera_of_rtsp_cannot_send_its_reader_elsewhere(status, first):
         elsewhere.accept()
 
 
+def playing(request):
+    """As a camera of RTSP that plays at once."""
+    head = b"RTSP/1.0 200 OK\r\nCSeq: NUMBER\r\nPublic: DESCRIBE, SETUP, PLAY\r\nSession: 1\r\n"
+    if request.startswith(b"SETUP"):
+        return head + b"Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n\r\n"
+    if not request.startswith(b"DESCRIBE"):
+        return head + b"\r\n"
+    said = b"v=0\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+    kind = b"Content-Type: application/sdp\r\nContent-Length: %d\r\n\r\n" % len(said)
+    return head + kind + said
+
+
+def part_of_a_picture(number):
+    """RFC 6184, 5.8: of one that begins, and never ends; interleaved, RFC 2326, 10.12."""
+    rtp = b"\x80\x60" + number.to_bytes(2, "big") + b"\0\0\0\1\0\0\0\2"
+    part = rtp + bytes([0x7C, 0x85 if not number else 0x05]) + b"\x55" * 60_000
+    return b"$\0" + len(part).to_bytes(2, "big") + part
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"".join(map(part_of_a_picture, range(64))),
+        b"RTSP/1.0 200 OK\r\nCSeq: 99\r\nContent-Length: 2000000000\r\n\r\n" + b"\0" * (4 << 20),
+    ],
+    ids=["picture", "answer"],
+)
+def test_what_a_camera_of_rtsp_sends_without_an_end_takes_little_memory(monkeypatch, endless):
+    monkeypatch.setattr(guarded, "PACKET_AT_MOST", 1 << 20)
+
+    def answer(request):
+        return playing(request) + (endless if request.startswith(b"PLAY") else b"")
+
+    with answering(answer) as port:
+        assert "more than 1 MiB without" in fault_or_frames(f"rtsp://127.0.0.1:{port}/x")
+
+
 def test_faults_of_rtsp_name_neither_the_password_nor_the_relay():
     answer = b"RTSP/1.0 404 Not Found\r\nCSeq: NUMBER\r\n\r\n"
     with answering(lambda request: answer) as port:

@@ -332,13 +332,12 @@ class Relay:
     """Stands between FFmpeg and a camera of rtsp:// or rtsps://, which the door has let through.
     FFmpeg would follow a camera that sends it elsewhere: such an answer ends the connection.
 
-    url: what FFmpeg is to open. fault: why the connection was ended, empty where it was not.
+    url: what FFmpeg is to open.
     Raises AddressError or OSError.
     """
 
     def __init__(self, url: str, connections: Connections) -> None:
         place, silent_s = place_of(url), connections.silent_s
-        self.fault = ""
         self._connections = connections
         self._camera = connections.door.connect(place.host, place.port, silent_s)
         try:
@@ -405,14 +404,16 @@ class Relay:
         part = self._camera.recv(CHUNK)
         while isinstance(self._camera, ssl.SSLSocket) and self._camera.pending():
             part += self._camera.recv(self._camera.pending())
+        if not self._connections.takes(len(part)):
+            return False
         if not self._plays:
             self._said += part.replace(b"\r", b"")
             statuses = STATUS.findall(self._said)
             if not all(USUAL.fullmatch(status) for status in statuses):
-                self.fault = REDIRECTED
+                self._connections.fault = REDIRECTED
                 return False
             if len(self._said) > TEXT_AT_MOST:
-                self.fault = "what answers there does not speak RTSP"
+                self._connections.fault = "what answers there does not speak RTSP"
                 return False
         player.sendall(part)
         return bool(part)

@@ -378,23 +378,14 @@ class FrameSource:
         self._connections = connections = Connections(Door(s.networks), s.silent_s)
         if self._stop.is_set():  # before there was anything to end
             connections.end()
-        if urlsplit(s.url).scheme in ("http", "https"):
-            yield from self._opened_http(connections, hardware)
-            return
-        with closing(connections.rtsp(s.url)) as relay:
-            self._relayed = relay.url
-            try:
-                with av.open(
-                    relay.url,
-                    options=LIVE_OPTIONS | TCP_ALONE,
-                    timeout=timeout_s,
-                    hwaccel=hardware,
-                ) as container:
-                    yield container
-            except av.error.FFmpegError:
-                if relay.fault:
-                    raise SensingError(relay.fault) from None
+        opened = self._opened_rtsp if s.url.startswith("rtsp") else self._opened_http
+        try:
+            yield from opened(connections, hardware)
+        except (av.error.FFmpegError, SensingError):
+            if not connections.fault:
                 raise
+        if connections.fault:
+            raise SensingError(connections.fault)
 
     def _opened_file(self, hardware: Any) -> Iterator[Any]:
         s = self.settings
@@ -410,6 +401,18 @@ class FrameSource:
         ):
             yield container
 
+    def _opened_rtsp(self, connections: Connections, hardware: Any) -> Iterator[Any]:
+        s = self.settings
+        with closing(connections.rtsp(s.url)) as relay:
+            self._relayed = relay.url
+            with av.open(
+                relay.url,
+                options=LIVE_OPTIONS | TCP_ALONE,
+                timeout=(s.silent_s, s.silent_s),
+                hwaccel=hardware,
+            ) as container:
+                yield container
+
     def _opened_http(self, connections: Connections, hardware: Any) -> Iterator[Any]:
         s = self.settings
         with closing(connections.http(s.url)) as stream:
@@ -424,14 +427,10 @@ class FrameSource:
                     ),
                 ) as container:
                     yield container
-            except (av.error.FFmpegError, SensingError) as error:
-                if connections.fault:
-                    raise SensingError(connections.fault) from None
-                if stream.is_unseekable_mp4 and isinstance(error, av.error.InvalidDataError):
+            except av.error.InvalidDataError:
+                if stream.is_unseekable_mp4 and not connections.fault:
                     raise SensingError(INDEX_AT_END) from None
                 raise
-            if connections.fault:
-                raise SensingError(connections.fault)
 
     def _fault(self, error: Exception) -> str:
         """In words. Libraries name the address with its password."""
