@@ -128,6 +128,14 @@ def test_a_page_goes_on_after_its_last_item_whatever_came_meanwhile(tmp_path, ne
     assert (first["total"], rest["total"]) == (3, 6)
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
+def test_names_are_counted_however_many_there_are(client, monkeypatch, most):
+    """Up to so many one after the other, beyond that all at once."""
+    monkeypatch.setattr(lists, "MOST_LOOKED_UP", most)
+    assert len(pages(client, "/api/v1/simulations")) == 3
+    assert len(pages(client, "/api/v1/junctions", simulation_id="L-1")) == 2
+
+
 def test_a_page_far_into_one_large_simulation_reads_no_more_than_it_gives(database, monkeypatch):
     """PostgreSQL knows its statistics: they make it expect nothing after the last simulation."""
     at = datetime(2025, 9, 11, tzinfo=UTC)

@@ -56,6 +56,15 @@ NAMES = """
         WHERE name IS NOT NULL
     )
 """
+MOST_LOOKED_UP = 10_000  # of more, to read all rows is quicker
+COUNT_NAMES = """
+    SELECT count(*) AS n
+    FROM (SELECT name FROM names WHERE name IS NOT NULL LIMIT :most) AS first
+"""
+COUNT_ALL = """
+    SELECT count(*) AS n
+    FROM (SELECT {column} FROM simulation_record WHERE {where} GROUP BY {column}) AS names
+"""
 # what is known of each of them
 NAMED = """
     SELECT name AS {column}, found.*
@@ -382,8 +391,12 @@ def _named(database: Database, of: Mapping[str, str], only: RecordFilter) -> Lis
     names = NAMES.format(where=where, **of)
 
     def count() -> int:
-        counted = f"{names} SELECT count(name) AS n FROM names"
-        return int(database.rows(counted, after="", **values)[0]["n"])
+        query = f"{names} {COUNT_NAMES}"
+        found = int(database.rows(query, after="", most=MOST_LOOKED_UP, **values)[0]["n"])
+        if found < MOST_LOOKED_UP:
+            return found
+        query = COUNT_ALL.format(where=where, **of)
+        return int(database.rows(query, **values)[0]["n"])
 
     def fetch(after: Key, limit: int) -> list[Item]:
         asked = f"{names} {NAMED.format(where=where, **of)}"
