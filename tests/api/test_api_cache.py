@@ -109,6 +109,20 @@ def test_a_cleared_answer_is_computed_again(clock):
     assert [cache.get("a", make), cache.get("b", make)] == [b"3", b"4"]
 
 
+@pytest.mark.parametrize("url", ["", "valkey"])
+def test_an_answer_of_before_it_was_cleared_is_not_kept(valkey, link, url):
+    """A record is corrected while somebody reads it."""
+    cache = Cache(valkey if url else "")
+
+    def corrected_meanwhile():
+        cache.clear()
+        return b"old"
+
+    assert cache.get("k", corrected_meanwhile) == b"old"
+    assert cache.get("k", lambda: b"new") == b"new"
+    assert cache.get("k", lambda: b"newer") == b"new"
+
+
 def test_concurrent_requests_share_one_answer():
     cache = Cache(ttl_s=60.0)
     make = Makes()

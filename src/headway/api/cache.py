@@ -36,6 +36,7 @@ class Cache:
         self._refreshed: set[str] = set()
         self._own: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
         self._own_bytes = 0
+        self._cleared = 0  # so many times
         self._lock, self._asking = threading.Lock(), dict[str, threading.Lock]()
         self._away_until = 0.0
 
@@ -62,15 +63,18 @@ class Cache:
                     metrics.cache_hits.labels("hit").inc()
                     return found[0]
                 metrics.cache_hits.labels("miss").inc()
+                cleared = self._cleared
                 made = make()
-                self._put(key, made)
+                self._put(key, made, cleared)
                 return made
         finally:
             with self._lock:
                 self._asking.pop(key, None)
 
     def clear(self) -> None:
+        """Forget all answers; those that are being made now are not kept."""
         with self._lock:
+            self._cleared += 1
             self._own.clear()
             self._own_bytes = 0
         if self._redis is not None and time.monotonic() >= self._away_until:
@@ -89,7 +93,8 @@ class Cache:
 
         def work() -> None:
             try:
-                self._put(key, make())
+                cleared = self._cleared
+                self._put(key, make(), cleared)
                 metrics.cache_hits.labels("refresh").inc()
             except Exception as error:  # whoever asks after its time is told; here nobody waits
                 telemetry.log("api").debug("answer not refreshed", key=key, error=str(error))
@@ -125,7 +130,10 @@ class Cache:
         answer, left_ms = turn.execute()
         return answer, left_ms
 
-    def _put(self, key: str, value: bytes) -> None:
+    def _put(self, key: str, value: bytes, cleared: int) -> None:
+        """Unless the answers were cleared since it was begun."""
+        if cleared != self._cleared:
+            return
         if self._redis is not None and time.monotonic() >= self._away_until:
             try:
                 self._redis.set(
@@ -135,6 +143,8 @@ class Cache:
             except redis.RedisError:
                 self._lost()
         with self._lock:
+            if cleared != self._cleared:
+                return
             self._own_bytes += len(value) - len(self._own.pop(key, (0.0, b""))[1])
             self._own[key] = (time.monotonic() + self.ttl_s, value)
             while len(self._own) > self._most or self._own_bytes > MOST_BYTES:
