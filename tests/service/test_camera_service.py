@@ -528,6 +528,23 @@ def test_what_a_camera_has_counted_is_recorded_when_it_ends(made, make, source, 
     ]
 
 
+def test_a_film_that_is_played_quickly_counts_now_and_not_in_the_future(made, make):
+    """It was begun a million seconds ago, and has played two: repeated, unpaced, for days."""
+    service = make()
+    service.add("north", {"source": "clip.mp4", "paced": False, "repeat": True})
+    moments.append(1.0)
+    late = replace(violation(), at_s=2_000_000.0)
+    stream = service.manager.streams["north"]
+    service.manager.tell(stream, result(violations=[late], at_s=2_000_001.0))
+    service.stop("north")
+    assert {row[1] for table, row in made[0].rows if table == "violation"} == {
+        "1970-01-24T03:33:20+00:00"  # 2,000,000 s: the clock of this test
+    }
+    assert {row[1] for table, row in made[0].rows if table == "camera_count"} == {
+        "1970-01-24T03:30:00+00:00"
+    }
+
+
 def see(service, name, *violations):
     service.manager.tell(service.manager.streams[name], result(violations=violations))
 

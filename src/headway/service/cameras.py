@@ -390,7 +390,7 @@ class CameraService:
             self._publish("realtime", name, {"kind": "camera.frame", **stream.figures()})
 
     def _count(self, stream: Stream, result: FrameResult) -> None:
-        offset_s = 0.0 if stream.settings.source.live else stream.started_at
+        offset_s = self._offset_s(stream, result.frame.at_s)
         crossings = [
             CountedCrossing(offset_s + c.at_s, c.line, c.direction, c.kind, c.speed_mps)
             for c in result.crossings
@@ -399,9 +399,15 @@ class CameraService:
         self._counts.add(stream.settings.id, offset_s + result.frame.at_s, lines, crossings)
 
     def _time_of_day(self, stream: Stream, at_s: float) -> datetime:
-        """A live camera's time is that of the day already; a film's is counted from its start."""
-        begun = 0.0 if stream.settings.source.live else stream.started_at
-        return datetime.fromtimestamp(begun + at_s, UTC)
+        return datetime.fromtimestamp(self._offset_s(stream, at_s) + at_s, UTC)
+
+    def _offset_s(self, stream: Stream, at_s: float) -> float:
+        """A live camera's time is that of the day already; a film's is counted from its start. One
+        that is played more quickly than it was taken is of now, not of the future.
+        """
+        if stream.settings.source.live:
+            return 0.0
+        return min(stream.started_at, self._wall_clock() - at_s)
 
     def _report_violation(self, camera: str, violation: Violation, at: datetime) -> None:
         """To the database, to listeners and to the notifier: a candidate for review."""
