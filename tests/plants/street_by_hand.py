@@ -166,6 +166,8 @@ class Sumo:
         self.fails: Exception | None = None
         self.halting: dict[str, int] = {}
         self.walking: dict[str, tuple[str, ...]] = {}
+        self.shapes: dict[str, Any] = {}
+        self.other_links: dict[str, Any] = {}
         self.next_edge: dict[str, str] = {}
         self.vehicle = Vehicles()
         width = width or {"J": 6, "K": 2, "K2": 1}
@@ -178,10 +180,32 @@ class Sumo:
         self.trafficlight = SimpleNamespace(
             getRedYellowGreenState=lambda tl: self.lamps.get(tl, "G" * width[tl]),
             setRedYellowGreenState=self._show,
+            getControlledLinks=self._controlled,
         )
-        self.lane = SimpleNamespace(getLastStepHaltingNumber=lambda lane: self.halting.get(lane, 0))
+        self.lane = SimpleNamespace(
+            getLastStepHaltingNumber=lambda lane: self.halting.get(lane, 0),
+            getShape=lambda lane: self.shapes.get(lane, ((-5.0, 0.0), (0.0, 0.0))),
+        )
         self.edge = SimpleNamespace(getLastStepPersonIDs=lambda edge: self.walking.get(edge, ()))
         self.person = SimpleNamespace(getNextEdge=lambda person: self.next_edge[person])
+
+    def _controlled(self, tl: str) -> list[list[tuple[str, str, str]]]:
+        """By place, as SUMO says it; of a crossing other lanes."""
+        if tl in self.other_links:
+            if isinstance(self.other_links[tl], Exception):
+                raise self.other_links[tl]
+            return self.other_links[tl]
+        of = network()
+        places = {g.index: g for g in of.groups if g.tl_id == tl}
+        return [
+            [
+                (of.lanes[of.links[k].from_lane].id, of.lanes[of.links[k].to_lane].id, "")
+                for k in places[i].links
+            ]
+            if i in places and places[i].kind != WALK
+            else []
+            for i in range(max(places) + 1)
+        ]
 
     def _say(self, *what: Any) -> None:
         self.said.append(what)

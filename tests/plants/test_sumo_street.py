@@ -91,6 +91,36 @@ def test_a_street_of_another_process_is_connected_to(remote, said, monkeypatch):
     assert traci.said == [said]
 
 
+@pytest.mark.parametrize(
+    ("other", "shapes", "said"),
+    [
+        (
+            {"K": [[], [("short_0", "end_0", "")]]}, {},
+            "link 1 of traffic light 'K' leads short_0 -> end_0, here short_0 -> end_0, "
+            "short_0 -> west2_0",
+        ),
+        ({"J": []}, {}, "link 0 of traffic light 'J' leads nowhere, here in_0 -> short_0"),
+        ({"K2": SaidError("Traffic light 'K2' is not known")}, {},
+            "Traffic light 'K2' is not known"),
+        ({}, {"kin_0": ((0.0, 0.0), (0.0, 3.2, 1.5))}, "lane 'kin_0' ends at (0.0, 3.2), here"),
+    ],
+    ids=["fewer links", "none", "no such light", "the other side of the road"],
+)  # fmt: skip
+def test_a_sumo_of_another_process_with_another_network_is_refused(
+    other, shapes, said, monkeypatch
+):
+    """A network of the same names with other links was driven to its end."""
+    traci = Sumo()
+    traci.other_links, traci.shapes = other, shapes
+    monkeypatch.setitem(sys.modules, "traci", traci)
+    with pytest.raises(PlantError) as error:
+        plant_of(remote="host:8813")
+    start, _, end = str(error.value).partition(said)
+    assert start == "sumo.remote: the SUMO there does not run by hand: "
+    assert end.endswith("Start it with the scenario of the street.")
+    assert traci.said[-1] == ("close",)
+
+
 def test_a_graphical_street_is_started_and_each_has_its_own_name(monkeypatch):
     traci = Sumo()
     monkeypatch.setitem(sys.modules, "traci", traci)

@@ -18,6 +18,7 @@ from headway.plants import PlantError
 from headway.plants.sumo.complaints import Complaints, complaints
 from headway.plants.sumo.observe import Watcher, bare, behind
 from headway.plants.sumo.profiles import likely_links, profile
+from headway.plants.sumo.same_network import require_same_network
 from headway.plants.sumo.scenarios import additional_files, number, own_options
 from headway.plants.sumo.scene import Scene
 from headway.plants.sumo.short_lanes import short_lanes
@@ -165,6 +166,8 @@ class SumoPlant:
     def __init__(self, settings: SumoSettings, network: Network) -> None:
         self._settings, self._network = settings, network
         self._sumo, self._errors = connect(settings)
+        if self._is_far:
+            self._require_same_network()
         self._step_s = float(self._sumo.simulation.getDeltaT())
         self._watcher = Watcher(self._sumo, network, settings.range_m)
         self._profile = profile(settings.sensing, network, settings.seed)
@@ -200,6 +203,14 @@ class SumoPlant:
         self._short = short_lanes(network, to)
         self._complete = np.ones(len(network.junctions))
         self._halting = bare(self._sumo, "lane", "getLastStepHaltingNumber")
+
+    def _require_same_network(self) -> None:
+        """Raises PlantError; SUMO is left then."""
+        try:
+            require_same_network(self._sumo, self._network, self._errors)
+        except BaseException:
+            self._sumo.close()
+            raise
 
     def _programmes(self) -> list[tuple[str, list[tuple[int, int]], list[str]]]:
         """For each programme: its name, (place, group) of its groups, the letter of each place
