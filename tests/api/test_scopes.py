@@ -216,6 +216,20 @@ def test_the_list_of_cameras_shows_its_own_alone(service):
         assert client.get("/streams/cam-b").status_code == 403
 
 
+def test_what_is_not_there_does_not_tell_the_names_of_what_is(service):
+    bounds = Bounds.of(["a", "gone"], ["gone"])
+    paths = ["/api/v1/engine/streets/gone"] + ["/streams/gone"] * (not MISSING)
+    with bounded(service, bounds=bounds) as client, service.client("viewer") as viewer:
+        said = [client.get(path).json()["detail"] for path in paths]
+        assert (
+            said
+            == ["no street 'gone'. There are: a.", "no stream 'gone'. There are: none."][
+                : len(paths)
+            ]
+        )
+        assert viewer.get(paths[0]).json()["detail"] == "no street 'gone'. There are: a, b."
+
+
 def test_a_live_stream_gives_the_messages_of_its_own_alone(service):
     hub = service.app.state.services.hub
     for name, kind in (("a", "k"), ("b", "k"), ("cam-a", "camera.alert.opened"), ("", "k")):

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from headway.api.dependencies import need, services_of
+from headway.api.dependencies import bounds_of, need, services_of
 from headway.api.fields import WHOLE
 from headway.api.problems import Fault, ProblemError, responses
 from headway.api.security import Principal, Role
@@ -104,7 +104,7 @@ def cameras(request: Request) -> CameraService:
 Cameras = Annotated[CameraService, Depends(cameras)]
 
 
-def stream(service: Cameras, stream_id: Name) -> Any:
+def stream(request: Request, service: Cameras, stream_id: Name) -> Any:
     if stream_id in service.refused:
         raise ProblemError(
             404,
@@ -112,10 +112,8 @@ def stream(service: Cameras, stream_id: Name) -> Any:
             "that and start the service anew, add the stream again, or delete it.",
         )
     if stream_id not in service.manager.streams:
-        raise ProblemError(
-            404,
-            f"no stream {stream_id!r}. There are: {', '.join(service.manager.streams) or 'none'}.",
-        )
+        known = ", ".join(filter(bounds_of(request).has_camera, service.manager.streams)) or "none"
+        raise ProblemError(404, f"no stream {stream_id!r}. There are: {known}.")
     return service.manager.streams[stream_id]
 
 
@@ -187,10 +185,10 @@ def one(camera: Stream, who: Viewer) -> dict[str, Any]:
 
 
 @router.delete("/{stream_id}", responses=CHANGE, dependencies=[Engineer])
-def remove(service: Cameras, stream_id: Name) -> DoneOut:
+def remove(request: Request, service: Cameras, stream_id: Name) -> DoneOut:
     """End a camera and forget it; its violations stay in the database."""
     if stream_id not in service.refused:
-        stream(service, stream_id)
+        stream(request, service, stream_id)
     service.remove(stream_id)
     return DoneOut(detail="removed")
 

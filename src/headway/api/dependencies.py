@@ -9,6 +9,8 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.requests import HTTPConnection
 
+from headway.api.identity import FOUND
+from headway.api.scopes import UNBOUNDED, Bounds
 from headway.api.security import Principal, Role
 from headway.api.services import Services
 
@@ -20,6 +22,12 @@ def services_of(connection: HTTPConnection) -> Services:
     """The services of the application that a request or socket belongs to."""
     services: Services = connection.app.state.services
     return services
+
+
+def bounds_of(connection: HTTPConnection) -> Bounds:
+    """Of who calls, once they are known."""
+    found = connection.scope.get("state", {}).get(FOUND)
+    return found.bounds if isinstance(found, Principal) else UNBOUNDED
 
 
 async def turn_of(request: Request) -> AsyncIterator[None]:

@@ -199,7 +199,8 @@ async def socket(socket: WebSocket) -> None:
         streets = services.street_service.streets if services.street_service is not None else {}
         name = socket.query_params.get("street", "headway")
         if services.observations is None or name not in streets:
-            raise ProblemError(404, f"no street {name!r}. There are: {', '.join(streets)}")
+            known = ", ".join(filter(who.bounds.has_street, streets)) or "none"
+            raise ProblemError(404, f"no street {name!r}. There are: {known}.")
     except ProblemError as error:
         await socket.send_denial_response(
             problem(socket, error.status, error.detail, headers=error.headers)

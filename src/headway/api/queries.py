@@ -15,8 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter
 
 from headway.analytics import Scope, breakdown, dashboards, event_log, records, signals
-from headway.api import identity
-from headway.api.dependencies import ASKS, need, services_of
+from headway.api.dependencies import ASKS, bounds_of, need, services_of
 from headway.api.fields import Moment
 from headway.api.problems import responses
 from headway.api.security import Principal, Role
@@ -104,10 +103,10 @@ def cached(request: Request, make: Callable[[], bytes]) -> bytes:
     """What `make` makes, of now or of some seconds ago; the same for all who ask the same, with the
     same bounds.
     """
-    who: Principal = request.scope["state"][identity.FOUND]
+    bounds = bounds_of(request)
     key = f"{request.url.path}?{sorted(request.query_params.multi_items())}"
-    if not who.bounds.are_none:
-        key += f" {who.bounds.claims()}"
+    if not bounds.are_none:
+        key += f" {bounds.claims()}"
     return services_of(request).cache.get(key, make)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from headway.api.dependencies import need, services_of
+from headway.api.dependencies import bounds_of, need, services_of
 from headway.api.fields import WHOLE
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Principal, Role
@@ -182,7 +182,8 @@ def service(request: Request) -> StreetService:
 def street_by_name(request: Request, name: Name) -> RunningStreet:
     streets = service(request).streets
     if name not in streets:
-        raise ProblemError(404, f"no street {name!r}. There are: {', '.join(streets) or 'none'}.")
+        known = ", ".join(filter(bounds_of(request).has_street, streets)) or "none"
+        raise ProblemError(404, f"no street {name!r}. There are: {known}.")
     return streets[name]
 
 
