@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -695,3 +696,20 @@ def test_an_answer_is_not_changed(street):
     ]:
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, dataclasses.fields(value)[0].name, None)
+
+
+def test_a_green_is_looked_at_and_not_the_whole_day_for_each():
+    """A million changes of a detector, each half a second after the one before."""
+    on = np.arange(1_000_000) / 2.0
+    occupied, always = np.arange(1_000_000) % 2.0, np.ones(1_000_000)
+    tracemalloc.start()
+    try:
+        held = [
+            signals._fills(on, occupied, begin, begin + 10.0) for begin in (0.0, 4e5, 499_995.0)
+        ]
+        held.append(signals._fills(on, always, 4e5, 4e5 + 10.0))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held == [False, False, False, True]  # half of the time, and all of it
+    assert most < 100_000  # bytes

@@ -374,15 +374,13 @@ def pedestrian_delay(
 def _waits(signal: Series, calls: FloatArray) -> FloatArray:
     """From each call to the next green; 0 for one that comes while it is green."""
     at, lamp = signal
+    if not len(at):
+        return np.zeros(0)
     green = at[lamp == Lamp.GREEN]
-    delays = []
-    for call in calls:
-        shown, after = np.searchsorted(at, call, "right") - 1, np.searchsorted(green, call)
-        if shown >= 0 and lamp[shown] == Lamp.GREEN:
-            delays.append(0.0)
-        elif after < len(green):
-            delays.append(green[after] - call)
-    return np.array(delays, np.float64)
+    shown, after = np.searchsorted(at, calls, "right") - 1, np.searchsorted(green, calls)
+    is_green = (shown >= 0) & (lamp[shown] == Lamp.GREEN)
+    delays = np.where(is_green, 0.0, np.append(green, inf)[after] - calls)
+    return delays[is_green | (after < len(green))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -557,5 +555,7 @@ def _health(history: History, detector: Series, last: float, n: int) -> str:
 
 def _fills(on: FloatArray, occupied: FloatArray, begin: float, end: float) -> bool:
     """Whether the detector is occupied for more than QUEUE_SHARE of the time."""
-    changes = np.clip(np.append(on, inf), begin, end)
-    return bool((np.diff(changes) * occupied).sum() > QUEUE_SHARE * (end - begin))
+    first, last = max(np.searchsorted(on, begin, "right") - 1, 0), np.searchsorted(on, end)
+    changes = np.clip(np.append(on[first:last], inf), begin, end)
+    occupied_s = (np.diff(changes) * occupied[first:last]).sum()
+    return bool(occupied_s > QUEUE_SHARE * (end - begin))
