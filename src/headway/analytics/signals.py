@@ -380,7 +380,8 @@ def _waits(signal: Series, calls: FloatArray) -> FloatArray:
     shown, after = np.searchsorted(at, calls, "right") - 1, np.searchsorted(green, calls)
     is_green = (shown >= 0) & (lamp[shown] == Lamp.GREEN)
     delays = np.where(is_green, 0.0, np.append(green, inf)[after] - calls)
-    return delays[is_green | (after < len(green))]
+    answered: FloatArray = delays[is_green | (after < len(green))]
+    return answered
 
 
 @dataclass(frozen=True, slots=True)
