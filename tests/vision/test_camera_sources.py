@@ -68,6 +68,7 @@ class Video:
             thread_type="",
             width=0,
             height=0,
+            codec_context=SimpleNamespace(),
         )
         self.streams = Streams(video=[self.stream, SimpleNamespace()][:streams])
         self.decoded = decoded

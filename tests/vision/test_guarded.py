@@ -20,7 +20,7 @@ from tests.ports import free_port
 from tests.vision.rtsp import HAS_RTSP, rtsp, stop
 
 from headway.vision import SensingError
-from headway.vision.frames import guarded
+from headway.vision.frames import guarded, sources
 from headway.vision.frames.addresses import networks
 from headway.vision.frames.guarded import REDIRECTED
 from headway.vision.frames.sources import FrameSource, SourceSettings
@@ -404,6 +404,17 @@ def test_where_the_server_gives_no_parts_the_fault_says_what_to_do(web, film):
     fault = fault_or_frames(f"http://127.0.0.1:{web.server_port}/film.mp4")
     assert "-movflags +faststart" in fault
     assert web.asked == [None]
+
+
+@pytest.mark.parametrize("where", ["http", "disk"])
+def test_no_decoder_makes_a_picture_that_is_too_large(web, film, monkeypatch, where):
+    """Of a header of some bytes it would take gigabytes before anybody has seen its size."""
+    monkeypatch.setattr(sources, "BOUNDED", {"max_pixels": "10000"})  # of 19,200
+    web.RequestHandlerClass = filming(film.read_bytes(), in_parts=True)
+    url = f"http://127.0.0.1:{web.server_port}/film.mp4" if where == "http" else str(film)
+    assert isinstance(fault_or_frames(url), str)
+    monkeypatch.setattr(sources, "BOUNDED", {"max_pixels": "200000"})
+    assert fault_or_frames(url) == 5
 
 
 LISTS = {

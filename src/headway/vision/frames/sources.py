@@ -25,6 +25,7 @@ from headway.vision import SensingError
 from headway.vision.frames.addresses import Door, Network
 from headway.vision.frames.guarded import Connections
 from headway.vision.frames.images import (
+    MOST_PIXELS,
     SUFFIXES,
     Image,
     image_files,
@@ -33,6 +34,9 @@ from headway.vision.frames.images import (
 )
 from headway.vision.frames.timing import LiveClock, Playback, RateLimit, StampPace, WallSteps
 
+# no decoder makes larger ones, also where FFmpeg looks into a stream before it says its size; they
+# are somewhat larger than what they show
+BOUNDED = {"max_pixels": str(MOST_PIXELS * 5 // 4)}
 LIVE_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer", "flags": "low_delay"}
 # what FFmpeg may open by itself beside what it is given, and that parts of a stream are asked for
 # each by itself
@@ -338,6 +342,7 @@ class FrameSource:
             require_bounded(stream.width or 0, stream.height or 0)  # before any is decoded
             # threads over frames add delay, and take time from the detector
             stream.thread_type = "SLICE"
+            stream.codec_context.options = BOUNDED
             rate_hz = float(stream.average_rate or stream.guessed_rate or CONTAINER_RATE_HZ)
             kind = container.format.name
             has_times = kind != WITHOUT_TIMES
@@ -396,7 +401,11 @@ class FrameSource:
         with (
             Path(s.url).open("rb") as file,
             av.open(
-                file, options=NO_PROTOCOL, timeout=None, hwaccel=hardware, io_open=_no_other_file
+                file,
+                options=NO_PROTOCOL | BOUNDED,
+                timeout=None,
+                hwaccel=hardware,
+                io_open=_no_other_file,
             ) as container,
         ):
             yield container
@@ -407,7 +416,7 @@ class FrameSource:
             self._relayed = relay.url
             with av.open(
                 relay.url,
-                options=LIVE_OPTIONS | TCP_ALONE,
+                options=LIVE_OPTIONS | TCP_ALONE | BOUNDED,
                 timeout=(s.silent_s, s.silent_s),
                 hwaccel=hardware,
             ) as container:
@@ -419,7 +428,7 @@ class FrameSource:
             try:
                 with av.open(
                     stream,
-                    options=LIVE_OPTIONS | NO_PROTOCOL | AFRESH,
+                    options=LIVE_OPTIONS | NO_PROTOCOL | AFRESH | BOUNDED,
                     timeout=(s.silent_s, s.silent_s),
                     hwaccel=hardware,
                     io_open=lambda url, _, options: connections.http(
