@@ -19,6 +19,7 @@ from headway.api.audit import Audit, AuditEntry, AuditRecorder
 from headway.api.seal import Seal
 from headway.api.security import Principal, Role
 from headway.store import Intake
+from headway.store.spool import SpoolFullError
 from headway.telemetry import metrics
 from tests.api.service import serving
 from tests.waiting import until
@@ -166,6 +167,20 @@ def test_while_the_disk_has_no_room_for_one_entry_more_none_is_promised(recorder
     trail.fault = None
     recorder.catch_up()
     assert asyncio.run(recorder.takes_entries())
+
+
+def test_who_may_do_nothing_takes_no_room_from_who_does_something(recorder, trail):
+    """A viewer's orders are refused, and on record; they must not stop those of operators."""
+    trail.fault = sa.exc.OperationalError("x", {}, psycopg.OperationalError("away"))
+    record(recorder, 1)
+    held = recorder.spool._path.stat().st_size
+    recorder.spool._most = held + room.RESERVED_BYTES - 1
+    refusal = AuditEntry(1.7e9, Principal("eve", Role.VIEWER), "POST /x", 403, {})
+    with pytest.raises(SpoolFullError, match="what was refused"):
+        asyncio.run(recorder.record(refusal))
+    assert asyncio.run(recorder.takes_entries())
+    record(recorder, 2)
+    assert recorder.spool.waiting == 2
 
 
 def test_the_largest_entry_has_the_room_that_is_kept_for_it(recorder, trail):

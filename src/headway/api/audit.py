@@ -35,6 +35,9 @@ AUDIT_LOCK = 4846  # any number that no other lock of the database has: entries 
 AUDIT_LIMITS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '5s'"
 ENTRY_WITHIN_S = 2.0  # the answer of an order waits so long for its entry
 MOST_WAITING_BYTES = 64 << 20  # on disk; an entry has some 150
+RESERVED_BYTES = (
+    MOST_WAITING_BYTES // 2
+)  # for what was done: refusals, which anybody gets, end there
 LARGEST_ENTRY_BYTES = 64 << 10  # 4 KiB each of query and body, escaped twice
 LOOKED_BACK = 10_000  # entries among which one that is replayed is looked for
 IS_THERE = """
@@ -43,6 +46,7 @@ IS_THERE = """
         AND what = :what AND status = :status
 """
 READ_AT_ONCE = 2000  # entries, of some 10 kB at most
+FIRST_REFUSAL = 400  # status
 FIRST = -(2**63)  # before any number that a column can hold
 ENTRIES = """
     SELECT number, extract(epoch FROM at) AS at, who, role, what, status, data, before, hash, key
@@ -275,6 +279,8 @@ class AuditRecorder:
     def _keep(self, entry: AuditEntry) -> None:
         """On disk. Raises OSError or SpoolFullError."""
         metrics.degraded.labels("audit").set(1)
+        if entry.status >= FIRST_REFUSAL and not self.spool.has_room(RESERVED_BYTES):
+            raise SpoolFullError("what was refused has taken its part of the disk; it is not kept")
         who = entry.who
         row = [entry.at, who.name, who.role.name, entry.what, entry.status, entry.data]
         with self._keeping:
