@@ -9,6 +9,7 @@ import json
 import os
 import re
 import types
+from pathlib import Path
 
 import pytest
 
@@ -213,6 +214,16 @@ def test_a_benchmark_runs_all_of_its_options(headway, runs, little):
         "bench", "--sumocfg", little, "--scenario", "all", "--seeds", "1", "--controller", "fixed"
     )
     assert [j.scenario for j in runs.jobs] == [str(little)]
+
+
+@pytest.mark.slow
+def test_a_benchmark_takes_the_figures_of_a_settings_file(headway, runs, tmp_path):
+    Path("own.yaml").write_text("planner: {headway_s: 2.2}")
+    one = ("bench", "--scenario", "cologne1", "--controller", "planner", "--seeds", "1")
+    assert headway(*one, "--config", "own.yaml").status == 0
+    assert runs.jobs == [Job("cologne1", "planner", 1, config="own.yaml")]
+    Path("own.yaml").write_text("planner: {headway_s: 0}")
+    assert "planner.headway_s" in headway(*one, "--config", "own.yaml").err
 
 
 def test_scenarios_of_one_file_name_are_told_apart_by_their_folders():

@@ -207,6 +207,22 @@ def second_reader(path, wished, end_s):
     }  # fmt: skip
 
 
+def test_a_run_has_the_figures_of_its_settings_file(jam, tmp_path, monkeypatch):
+    file, models = tmp_path / "own.yaml", []
+    as_it_is = benchmark.open_street
+
+    def opened(*words, **more):
+        street = as_it_is(*words, **more)
+        models.append(float(street.controller._model.headway_s))
+        return street
+
+    monkeypatch.setattr(benchmark, "open_street", opened)
+    file.write_text("planner: {headway_s: 2.5}")
+    assert run(Job(jam, "planner", 3, config=str(file))).config == str(file)
+    run(Job(jam, "planner", 3))
+    assert models == [2.5, 1.89]
+
+
 def test_the_figures_of_a_run_are_those_of_simulations_own_record(jam, tmp_path, monkeypatch):
     monkeypatch.setattr(
         benchmark, "time", SimpleNamespace(perf_counter=iter((10.0, 12.5)).__next__)
@@ -505,6 +521,7 @@ def test_a_result_of_nothing_has_no_figures(empty):
         "timing",
         "sensing",
         "scale",
+        "config",
         "error",
         *NUMBERLESS,
         *counts,

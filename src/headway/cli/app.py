@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from headway import __version__
-from headway.cli import feed, keys, kpp, serve, vision
+from headway.cli import feed, keys, kpp, serve, tuning, vision
 from headway.cli.live import run_to_end
 from headway.cli.tables import comparison, left_to_others
 from headway.control.catalogue import CONTROLLERS
@@ -45,6 +45,7 @@ app.add_typer(keys.app, name="key")
 app.command("serve")(serve.serve)
 app.command("feed")(feed.feed)
 app.command("token")(serve.token)
+app.command("tune")(tuning.tune)
 app.command("watch")(vision.watch)
 app.command("camera")(vision.camera)
 app.add_typer(vision.models, name="models")
@@ -125,6 +126,9 @@ def bench(
         str,
         typer.Option(help="Folder in which to keep SUMO's trip records (tripinfo) of each run."),
     ] = "",
+    config: Annotated[
+        str, typer.Option(help="Settings file (YAML) with the figures of the controllers.")
+    ] = "",
 ) -> None:
     """Benchmark: run controllers on scenarios with several seeds, and compare delay and safety."""
     asked = list(RESCO) if scenario_ == "all" else scenario_.split(",")
@@ -141,6 +145,7 @@ def bench(
         raise typer.BadParameter(f"no sensing {sensing!r}. There are: {', '.join(SENSING)}.")
     for name in names:
         scenario(name)
+    load(config or None)
     if QLearning.name in chosen and not table_path().exists():
         raise typer.BadParameter(
             f"no Q-table at {table_path()}: the figures of {QLearning.name} would be those of its "
@@ -148,7 +153,7 @@ def bench(
         )
     label = labels(names)
     work = [
-        Job(n, c, s, timing, sensing, scale, keep, label=label[n])
+        Job(n, c, s, timing, sensing, scale, keep, label=label[n], config=config)
         for s in parse_seeds(seeds)
         for n in names
         for c in chosen

@@ -21,6 +21,7 @@ from headway.plants.sumo.signal_record import read_states
 from headway.roads import PROFILES, Network, work_out
 from headway.safety.audit import audit, services
 from headway.safety.audit_demand import Demand, audit_waits
+from headway.settings import load
 from headway.street.closed_loop import Street
 from headway.street.opening import open_street
 from headway.values import BoolArray, Event, FloatArray, Observation
@@ -43,7 +44,8 @@ EMISSIONS = ("fuel_abs", "CO2_abs")  # mg, of its <emissions>
 class Job:
     """One run to be made. scenario: a name of the catalogue, or the path of a .sumocfg. step_s: of
     the simulation; None for the scenario's own, or the nearest that fits ticks of TICK_S. label:
-    what results call the scenario; empty for its name.
+    what results call the scenario; empty for its name. config: a settings file with the
+    controller's figures; empty for the defaults.
     """
 
     scenario: str
@@ -55,10 +57,11 @@ class Job:
     keep: str = ""
     step_s: float | None = None
     label: str = ""
+    config: str = ""
 
     def identity(self) -> dict[str, Any]:
         """What its result is of."""
-        names = ("controller", "seed", "timing", "sensing", "scale")
+        names = ("controller", "seed", "timing", "sensing", "scale", "config")
         own = {name: getattr(self, name) for name in names}
         return {"scenario": self.label or self.scenario, **own}
 
@@ -77,6 +80,7 @@ class Result:
     timing: str
     sensing: str
     scale: float
+    config: str = ""
     delay_s: float = float("nan")
     waiting_s: float = float("nan")
     duration_s: float = float("nan")
@@ -165,7 +169,15 @@ def run(job: Job) -> Result:
             additional=(outputs.additional(network),),
         )
         # figures must not depend on how busy the machine is
-        street = open_street(network, timing, sumo, job.controller, keep, step_within_s=math.inf)
+        street = open_street(
+            network,
+            timing,
+            sumo,
+            job.controller,
+            keep,
+            settings=load(job.config) if job.config else None,
+            step_within_s=math.inf,
+        )
         watch = Watch(network, events)
         wall_s, decided_share, pending = _to_the_end(street, site, watch)
         lines = read_states(outputs.states)

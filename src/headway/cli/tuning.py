@@ -1,0 +1,90 @@
+"""The command that searches the planner's figures for a street."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from headway.experiments.processes import run_all
+from headway.learning.tuning import Tuning, TuningSettings, as_settings
+from headway.plants.sumo.scenarios import scenario
+
+console = Console()
+
+
+def tune(
+    scenario_: Annotated[
+        str,
+        typer.Option(
+            "--scenario", help="Scenario (see `headway scenarios`), or path of a .sumocfg."
+        ),
+    ],
+    out: Annotated[
+        str, typer.Option(help="Settings file to write, with the section planner.")
+    ] = "tuned.yaml",
+    generations: Annotated[int, typer.Option(min=1, help="Generations of the search.")] = 15,
+    population: Annotated[int, typer.Option(min=4, help="Candidates of a generation.")] = 10,
+    confirm: Annotated[
+        int, typer.Option(min=2, max=1000, help="Seeds for the verdict, from 3001 on.")
+    ] = 20,
+    timing: Annotated[str, typer.Option(help="Timing rules: benchmark or street.")] = "benchmark",
+    sensing: Annotated[str, typer.Option(help="Sensing profile.")] = "connected",
+    scale: Annotated[
+        float, typer.Option(min=0.01, help="Demand as a multiple of the scenario's.")
+    ] = 1.0,
+    search_seed: Annotated[int, typer.Option(min=1, help="Seed of the search itself.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Runs in parallel.", show_default="number of processors")
+    ] = os.cpu_count() or 1,
+    journal: Annotated[
+        str,
+        typer.Option(
+            help="File that keeps each run; the same call goes on where it was ended.",
+            show_default="OUT with the ending .journal",
+        ),
+    ] = "",
+) -> None:
+    """Search the planner's figures for a street, and judge them on seeds that were not searched
+    with. The file is written only where they are better with p < 0.05; else the status is 1.
+    """
+    scenario(scenario_)
+    settings = TuningSettings(
+        scenario=scenario_,
+        timing=timing,
+        sensing=sensing,
+        scale=scale,
+        generations=generations,
+        population=population,
+        confirming=range(3001, 3001 + confirm),
+        search_seed=search_seed,
+        jobs=jobs,
+    )
+    path = Path(out)
+    kept = Path(journal) if journal else path.with_suffix(".journal")
+    tuning = Tuning(settings, kept, run_all)
+    for generation in tuning.search():
+        change = math.expm1(generation.best)
+        console.print(
+            f"generation {generation.number} of {generations}: best {change:+.1%}, "
+            f"{generation.runs} runs"
+        )
+    found = tuning.verdict()
+    before = sum(found.before_s) / len(found.before_s)
+    after = sum(found.delay_s) / len(found.delay_s)
+    low, high = found.change_95
+    console.print(
+        f"{scenario_}, {confirm} seeds: delay {before:.1f} s -> {after:.1f} s, {found.change:+.1%} "
+        f"({low:+.1%} to {high:+.1%}), p {found.p:.2g}"
+    )
+    if not found.is_better:
+        raise RuntimeError(
+            "no figures were found that are better with p < 0.05: the defaults stay. Search longer "
+            "(--generations), or from another --search-seed."
+        )
+    path.write_text(as_settings(found.figures))
+    console.print(f"The figures are in {out}; `bench`, `run` and `serve` take it with --config.")
