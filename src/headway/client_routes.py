@@ -231,9 +231,12 @@ class Routes(ABC):
         signals: Sequence[Json],
         metrics: Json,
         reason: str,
+        version: int | None = None,
     ) -> Any:
-        """A new version takes the place of a record; the old one is kept."""
-        body = {"signals": list(signals), "metrics": metrics, "reason": reason}
+        """A new version takes the place of a record; the old one is kept. version: the one that is
+        corrected; HeadwayError 409 where somebody else has corrected it meanwhile.
+        """
+        body = {"signals": list(signals), "metrics": metrics, "reason": reason, "version": version}
         path = _path("/api/v1/records/{}/{}/{}", simulation, junction, timestamp)
         return self.call("PUT", path, None, body)
 

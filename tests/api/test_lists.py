@@ -267,6 +267,23 @@ def test_a_correction_makes_a_new_version_and_the_old_ones_stay_readable(served)
         http.delete("/api/v1/admin/simulations/FIX")
 
 
+def test_of_two_who_correct_the_same_version_the_second_is_told(served):
+    with served.client("admin") as http:
+        sent = record("TWO", 0)
+        http.post("/api/v1/ingest/simulation", json=sent)
+        for _ in range(2):  # the second time is a retry, whose answer did not come
+            first = http.put(address(sent), json=wait(30.0) | {"version": 1})
+            assert (first.status_code, first.json()["version"]) == (200, 2)
+        second = http.put(address(sent), json=wait(40.0) | {"version": 1})
+        assert (second.status_code, "its version is 2" in second.json()["detail"]) == (409, True)
+        assert [row["version"] for row in http.get(f"{address(sent)}/versions").json()] == [2, 1]
+        assert http.put(address(sent), json=wait(40.0) | {"version": 2}).json()["version"] == 3
+        for version in (0, -1, 1.5, "1", True):
+            refused = http.put(address(sent), json=wait(50.0) | {"version": version})
+            assert refused.status_code == 422
+        http.delete("/api/v1/admin/simulations/TWO")
+
+
 def test_who_may_correct_and_what_a_correction_is(served):
     place = address(SENT[0])
     with served.client("operator") as http:

@@ -21,12 +21,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from headway.analytics import lists
 from headway.analytics.lists import CountFilter, Key, Listing, Page, RecordFilter
 from headway.api.dependencies import ASKS, need, services_of
-from headway.api.fields import Moment
+from headway.api.fields import WHOLE, Moment
 from headway.api.ingest import MOST_SIGNALS, MetricsIn, SignalIn, row_of
 from headway.api.problems import Fault, ProblemError, responses
 from headway.api.queries import Maybe, Text, When, cached
 from headway.api.security import Principal, Role
-from headway.store.corrections import correct
+from headway.store.corrections import NewerVersionError, correct
 from headway.store.database import in_utc
 
 Viewer = Annotated[Principal, Depends(need(Role.VIEWER))]
@@ -131,12 +131,15 @@ class CountPage(BaseModel):
 
 
 class CorrectionIn(BaseModel):
-    """What a record is to say from now on, and why."""
+    """What a record is to say from now on, and why. version: the one that is corrected; without it
+    the newest, whoever has corrected that meanwhile.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     signals: list[SignalIn] = Field(min_length=1, max_length=MOST_SIGNALS)
     metrics: MetricsIn
     reason: str = Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")
+    version: Annotated[int, Field(ge=1, le=2**31 - 1), WHOLE] | None = None
 
 
 def record_filter(
@@ -240,7 +243,7 @@ def versions(
     return conditional(request, encoded(found))
 
 
-@router.put(RECORD, response_model=RecordOut, responses=responses(401, 403, 404, 422, 503))
+@router.put(RECORD, response_model=RecordOut, responses=responses(401, 403, 404, 409, 422, 503))
 def correct_record(
     request: Request,
     simulation_id: Text,
@@ -249,15 +252,20 @@ def correct_record(
     body: CorrectionIn,
     who: Annotated[Principal, Depends(need(Role.ENGINEER))],
 ) -> Response:
-    """Correct a record: a new version takes its place, and the old one is kept."""
+    """Correct a record: a new version takes its place, and the old one is kept. 409: it is not the
+    `version` given any more, and says something else.
+    """
     services = services_of(request)
-    content = body.model_dump(exclude={"reason"})
+    content = body.model_dump(include={"signals", "metrics"})
     key = {
         "simulation_id": simulation_id,
         "intersection_id": intersection_id,
         "timestamp": timestamp.isoformat(),
     }
-    correct(services.database, row_of(key | content), who.name, body.reason)
+    try:
+        correct(services.database, row_of(key | content), who.name, body.reason, body.version)
+    except NewerVersionError as error:
+        raise ProblemError(409, f"{error}; read it, and correct that one") from error
     services.cache.clear()
     found = lists.record(services.database, simulation_id, intersection_id, timestamp)
     return Response(encoded(found), media_type="application/json")

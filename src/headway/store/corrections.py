@@ -40,10 +40,21 @@ CORRECT = f"""
 """
 
 
-def correct(database: Database, row: Sequence[Any], who: str, reason: str) -> int:
+class NewerVersionError(ValueError):
+    """Somebody else has corrected the record meanwhile. newest: its version."""
+
+    def __init__(self, newest: int) -> None:
+        super().__init__(f"the record has been corrected meanwhile: its version is {newest}")
+        self.newest = newest
+
+
+def correct(
+    database: Database, row: Sequence[Any], who: str, reason: str, version: int | None = None
+) -> int:
     """Give the record of the row's key (in the order of COLUMNS) the row's content. Returns the
     number of its version then, the same as before where it has that content already; 0 where there
-    is no such record. Raises SQLAlchemyError.
+    is no such record. version: the one that is corrected; None for whichever is the newest. Raises
+    NewerVersionError where another one says something else by now, SQLAlchemyError.
     """
     values = dict(zip(COLUMNS["simulation_record"], row, strict=True))
     with database.engine.begin() as held:
@@ -51,6 +62,10 @@ def correct(database: Database, row: Sequence[Any], who: str, reason: str) -> in
             held.exec_driver_sql(limit)
         if held.execute(sa.text(LOCK), values).first() is None:
             return 0
+        newest = 1 + int(held.execute(sa.text(REPLACED), values).scalar_one())
         if held.execute(sa.text(KEEP), values | {"who": who, "reason": reason}).rowcount:
+            if version not in (None, newest):
+                raise NewerVersionError(newest)
             held.execute(sa.text(CORRECT), values)
-        return 1 + int(held.execute(sa.text(REPLACED), values).scalar_one())
+            newest += 1
+        return newest
