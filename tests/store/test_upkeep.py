@@ -58,7 +58,8 @@ def database(new_record, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def empty(database):
     database.execute(
-        "TRUNCATE simulation_record, run, violation, violation_picture, api_key CASCADE"
+        "TRUNCATE simulation_record, record_version, run, violation, violation_picture, api_key "
+        "CASCADE"
     )
     for table in (
         "violation_hour",
