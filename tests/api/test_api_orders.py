@@ -15,6 +15,7 @@ from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
 from headway.safety import Order, Override
 from headway.service import orders
+from headway.service.orders import OrderBook, OrderFilter, PlacedOrder
 from headway.settings import overridden
 from headway.street.messages import Optimise, Pause, RunEnded, Switch
 from headway.values import Event
@@ -223,6 +224,28 @@ def test_the_newest_orders_of_a_street_are_kept(post, clients, monkeypatch):
     first, *_ = [post("junctions/360082/override", stage).json()["id"] for _ in range(21)]
     assert clients["viewer"].get(f"{STREET}/orders/{first}").status_code == 404
     assert len(clients["viewer"].get(f"{STREET}/orders?limit=500").json()) == 20
+
+
+def test_an_override_in_force_is_not_forgotten_for_orders_that_came_after_it(monkeypatch):
+    monkeypatch.setattr(orders, "ORDERS_KEPT", 3)
+    book = OrderBook(lambda street, message: None)
+    hold = {"order": "hold"}
+    held = [
+        book.add(PlacedOrder("a", "override", "Ann", junction, hold)).id for junction in ("j", "k")
+    ]
+    for order_id in held:
+        book.apply("a", order_id)
+    others = [book.add(PlacedOrder("a", "optimisation", "Bob")).id for _ in range(5)]
+    assert {order.id for order in book.in_force("a").values()} == set(held)
+    assert [order.id for order in book.newest("a", OrderFilter(), 9)] == [others[-1], *held[::-1]]
+    book.end_overrides("a", "its time has passed", "j")
+    book.add(PlacedOrder("a", "optimisation", "Bob"))
+    assert book.find("a", held[0]) is None
+    for junction in ("l", "m", "n"):  # more than are kept at all
+        newest = book.add(PlacedOrder("a", "override", "Ann", junction, hold)).id
+        book.apply("a", newest)
+        assert book.find("a", newest).is_in_force
+    assert len(book.newest("a", OrderFilter(), 9)) == 3
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-ORDERS_KEPT = 500  # of one street; the oldest are forgotten first
+ORDERS_KEPT = 500  # of one street; the oldest that is no override in force is forgotten first
 OVERRIDES = ("override", "emergency")  # kinds of orders for one junction
 LASTING = ("hold", "stage", "flash")  # of these, what is in force for a time
 
@@ -61,6 +61,11 @@ class PlacedOrder:
         """It keeps its junction from following its controller while it is in force."""
         return self.kind in OVERRIDES and self.arguments.get("order") in LASTING
 
+    @property
+    def is_in_force(self) -> bool:
+        """An override that keeps its junction now."""
+        return self.is_override and self.state is OrderState.APPLIED
+
     def plain(self) -> dict[str, Any]:
         """As values of JSON."""
         return {
@@ -93,7 +98,8 @@ class OrderFilter:
 
 
 class OrderBook:
-    """The newest ORDERS_KEPT orders of each street, in memory; from any thread.
+    """The newest ORDERS_KEPT orders of each street, in memory, and the overrides in force among
+    those; from any thread.
 
     publish: called with street and message at each change of a state.
     clock:   seconds since 1970.
@@ -115,9 +121,10 @@ class OrderBook:
         placed = replace(order, at_s=now_s, changed_s=now_s)
         with self._lock:
             of_street = self._orders.setdefault(order.street, {})
+            while len(of_street) >= ORDERS_KEPT:
+                over = (number for number, old in of_street.items() if not old.is_in_force)
+                del of_street[next(over, next(iter(of_street)))]
             of_street[placed.id] = placed
-            while len(of_street) > ORDERS_KEPT:
-                del of_street[next(iter(of_street))]
         self._say(placed)
         return placed
 
@@ -166,8 +173,8 @@ class OrderBook:
                 self._change(street, order.id, OrderState.UNANSWERED, reason)
 
     def _in_force(self, street: str, junction: str | None) -> list[PlacedOrder]:
-        where = OrderFilter(state=OrderState.APPLIED, junction=junction)
-        return [o for o in self.newest(street, where, ORDERS_KEPT) if o.is_override]
+        where = OrderFilter(junction=junction)
+        return [o for o in self.newest(street, where, ORDERS_KEPT) if o.is_in_force]
 
     def _end(self, orders: list[PlacedOrder], reason: str) -> None:
         for order in orders:
