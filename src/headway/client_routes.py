@@ -483,6 +483,20 @@ class Routes(ABC):
         """Alerts that are open."""
         return self.call("GET", _path("/api/v1/engine/streets/{}/alerts", name))
 
+    def street_alert_rules(self, name: str) -> Any:
+        """Those of its settings, then those that were set."""
+        return self.call("GET", _path("/api/v1/engine/streets/{}/alert-rules", name))
+
+    def set_street_alert_rule(self, street: str, name: str, rule: Json) -> Any:
+        """A new one, or another one of this name."""
+        where = _path("/api/v1/engine/streets/{}/alert-rules/{}", street, name)
+        return self.call("PUT", where, None, rule)
+
+    def remove_street_alert_rule(self, street: str, name: str) -> Any:
+        """One that was set; its alerts are closed."""
+        where = _path("/api/v1/engine/streets/{}/alert-rules/{}", street, name)
+        return self.call("DELETE", where)
+
     def street_map(self, name: str) -> Any:
         """Lanes, outlines and signal heads."""
         return self.call("GET", _path("/api/v1/engine/streets/{}/map", name))

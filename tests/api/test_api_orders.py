@@ -16,8 +16,8 @@ from headway.runtime.supervisor import Restarted
 from headway.safety import Order, Override
 from headway.service import orders
 from headway.service.orders import OrderBook, OrderFilter, PlacedOrder
-from headway.settings import overridden
-from headway.street.messages import Optimise, Pause, RunEnded, Switch
+from headway.settings import RuleSettings, overridden
+from headway.street.messages import ChangeRule, KnownRule, Optimise, Pause, RunEnded, Switch
 from headway.values import Event
 from tests.api.service import serving
 from tests.api.streets import SNAPSHOT, standing
@@ -400,3 +400,87 @@ def test_a_stop_that_cannot_be_kept_is_answered_503(clients, running, live, tmp_
     assert answer.status_code == 503
     assert "it cannot be kept on disk" in answer.json()["detail"]
     assert not live.engine.stopped
+
+
+RULE = {"name": "full", "path": "junctions.360082.queue", "threshold": 9}
+RULES = f"{STREET}/alert-rules"
+
+
+@pytest.fixture
+def ruled(live):
+    """A street with a rule of its settings and one that was set."""
+    fixed, given = (RuleSettings(name=n, path="time_s", threshold=1.0) for n in ("fixed", "given"))
+    live.snapshot = replace(
+        SNAPSHOT, rules=(KnownRule(fixed, ordered=False), KnownRule(given, True, "it cannot"))
+    )
+    return live
+
+
+def test_alert_rules_of_a_street_are_listed_with_where_they_stand(clients, ruled):
+    found = clients["viewer"].get(RULES).json()
+    assert [(r["name"], r["fixed"], r["fault"]) for r in found] == [
+        ("fixed", True, ""), ("given", False, "it cannot"),
+    ]  # fmt: skip
+    ruled.snapshot = None  # it is starting
+    found = clients["viewer"].get(RULES).json()
+    assert {r["name"]: r["fixed"] for r in found} == {"long wait": True, "long queue": True}
+
+
+def test_an_alert_rule_is_set_by_an_engineer_and_is_an_order_on_record(clients, ruled):
+    for role in ("viewer", "operator"):
+        assert clients[role].put(f"{RULES}/full", json=RULE).status_code == 403
+        assert clients[role].delete(f"{RULES}/given").status_code == 403
+    answer = clients["engineer"].put(f"{RULES}/full", json=RULE)
+    assert (answer.status_code, answer.json()["state"]) == (200, "accepted")
+    assert ruled.engine.orders == [ChangeRule("full", RuleSettings.model_validate(RULE))]
+    order = clients["viewer"].get(f"{STREET}/orders/{answer.json()['id']}").json()
+    assert (order["kind"], order["by"], order["arguments"]["path"]) == (
+        "alert_rule", "a-engineer", "junctions.360082.queue",
+    )  # fmt: skip
+    assert clients["engineer"].delete(f"{RULES}/given").status_code == 200
+    assert ruled.engine.orders[1:] == [ChangeRule("given", None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "status", "why"),
+    [
+        ("full", {"path": "junctions.NOWHERE.queue"}, 422, "there is no 'junctions.NOWHERE.queue'"),
+        ("full", {"path": "cars"}, 422, "there is no 'cars'"),
+        ("other", {}, 422, "the path says 'other'"),
+        ("full", {"threshold": "nan"}, 422, "fault"),
+        ("full", {"threshold": "x"}, 422, "fault"),
+        ("full", {"more": 1}, 422, "fault"),
+        ("full", {"condition": "~"}, 422, "fault"),
+        ("fixed", {"name": "fixed"}, 409, "stands in the settings"),
+    ],
+)
+def test_an_alert_rule_that_cannot_be_is_refused_before_it_is_an_order(
+    clients, ruled, name, change, status, why
+):
+    answer = clients["engineer"].put(f"{RULES}/{name}", json=RULE | change)
+    assert answer.status_code == status, answer.text
+    assert why in answer.json()["detail"]
+    assert ruled.engine.orders == []
+
+
+def test_an_alert_rule_without_an_end_is_refused(clients, ruled):
+    body = json.dumps(RULE)[:-1] + ', "for_s": Infinity}'
+    headers = {"Content-Type": "application/json"}
+    answer = clients["engineer"].put(f"{RULES}/full", content=body, headers=headers)
+    assert answer.status_code == 422, answer.text
+    assert ruled.engine.orders == []
+
+
+def test_an_alert_rule_that_is_not_there_is_not_removed(clients, ruled):
+    answer = clients["engineer"].delete(f"{RULES}/nothing")
+    assert answer.status_code == 404
+    assert "There are: fixed, given." in answer.json()["detail"]
+    assert clients["engineer"].delete(f"{RULES}/fixed").status_code == 409
+
+
+def test_the_number_of_alert_rules_is_bounded(clients, ruled, monkeypatch):
+    monkeypatch.setattr("headway.api.streets.MOST_ORDERED", 1)
+    answer = clients["engineer"].put(f"{RULES}/full", json=RULE)
+    assert (answer.status_code, "Remove one first" in answer.json()["detail"]) == (409, True)
+    body = RULE | {"name": "given"}
+    assert clients["engineer"].put(f"{RULES}/given", json=body).status_code == 200

@@ -52,7 +52,7 @@ def route():
             self.end_headers()
             self.wfile.write(text)
 
-        do_GET = do_POST = do_DELETE = answer  # noqa: N815
+        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815
 
         def log_message(self, *args):
             pass
@@ -120,6 +120,11 @@ CALLS = [
         ("DELETE", "/api/v1/monitoring/alerts/silences/1f", {}, None)),
     (("undelivered", 7), {},
         ("GET", "/api/v1/monitoring/notifications/undelivered", {"limit": "7"}, None)),
+    (("street_alert_rules", "a"), {}, ("GET", f"{ENGINE}/streets/a/alert-rules", {}, None)),
+    (("set_street_alert_rule", "a", "long wait", {"name": "long wait"}), {},
+        ("PUT", f"{ENGINE}/streets/a/alert-rules/long%20wait", {}, {"name": "long wait"})),
+    (("remove_street_alert_rule", "a", "long wait"), {},
+        ("DELETE", f"{ENGINE}/streets/a/alert-rules/long%20wait", {}, None)),
     (("overrides", "a"), {}, ("GET", f"{ENGINE}/streets/a/overrides", {}, None)),
     (("act", "a", "pause"), {}, ("POST", f"{ENGINE}/streets/a/pause", {}, None)),
     (("order", "a", "0f"), {}, ("GET", f"{ENGINE}/streets/a/orders/0f", {}, None)),

@@ -18,7 +18,7 @@ PUBLIC = {"/health", "/health/ready", "/metrics"}
 OPERATOR = ("/api/v1/ingest", "/override", "/emergency", "/optimisation", "/review")
 OPERATOR += ("/acknowledge", "/silences")
 ENGINEER = ("/controller", "/scenario", "/alerts/rules", "/api/v1/records")
-ENGINEER += ("/pause", "/resume", "/stop", "/start")
+ENGINEER += ("/pause", "/resume", "/stop", "/start", "/alert-rules")
 
 
 def least(method, path):

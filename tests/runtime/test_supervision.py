@@ -484,6 +484,25 @@ def test_a_worker_requested_to_stop_is_not_restarted_however_it_ends(play):
     assert len(played.processes) == 1
 
 
+@pytest.mark.parametrize("heard", [[], ["an early word"], [Compiling()] * 3])
+def test_a_worker_that_does_not_come_up_is_waited_for_no_longer_than_five_seconds_to_stop(
+    play, heard
+):
+    """A street that compiles does so for minutes. None: 0.5 s without a message."""
+    pauses = [piece for one in heard for piece in (None, None, one)]
+    watched, clock = listening(play, pauses, lives=lambda message: message == "it lives")
+    watched.stop()
+    assert list(watched.messages()) == [one for one in heard if isinstance(one, str)]
+    assert clock.now == pytest.approx(105.0)
+
+
+def test_a_worker_that_is_up_has_all_its_time_to_stop(play):
+    watched, clock = listening(play, ["it lives", *[None] * 20, "saved"], silent_s=15.0)
+    watched.stop()
+    assert list(watched.messages()) == ["it lives", "saved"]
+    assert clock.now > 110.0
+
+
 def test_a_worker_requested_to_stop_is_killed_after_two_seconds(play):
     watched, played = play((["a"], None), silent_s=0.05)
     for _ in watched.messages():
@@ -599,7 +618,8 @@ def test_a_real_worker_follows_orders_is_restarted_when_it_dies_and_stops_on_req
         watched.send("y")
 
 
-def test_a_worker_that_starts_after_the_request_to_stop_hears_it():
+def test_a_worker_that_starts_after_the_request_to_stop_hears_it(monkeypatch):
+    monkeypatch.setattr(supervisor, "HEAR_WITHIN_S", 60.0)
     watched = Supervisor(obey, 1, 60.0, 0, lambda m: False)
     watched.stop()
     assert list(watched.messages()) == [("given", 1), "asked to end"]

@@ -11,6 +11,7 @@ from tests.store.intakes import Intake
 from tests.waiting import until
 
 from headway.runtime import WorkerError
+from headway.service import streets
 from headway.service.orders import OrderFilter, OrderState, PlacedOrder
 from headway.service.streets import StreetService, StreetStateError
 from headway.settings import Settings
@@ -202,6 +203,36 @@ def test_what_is_so_already_is_not_done_again(played):
     played.live.thread.join(20.0)
     assert played.state(played.order("stop", by="Bob")) is OrderState.APPLIED
     assert played.live.status_by == "Ann"
+
+
+def test_each_order_to_stop_a_street_that_is_stopping_is_acknowledged(played):
+    played.start()
+    played.reaches("running")
+    ends, played.made[0].stop = played.made[0].stop, lambda: None  # it writes its checkpoint
+    orders = [played.order("stop", by) for by in ("Ann", "Bob", "Cleo")]
+    assert {played.state(order) for order in orders} == {OrderState.ACCEPTED}
+    ends()
+    played.live.thread.join(20.0)
+    assert {played.state(order) for order in orders} == {OrderState.APPLIED}
+    assert (played.live.status, played.live.status_by) == ("stopped", "Ann")
+
+
+def test_who_orders_while_another_waits_to_start_does_not_wait_with_them(played, monkeypatch):
+    """40 of them would take all threads of the server."""
+    monkeypatch.setattr(streets, "TURN_WITHIN_S", 0.01)
+    played.start()
+    played.reaches("running")
+    ends, played.made[0].stop = played.made[0].stop, lambda: None
+    played.order("stop")
+    first = threading.Thread(target=played.order, args=("start",))
+    first.start()
+    until(lambda: played.live.turn.locked())
+    for kind in ("start", "stop"):
+        with pytest.raises(StreetStateError, match="is being started"):
+            played.order(kind)
+    ends()
+    first.join(20.0)
+    played.reaches("running")
 
 
 def test_a_stop_while_a_street_waits_for_the_database_ends_it(played):

@@ -30,7 +30,7 @@ from headway.plants.sumo.scenarios import scenario as find_scenario
 from headway.runtime import NumericalStabilityMonitor, RealTimeController, StoppedError
 from headway.runtime.monitor import AlertRule, Level
 from headway.safety import Order, Override
-from headway.settings import Settings
+from headway.settings import RuleSettings, Settings
 from headway.street import checkpoint
 from headway.street import run as run_module
 from headway.street.alerts import alert_rules
@@ -40,6 +40,7 @@ from headway.street.external.places import Places
 from headway.street.external.rows import ObservationRow, ObservedEmergency
 from headway.street.messages import (
     AtJunction,
+    ChangeRule,
     Identified,
     JunctionState,
     Optimise,
@@ -1585,6 +1586,35 @@ def test_a_rule_that_changes_closes_its_alert_and_opens_it_anew_and_others_stay(
         ("alert.opened", "a", 1.0, ""), ("alert.opened", "b", 1.0, ""),
         ("alert.closed", "a", 1.0, "the rules were changed"), ("alert.opened", "a", 2.0, ""),
     ]  # fmt: skip
+
+
+def test_an_alert_rule_that_is_ordered_holds_for_the_next_process_too(play):
+    late = RuleSettings(name="late", path="time_s", threshold=103.0)
+    nowhere = RuleSettings(name="gone", path="junctions.GONE.queue", threshold=1.0)
+    orders = [
+        Identified("1", (ChangeRule("late", late),)),
+        Identified("2", (ChangeRule("gone", nowhere),)),
+        Identified("3", (ChangeRule("fixed", None),)),
+        None,
+    ]
+    fixed = rule(name="fixed", path="time_s", threshold=1e9)
+    first = play({5: orders[:3], 9: orders[3:]}, alerts={"rules": [fixed]})
+    said = first.events("engine.order_applied", "engine.order_refused")
+    assert [data["id"] for *_, data in said] == ["1", "2", "3"]
+    assert [kind for _, kind, _ in said] == [
+        "engine.order_applied", "engine.order_refused", "engine.order_refused",
+    ]  # fmt: skip
+    assert "there is no 'junctions.GONE.queue'" in said[1][2]["why"]
+    assert "stands in the settings" in said[2][2]["why"]
+    assert [data["rule"] for *_, data in first.events("alert.opened")] == ["late"]
+    known = first.of(Snapshot)[-1].rules
+    assert [(k.rule.name, k.ordered) for k in known] == [("fixed", False), ("late", True)]
+    then = {3: [Identified("4", (ChangeRule("late", None),))]}
+    second = play(then, alerts={"rules": [fixed]}, until_s=115.0)
+    assert [k.rule.name for k in second.of(Snapshot)[0].rules] == ["fixed", "late"]
+    assert [k.rule.name for k in second.of(Snapshot)[-1].rules] == ["fixed"]
+    (closed,) = [data for *_, data in second.events("alert.closed")]
+    assert (closed["rule"], closed["why"]) == ("late", "the rules were changed")
 
 
 def test_an_invalid_settings_file_is_recorded_once_and_changes_nothing(play, tmp_path, tiny):

@@ -25,9 +25,18 @@ from headway.roads import PROFILES, RoadsError, work_out
 from headway.safety import Order, Override
 from headway.service.orders import ORDERS_KEPT, OrderFilter, OrderState, PlacedOrder
 from headway.service.streets import FIXED_TIME, RunningStreet, StreetService
-from headway.settings import ControllerName, require_pace
+from headway.settings import ControllerName, RuleSettings, require_pace
+from headway.street.alerts import MOST_ORDERED, fault_of
 from headway.street.external.places import Places
-from headway.street.messages import AtJunction, Optimise, Release, Reset, Switch
+from headway.street.messages import (
+    AtJunction,
+    ChangeRule,
+    KnownRule,
+    Optimise,
+    Release,
+    Reset,
+    Switch,
+)
 
 router = APIRouter(
     prefix="/api/v1", tags=["engine"], dependencies=[Depends(need(Role.VIEWER))]
@@ -196,6 +205,10 @@ def junction_of(street: RunningStreet, junction: str) -> int:
 
 
 Street = Annotated[RunningStreet, Depends(street_by_name)]
+RuleName = Annotated[
+    str,
+    Path(max_length=64, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_. -]*$", examples=["long wait"]),
+]
 OrderId = Annotated[str, Path(max_length=32, pattern=r"^[0-9a-f]+$")]
 Operator = Annotated[Principal, Depends(need(Role.OPERATOR))]
 Engineer = Annotated[Principal, Depends(need(Role.ENGINEER))]
@@ -301,6 +314,67 @@ def history(street: Street) -> dict[str, Any]:
 def alerts(street: Street) -> list[dict[str, Any]]:
     """Alerts that are open."""
     return list(street.alerts.values())
+
+
+class StreetRule(RuleSettings):
+    """An alert rule. fixed: it stands in the settings, and is changed there. fault: why it can
+    never hold on the street of the moment; empty where it can.
+    """
+
+    fixed: bool
+    fault: str
+
+
+@router.get("/engine/streets/{name}/alert-rules", responses=FOUND)
+def alert_rules(street: Street) -> list[StreetRule]:
+    """The alert rules on a street: those of the settings, then those that were set here."""
+    return [
+        StreetRule(**known.rule.model_dump(), fixed=not known.ordered, fault=known.fault)
+        for known in _rules_of(street)
+    ]
+
+
+def _rules_of(street: RunningStreet) -> tuple[KnownRule, ...]:
+    """As the street says; of one that has said nothing yet, the settings' alone."""
+    if street.snapshot is not None:
+        return street.snapshot.rules
+    return tuple(KnownRule(r, ordered=False) for r in street.task.settings.alerts.rules)
+
+
+@router.put("/engine/streets/{name}/alert-rules/{rule}", responses=ORDER)
+def set_alert_rule(
+    request: Request, who: Engineer, street: Street, rule: RuleName, body: RuleSettings
+) -> Done:
+    """An alert rule beside those of the settings, in place of the one of that name that was set
+    before; it outlives the street's process and the server. path: of a figure of the street, as
+    `junctions.*.queue` or `loop.load`, with the street's own junctions. The order is on record.
+    """
+    if body.name != rule:
+        raise ProblemError(422, f"name: the path says {rule!r}, the rule {body.name!r}")
+    if fault := fault_of(body, [junction.id for junction in street.network.junctions]):
+        raise ProblemError(422, fault)
+    ordered = {known.rule.name for known in _rules_of(street) if known.ordered}
+    if rule not in ordered and len(ordered) >= MOST_ORDERED:
+        raise ProblemError(409, f"there are {MOST_ORDERED} alert rules already. Remove one first.")
+    _refuse_fixed(street, rule)
+    order = _for_street(street, "alert_rule", who, body)
+    return _place(request, order, ChangeRule(rule, body), detail=f"alert rule {rule!r} is set")
+
+
+@router.delete("/engine/streets/{name}/alert-rules/{rule}", responses=ORDER)
+def remove_alert_rule(request: Request, who: Engineer, street: Street, rule: RuleName) -> Done:
+    """Forget an alert rule that was set here; its alerts are closed."""
+    _refuse_fixed(street, rule)
+    if rule not in (known.rule.name for known in _rules_of(street)):
+        known = ", ".join(known.rule.name for known in _rules_of(street)) or "none"
+        raise ProblemError(404, f"no alert rule {rule!r} on {street.name!r}. There are: {known}.")
+    order = PlacedOrder(street.name, "alert_rule", who.name, arguments={"removed": rule})
+    return _place(request, order, ChangeRule(rule, None), detail=f"alert rule {rule!r} is removed")
+
+
+def _refuse_fixed(street: RunningStreet, rule: str) -> None:
+    if rule in (known.rule.name for known in _rules_of(street) if not known.ordered):
+        raise ProblemError(409, f"the rule {rule!r} stands in the settings. Change it there.")
 
 
 @router.get("/engine/streets/{name}/report", responses=FOUND)
@@ -411,7 +485,10 @@ def _override(
 
 
 def _place(
-    request: Request, order: PlacedOrder, *orders: AtJunction | Optimise | Switch, detail: str
+    request: Request,
+    order: PlacedOrder,
+    *orders: AtJunction | Optimise | Switch | ChangeRule,
+    detail: str,
 ) -> Done:
     """Send orders to a street, on record as one. detail: what is done, in words."""
     return _done(request, service(request).place(order, *orders), detail)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 FILE = "headway.lock"
+UCRED = struct.Struct("iII")  # process, user and group of a socket's other end
 NAMED_WITHIN_S = 0.5  # a holder writes its name right after it has taken the lock
 
 
@@ -46,6 +50,7 @@ def locked(folder: Path, command: str, address: str = "") -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
     with (
+        _place_held(folder),
         os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+") as stream,
         _opened(folder) as itself,
     ):
@@ -63,6 +68,41 @@ def locked(folder: Path, command: str, address: str = "") -> Iterator[None]:
             yield
         finally:
             _write(stream.fileno(), "")
+
+
+@contextlib.contextmanager
+def _place_held(folder: Path) -> Iterator[None]:
+    """The place of the folder as well (Linux): one that is deleted under whoever works with it, and
+    made anew, is another folder to the kernel. Raises FolderLockedError.
+    """
+    place = folder.resolve()
+    parent = place.parent.stat()  # two containers may share sockets, and have a folder of one name
+    digest = hashlib.sha256(f"{parent.st_dev} {parent.st_ino} {place.name}".encode()).hexdigest()
+    name = f"\0headway-{digest}"
+    with socket.socket(socket.AF_UNIX) as held:
+        try:
+            held.bind(name)
+            held.listen()
+        except OSError:
+            if pid := _own_listener(name):
+                who = _holder(folder / FILE) or f"process {pid}"
+                raise FolderLockedError(
+                    f"{folder}: in use by {who}. Stop it first, or give another folder by --data."
+                ) from None
+        yield
+
+
+def _own_listener(name: str) -> int:
+    """Number of the process of the same user that listens at a socket; 0 for none."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(NAMED_WITHIN_S)
+        try:
+            asking.connect(name)
+            credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+        except OSError:
+            return 0
+    pid, user, _ = UCRED.unpack(credentials)
+    return int(pid) if user == os.getuid() else 0
 
 
 @contextlib.contextmanager

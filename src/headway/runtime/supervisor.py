@@ -27,6 +27,7 @@ from headway import telemetry
 START_WITHIN_S = 120.0
 EXIT_WITHIN_S = 5.0
 STOP_WITHIN_S = 2.0
+HEAR_WITHIN_S = 5.0  # that it is to stop, a worker that is still starting: it has nothing to lose
 SEND_REST_WITHIN_S = 1.0
 SEND_WITHIN_S = 2.0  # until an order is refused because an earlier one is still being sent
 PARENT_CHECK_S = 0.5
@@ -251,7 +252,7 @@ class Supervisor:
                     if self._made_progress(message):
                         failures = 0
                     yield message
-                why = self._failure()
+                why = "" if self._stopping else self._failure()
             finally:
                 self._end_process()
             if not why or self._stopping:
@@ -298,8 +299,11 @@ class Supervisor:
         return ours
 
     def _listen(self, pipe: Connection) -> Iterator[Any]:
-        """Until the worker ends, or has given no sign of life for too long."""
+        """Until the worker ends, or has given no sign of life for too long; or does not come up
+        soon after it was asked to stop.
+        """
         patience_s, silent_s = self._start_s, 0.0
+        has_begun, unheard_s = False, 0.0
         self._silent_for_s, self._fault = 0.0, ""
         while silent_s < patience_s:
             awake_s = min(patience_s - silent_s, LONGEST_WAIT_S)
@@ -309,14 +313,19 @@ class Supervisor:
             except (EOFError, OSError):
                 return
             # this process may have been stopped itself (Ctrl-Z, a machine that slept)
-            silent_s += min(self._clock() - begun, awake_s)
+            waited_s = min(self._clock() - begun, awake_s)
+            silent_s += waited_s
+            if self._stopping and not has_begun:
+                unheard_s += waited_s
+                if unheard_s >= HEAR_WITHIN_S:
+                    return
             if isinstance(message, Compiling):
                 silent_s = 0.0
             elif isinstance(message, _Fault):
                 self._fault = message.text
             elif message is not None:
                 if self._lives is None or self._lives(message):
-                    patience_s, silent_s = self._silent_s, 0.0
+                    patience_s, silent_s, has_begun = self._silent_s, 0.0, True
                 yield message
         self._silent_for_s = patience_s
         self._was_stopped = is_stopped(self.pid)

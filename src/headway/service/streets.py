@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -32,6 +32,7 @@ from headway.store import Intake, Recorder
 from headway.street.engine import START_EVENTS, Engine, StreetOrder
 from headway.street.messages import (
     AtJunction,
+    ChangeRule,
     Identified,
     JunctionState,
     Optimise,
@@ -55,6 +56,7 @@ HISTORY_PERIOD_S = 5.0  # simulated
 KMH_PER_MPS = 3.6
 RETRY_S = 2.0  # wall seconds until a database that is away is asked again
 STOP_WITHIN_S = 10.0
+TURN_WITHIN_S = 0.5  # an order to stop or start waits so long for the one before
 URGENT = (
     "alert.",
     "safety.cycle_exceeded",
@@ -111,7 +113,7 @@ class RunningStreet:
     stop:     who stopped it, until it is started again; None while nobody did.
     run_over: its next engine begins another run.
     ended:    its thread has done its work: no engine follows the one before.
-    stop_order, start_order: ids of the orders to stop and to start that are under way.
+    stop_orders, start_order: ids of the orders to stop and to start that are under way.
     turn:     held by who stops or starts it.
     """
 
@@ -142,14 +144,14 @@ class RunningStreet:
     stop: Stop | None = None
     run_over: bool = False
     ended: bool = False
-    stop_order: str = ""
+    stop_orders: tuple[str, ...] = ()
     start_order: str = ""
     turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
-    def lifecycle(self) -> tuple[str, str]:
-        """Ids of the orders to stop and to start that are under way; empty for none."""
-        return self.stop_order, self.start_order
+    def lifecycle(self) -> tuple[str, ...]:
+        """Ids of the orders to stop and to start that are under way."""
+        return *self.stop_orders, self.start_order
 
     @property
     def status(self) -> str:
@@ -278,7 +280,7 @@ class StreetService:
             street.controller_ordered = switch.controller
 
     def place(
-        self, order: PlacedOrder, *orders: AtJunction | Optimise | Switch | Pause
+        self, order: PlacedOrder, *orders: AtJunction | Optimise | Switch | Pause | ChangeRule
     ) -> PlacedOrder:
         """Send orders to a street, on record as one; what becomes of it is in `orders`. Raises as
         `order`, and is refused on record then; StreetStateError for a street that was stopped.
@@ -307,13 +309,17 @@ class StreetService:
 
     def stop_one(self, order: PlacedOrder) -> PlacedOrder:
         """Ask a street to write a checkpoint and end, until it is started again, also by another
-        process of this server. Raises OSError where that cannot be kept.
+        process of this server. Raises OSError where that cannot be kept, StreetStateError while
+        somebody else starts it.
         """
         street = self.streets[order.street]
-        with street.turn:
+        with _turn(street):
             placed = self.orders.add(order)
             if street.stop is not None:
-                if not street.stop_order:
+                with self._lock:
+                    is_under_way = bool(street.stop_orders)
+                    street.stop_orders += (placed.id,) if is_under_way else ()
+                if not is_under_way:
                     self.orders.apply(street.name, placed.id)
                 return placed
             stop = Stop(order.by, self._now())
@@ -323,7 +329,7 @@ class StreetService:
                 self.orders.refuse(street.name, placed.id, str(error))
                 raise
             with self._lock:
-                street.stop_order, street.stop = placed.id, stop
+                street.stop_orders, street.stop = (placed.id,), stop
                 has_ended = street.ended
             street.engine.stop()
             if has_ended:
@@ -333,10 +339,10 @@ class StreetService:
     def start_again(self, order: PlacedOrder) -> PlacedOrder:
         """Start a street that was stopped from where it was, or one that was given up or is
         finished. Raises WorkerError where its last process has not ended yet, OSError where it
-        cannot be kept that it runs.
+        cannot be kept that it runs, StreetStateError while somebody else starts it.
         """
         street = self.streets[order.street]
-        with street.turn:
+        with _turn(street):
             placed = self.orders.add(order)
             if street.stop is None and not (street.finished or street.fault):
                 self.orders.apply(street.name, placed.id)
@@ -358,8 +364,9 @@ class StreetService:
 
     def _confirm_stop(self, street: RunningStreet) -> None:
         """Its last process has ended, as somebody ordered."""
-        order_id, street.stop_order = street.stop_order, ""
-        if street.stop is None or not order_id:
+        with self._lock:
+            ordered, street.stop_orders = street.stop_orders, ()
+        if street.stop is None or not ordered:
             return
         street.fault, street.finished = "", True
         at_s = street.snapshot.time_s if street.snapshot else 0.0
@@ -370,7 +377,8 @@ class StreetService:
         if street.run:
             self._record_event(street, event)
         self._publish_event(street, event)
-        self.orders.apply(street.name, order_id)
+        for order_id in ordered:
+            self.orders.apply(street.name, order_id)
 
     def request_stop(self) -> None:
         """Ask all streets to write a checkpoint and end, and start none anew."""
@@ -708,6 +716,22 @@ def flow(before: JunctionState | None, now: JunctionState) -> tuple[int | None, 
         return None, None
     passed = max(0, now.arrived - before.arrived - (now.vehicles - before.vehicles))
     return passed, passed / (now.at_s - before.at_s)
+
+
+@contextlib.contextmanager
+def _turn(street: RunningStreet) -> Iterator[None]:
+    """To stop or start it. Who waits for its process to end waits for long: others do not wait for
+    them. Raises StreetStateError.
+    """
+    if not street.turn.acquire(timeout=TURN_WITHIN_S):
+        raise StreetStateError(
+            f"street {street.name!r} is being started: its last process has not ended yet. Ask "
+            "again later."
+        )
+    try:
+        yield
+    finally:
+        street.turn.release()
 
 
 def refuse_stopped(street: RunningStreet) -> None:

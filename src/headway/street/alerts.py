@@ -1,14 +1,21 @@
-"""The alert rules of the settings, checked against what a street and the program report."""
+"""The alert rules of the settings, and those that are ordered beside them, checked against what a
+street and the program report.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from headway.runtime import LOOP_FIGURES, AlertRule, Level, RealTimeMonitor
 from headway.runtime.paths import ANY_PART
 from headway.settings import AlertSettings, RuleSettings, Settings
+from headway.street.messages import KnownRule
+
+MOST_ORDERED = 100  # rules on one street; more are a mistake: each is checked at every tick
 
 STREET_FIELDS = ("time_s", "vehicles", "stopped", "halted")  # halted: old name of stopped
 JUNCTION_FIELDS = ("vehicles", "queue", "longest_wait_s", "confidence", "congested")
@@ -82,7 +89,12 @@ def alert_rules(settings: Settings) -> tuple[AlertRule, ...]:
     that is not reported, or a name that occurs twice.
     """
     system_rules(settings.alerts)
-    rules = tuple(map(_rule, settings.alerts.rules))
+    return _of_streets(settings.alerts.rules)
+
+
+def _of_streets(given: Iterable[RuleSettings]) -> tuple[AlertRule, ...]:
+    """Raises ValueError as `alert_rules`."""
+    rules = tuple(map(_rule, given))
     # junctions are known only once the network is read: any name will do
     anywhere = (
         re.sub(rf"^junctions\.{ANY_PART}", f"junctions.{ANY_JUNCTION}", r.path) for r in rules
@@ -97,15 +109,83 @@ def rules_on(
     """The rules on a street with these junctions, and why each of the others can never hold there.
     Raises ValueError as `alert_rules`.
     """
-    sample = _sample(junctions)
     kept, refused = list[AlertRule](), list[str]()
-    for rule in alert_rules(settings):
-        try:
-            RealTimeMonitor((rule,), sample)
+    for rule, given in zip(alert_rules(settings), settings.alerts.rules, strict=True):
+        if fault := fault_of(given, junctions):
+            refused.append(fault)
+        else:
             kept.append(rule)
-        except ValueError as error:
-            refused.append(f"alert rule {rule.name!r}: {error}")
     return tuple(kept), tuple(refused)
+
+
+class OrderedRules:
+    """The alert rules that were ordered for a street, in a file of its folder: they outlive its
+    process and its run. fault: why the file could not be read; then it is set aside.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "alert_rules.json"
+        self._rules: dict[str, RuleSettings] = {}
+        self.fault = ""
+        try:
+            rows = json.loads(self._path.read_text(encoding="utf-8"))
+            rules = [RuleSettings.model_validate(row) for row in rows]
+            _of_streets(rules)
+            self._rules = {rule.name: rule for rule in rules}
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            aside = self._path.with_suffix(".refused")
+            self.fault = f"{self._path.name} is no list of alert rules ({error}); see {aside.name}"
+            self._path.replace(aside)
+
+    def beside(self, settings: Settings) -> Settings:
+        """The settings with these rules; where they have one of the same name, theirs counts."""
+        names = {rule.name for rule in settings.alerts.rules}
+        rules = (*settings.alerts.rules, *(r for r in self._rules.values() if r.name not in names))
+        alerts = settings.alerts.model_copy(update={"rules": rules})
+        return settings.model_copy(update={"alerts": alerts})
+
+    def known(self, settings: Settings, junctions: Collection[str]) -> tuple[KnownRule, ...]:
+        """Those of the settings first."""
+        fixed = {rule.name for rule in settings.alerts.rules}
+        return tuple(
+            KnownRule(rule, rule.name not in fixed, fault_of(rule, junctions))
+            for rule in self.beside(settings).alerts.rules
+        )
+
+    def put(self, rule: RuleSettings, junctions: Collection[str]) -> None:
+        """Raises ValueError for one that can never hold on a street with these junctions, or that
+        is one too many; OSError where it cannot be kept. Nothing has changed then.
+        """
+        if fault := fault_of(rule, junctions):
+            raise ValueError(fault)
+        if rule.name not in self._rules and len(self._rules) >= MOST_ORDERED:
+            raise ValueError(f"there are {MOST_ORDERED} alert rules already. Remove one first.")
+        self._write({**self._rules, rule.name: rule})
+
+    def remove(self, name: str) -> None:
+        """Raises ValueError for an unknown one, OSError; nothing has changed then."""
+        if name not in self._rules:
+            raise ValueError(f"no alert rule {name!r} was ordered here")
+        self._write({n: rule for n, rule in self._rules.items() if n != name})
+
+    def _write(self, rules: dict[str, RuleSettings]) -> None:
+        """Completely or not at all; in force once it is written."""
+        draft = self._path.with_suffix(".draft")
+        rows = [rule.model_dump(mode="json") for rule in rules.values()]
+        draft.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        draft.replace(self._path)
+        self._rules = rules
+
+
+def fault_of(rule: RuleSettings, junctions: Collection[str]) -> str:
+    """Why a rule can never hold on a street with these junctions; empty where it can."""
+    try:
+        RealTimeMonitor((_rule(rule),), _sample(junctions))
+    except ValueError as error:
+        return f"alert rule {rule.name!r}: {error}"
+    return ""
 
 
 def _sample(junctions: Collection[str] = (ANY_JUNCTION,)) -> dict[str, object]:

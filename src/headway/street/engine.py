@@ -20,6 +20,7 @@ from headway.street.external.merge import Reported
 from headway.street.limits import timing_of
 from headway.street.messages import (
     AtJunction,
+    ChangeRule,
     Identified,
     Optimise,
     Pause,
@@ -49,6 +50,7 @@ StreetOrder = (
     | Switch
     | Reported
     | Pause
+    | ChangeRule
     | Identified
 )
 

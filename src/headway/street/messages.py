@@ -9,7 +9,7 @@ from typing import Any
 
 from headway.plants.sumo import Scene
 from headway.safety import Override
-from headway.settings import Settings
+from headway.settings import RuleSettings, Settings
 from headway.street.signal_log import Actuation, ColourChange
 
 
@@ -74,6 +74,7 @@ class Snapshot:
     cycle_s:       period of the optimisation cycle.
     sources:       figures of each source of observations from outside.
     paused_by:     the operator by whose order time stands; empty while it goes on.
+    rules:         the alert rules on it.
     """
 
     time_s: float
@@ -103,6 +104,7 @@ class Snapshot:
     cycles_ok: int = 0
     budget_ms: float = 0.0
     paused_by: str = ""
+    rules: tuple[KnownRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +215,34 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeRule:
+    """An order: an alert rule beside those of the settings, from now on and for the next processes,
+    in place of one of that name that was ordered before; None: there is none of that name any more.
+    """
+
+    name: str
+    rule: RuleSettings | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRule:
+    """An alert rule of a street. ordered: beside the settings. fault: why it can never hold there;
+    empty where it can.
+    """
+
+    rule: RuleSettings
+    ordered: bool
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Identified:
     """Orders that are answered under one id, by the event `engine.order_applied` or
     `engine.order_refused`. They are carried out one after the other, until one is refused.
     """
 
     id: str
-    orders: tuple[AtJunction | Optimise | Switch | Pause, ...]
+    orders: tuple[AtJunction | Optimise | Switch | Pause | ChangeRule, ...]
 
 
 @dataclass(frozen=True, slots=True)

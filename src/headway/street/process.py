@@ -35,15 +35,17 @@ from headway.runtime.supervisor import Compiling, Inbox, Outbox
 from headway.safety import Override
 from headway.settings import Settings, Watched, log_level, overridden
 from headway.street import checkpoint
-from headway.street.alerts import alert_rules, rules_on
+from headway.street.alerts import OrderedRules, alert_rules, rules_on
 from headway.street.closed_loop import TIME_TOLERANCE_S, Street
 from headway.street.external.merge import Reported
 from headway.street.guard import CONTROLLER, FALLBACK, RELIEF, name_of
 from headway.street.junction_states import junction_states
 from headway.street.messages import (
     AtJunction,
+    ChangeRule,
     Identified,
     JunctionState,
+    KnownRule,
     Optimise,
     Pause,
     Release,
@@ -141,6 +143,8 @@ class StreetProcess:
         folder = Path(self.settings.recovery.folder)
         self._folder = folder
         self._orders = OrderStore(folder / "orders.json", self._current_task().key())
+        self._ordered_rules = OrderedRules(folder)
+        self._known_rules: tuple[KnownRule, ...] = ()
 
     # --- phases ---
 
@@ -157,6 +161,8 @@ class StreetProcess:
             self.run.record("engine.paused", {"by": paused_by})
         if self._watched is not None and self._watched.fault:
             self.run.record("engine.settings_refused", {"fault": self._watched.fault})
+        if fault := self._ordered_rules.fault:
+            self.run.record("engine.orders_unreadable", {"why": fault})
         self.state = ProcessState.RUNNING
 
     def _open_first_run(self) -> StreetRun:
@@ -315,7 +321,8 @@ class StreetProcess:
     def _put_snapshot(self, junctions: tuple[JunctionState, ...], keep: bool = False) -> None:
         self._put_signal_changes()
         snapshot = self.run.snapshot(self.loop, junctions)
-        self._outbox.put(replace(snapshot, paused_by=self._paused_by), keep=keep)
+        snapshot = replace(snapshot, paused_by=self._paused_by, rules=self._known_rules)
+        self._outbox.put(snapshot, keep=keep)
 
     def _put_signal_changes(self) -> None:
         """What was collected, with the speed factor at which it was collected."""
@@ -360,8 +367,11 @@ class StreetProcess:
             self._use_new_loop()
 
     def _rules(self, settings: Settings) -> tuple[tuple[AlertRule, ...], tuple[str, ...]]:
-        """See `alerts.rules_on`: of the street of the moment."""
-        return rules_on(settings, [j.id for j in self.run.street.network.junctions])
+        """See `alerts.rules_on`: of the street of the moment, those that were ordered too."""
+        return rules_on(self._ordered_rules.beside(settings), self._junctions())
+
+    def _junctions(self) -> list[str]:
+        return [junction.id for junction in self.run.street.network.junctions]
 
     def _refuse_new_rules(self, before: Settings) -> None:
         """Raises ValueError for an alert rule that can never hold on this street and that was not
@@ -491,15 +501,17 @@ class StreetProcess:
                 self._switch(order)
             case Pause():
                 self._pause(order)
+            case ChangeRule():
+                self._change_rule(order)
             case _:
                 raise ValueError(
                     f"no order of the kind {type(order).__name__}. There are: Override, Release, "
-                    "Reset, Optimise, Reported, Reporting, Switch, Pause."
+                    "Reset, Optimise, Reported, Reporting, Switch, Pause, ChangeRule."
                 )
 
     def _by_number(self, order: AtJunction) -> Override | Release | Reset:
         """The same order by the street's own numbers and clock. Raises ValueError."""
-        names = [junction.id for junction in self.run.street.network.junctions]
+        names = self._junctions()
         if order.junction not in names:
             raise ValueError(f"no junction {order.junction!r} in {self.run.scenario.name}")
         number, of = names.index(order.junction), order.order
@@ -524,6 +536,19 @@ class StreetProcess:
         self.settings = settings
         self.run.street.cycle_s = self.settings.loop.cycle_s
         self.run.record("engine.settings", {"changed": list(changes), **changes})
+        self._use_new_loop()
+
+    def _change_rule(self, order: ChangeRule) -> None:
+        """One alert rule; the alerts of the others stay as they are."""
+        if order.name in {rule.name for rule in self.settings.alerts.rules}:
+            raise ValueError(
+                f"the alert rule {order.name!r} stands in the settings: change it there"
+            )
+        if order.rule is None:
+            self._ordered_rules.remove(order.name)
+        else:
+            self._ordered_rules.put(order.rule, self._junctions())
+        self.run.record("engine.settings", {"changed": ["alerts"], "rule": order.name})
         self._use_new_loop()
 
     def _pause(self, order: Pause) -> None:
@@ -635,6 +660,7 @@ class StreetProcess:
 
     def _use_loop(self, loop: RealTimeController) -> None:
         self.loop = loop
+        self._known_rules = self._ordered_rules.known(self.settings, self._junctions())
         self.run.street.external.speed_factor = self.settings.loop.speed_factor
         self._snapshots = loop.streams.subscribe(
             "snapshots", SNAPSHOT_HZ, policy=Policy.LATEST_ONLY
