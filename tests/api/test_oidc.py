@@ -264,6 +264,7 @@ def test_a_key_that_does_not_say_its_algorithm_verifies_all_of_its_kind(issuer, 
     [
         ("Żółw 亀", "oidc:Żółw 亀"), ("a\x00\nb", "oidc:a\\x00\\nb"), ("\ud800", "oidc:\\ud800"),
         ("\u202eadmin", "oidc:\\u202eadmin"), ("x" * 200, "oidc:" + "x" * 200),
+        ("urn:u:7", "oidc:urn\\x3au\\x3a7"),
     ],
 )  # fmt: skip
 def test_a_name_can_be_shown_and_stored(issuer, sub, name):

@@ -164,6 +164,18 @@ def test_a_holder_with_the_name_of_another_s_source_may_say_nothing():
     assert listed.take({"source": "n"}, holder="acme:north").taken == 1
 
 
+def test_a_user_of_the_provider_may_report_and_nobody_else_for_them():
+    """Their names begin with `oidc:`, and hold no other colon (tests/api/test_oidc.py)."""
+    user = "oidc:u-7"
+    world = World()
+    assert world.take({}, holder=user).taken == 1
+    assert world.take({"source": f"{user}:north"}, holder=user).taken == 1
+    for holder in ("oidc", f"{user}:north", "oidc:a:b"):
+        with pytest.raises(ValueError, match="no message is taken from"):
+            World().take({}, holder=holder)
+    assert world.take({"source": user}, holder="oidc:u-8").taken == 0
+
+
 def test_a_flood_is_cut_for_its_holder_alone_and_comes_back_with_time():
     """Names cost nothing: all sources of a holder share its rate, 5 s of it at once."""
     world = World(rows_per_s=10.0)

@@ -24,6 +24,7 @@ from headway import telemetry
 from headway.api.problems import ProblemError
 from headway.api.scopes import MOST_NAMES, UNBOUNDED, Bounds
 from headway.api.security import Principal, Role, digest, refused
+from headway.service.observations import OF_PROVIDER
 from headway.settings import OidcSettings
 
 OF_RSA = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]
@@ -92,7 +93,7 @@ class Provider:
         number = claims.get("jti") or signed
         role = self._role(claims)
         return Principal(
-            f"oidc:{_printable(name)}",
+            f"{OF_PROVIDER}:{_plain(name)}",
             role,
             min(float(claims["exp"]) + LEEWAY_S, LATEST_S),
             token=f"oidc:{digest(number)[:32]}",
@@ -218,9 +219,12 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _printable(name: str) -> str:
-    """What cannot be printed, or stored (NUL, half a character), as its escape; a long one cut."""
+def _plain(name: str) -> str:
+    """What cannot be printed, or stored (NUL, half a character), as its escape, and so a colon,
+    which divides names; a long one cut.
+    """
     plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    plain = plain.replace(":", r"\x3a")
     if len(plain) <= LONGEST_NAME:
         return plain
     mark = f"~{digest(plain)[:16]}"

@@ -47,6 +47,7 @@ REPORT_REFUSED_S = 1.0  # between messages to the street that hold nothing but r
 MOST_HOLDERS = 1000  # whose bytes are counted; those that may send all again are left out then
 MOST_WAITING = 64  # messages of one holder for one street
 AWAY_S = 1.0  # after a message that could not be sent, until the street is tried again
+OF_PROVIDER = "oidc"  # before the only ':' in the names of the users of a provider (`api.oidc`)
 NAMELESS = "nameless"  # part of a holder whose own name is another's source
 TOO_MANY = f"a street takes {MOST_SOURCES} sources, {MOST_OF_HOLDER} of one holder"
 
@@ -238,11 +239,20 @@ class ObservationService:
         return Outcome(count, cut, tuple(checked.faults))
 
     def _check_name(self, holder: str) -> None:
-        """Raises ValueError for a holder whose name is that of another's source."""
-        if ":" in holder and all(s.holder != holder for s in self._settings.sources):
+        """Raises ValueError for a holder whose name is that of another's source, or before those of
+        the provider's users.
+        """
+        if any(s.holder == holder for s in self._settings.sources):
+            return
+        if ":" in holder.removeprefix(f"{OF_PROVIDER}:"):
             raise ValueError(
                 f"no message is taken from {holder!r}: a name with ':' is that of a part of "
-                f"{holder.partition(':')[0]!r}. Use credentials of another name"
+                f"{holder.rpartition(':')[0]!r}. Use credentials of another name"
+            )
+        if holder == OF_PROVIDER:
+            raise ValueError(
+                f"no message is taken from {holder!r}: so the names of the provider's users begin. "
+                "Use credentials of another name"
             )
 
     def _holder(self, street: RunningStreet, holder: str, now_s: float) -> _Holder:
