@@ -5,11 +5,12 @@ and how it stands over the settings.
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from headway.settings import Settings
-from headway.street.messages import Switch
+from headway.street.messages import Optimise, Switch
 from headway.street.orders import OrderStore, with_orders
 
 
@@ -29,6 +30,14 @@ def test_orders_are_stored_for_their_task_alone(path):
     store.clear()
     assert (store.load(), path.exists()) == ({}, False)
     store.clear()
+
+
+def test_orders_are_stored_though_their_folder_was_deleted_meanwhile(tmp_path):
+    store = OrderStore(tmp_path / "data" / "orders.json", "one")
+    store.save({"controller": "greedy"})
+    shutil.rmtree(tmp_path / "data")
+    store.add(Optimise(cycle_s=40.0))
+    assert store.load() == {"cycle_s": 40.0}
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,7 @@ class OrderStore:
             return {}
 
     def _write(self, content: Mapping[str, Any]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)  # it may have been deleted since
         draft = self._path.with_suffix(".draft")
         draft.write_text(json.dumps({"task": self._key, **content}), encoding="utf-8")
         draft.replace(self._path)
