@@ -340,6 +340,8 @@ def test_clients_are_distinguished_by_credentials_else_by_address(limited):
     )  # the token counts, not the key
     assert ask(around, client=None)[0] == 200
     assert ask(around, client=None)[0] == 429
+    neighbours = [("2001:db8:1:2::1", 1), ("2001:db8:1:2:ffff::9", 1), ("2001:db8:1:3::1", 1)]
+    assert [ask(around, client=client)[0] for client in neighbours] == [200, 429, 200]
 
 
 def test_of_one_address_20_clients_are_served(limited):

@@ -13,7 +13,7 @@ import pytest
 from websockets.sync.client import connect
 
 from headway.api import connections
-from headway.api.connections import HttpConnection
+from headway.api.connections import HttpConnection, share_of
 from tests.waiting import until
 
 
@@ -152,3 +152,17 @@ def test_an_upgrade_that_cannot_be_read_is_answered_and_ended(service, query, mo
         )
         assert link.recv(65536).startswith(b"HTTP/1.1 400")
         assert is_ended(link)
+
+
+@pytest.mark.parametrize(
+    ("address", "share"),
+    [
+        ("192.0.2.7", "192.0.2.7"), ("unknown", "unknown"), ("", ""), ("a:b", "a:b"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("2001:db8:1:2::ffff", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::/64"), ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+    ],
+)  # fmt: skip
+def test_of_ipv6_all_addresses_of_a_network_of_64_bits_share_one_bound(address, share):
+    """One client has 2 to the 64th of them."""
+    assert share_of(address) == share

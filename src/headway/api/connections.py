@@ -8,7 +8,7 @@ import asyncio
 import resource
 from collections import Counter
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -32,11 +32,26 @@ def most_of_open() -> int:
     return int(SHARE_OF_OPEN * soft) if soft != resource.RLIM_INFINITY else MOST_OF_ADDRESS
 
 
+def share_of(address: str) -> str:
+    """Whose share an address takes: itself, or of IPv6 its network of 64 bits, since one client has
+    all addresses of at least one (RFC 6177).
+    """
+    if ":" not in address:
+        return address
+    try:
+        found = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(IPv6Network((int(found) >> 64 << 64, 64)))
+
+
 class HttpConnection(HttpToolsProtocol):
     """`uvicorn.Config(http=HttpConnection)`.
 
-    of_address: connections that are open. proxies: networks whose addresses stand for many clients,
-        and have no bound.
+    of_address: connections that are open, by `share_of` their address. proxies: networks whose
+        addresses stand for many clients, and have no bound.
     """
 
     of_address: ClassVar[Counter[str]] = Counter()
@@ -53,6 +68,7 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_made(transport)
         address = (self.client or ("unknown",))[0]
         if not self._is_proxy(address):
+            address = share_of(address)
             if self.of_address[address] >= min(MOST_OF_ADDRESS, most_of_open()):
                 transport.abort()
                 return

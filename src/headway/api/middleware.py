@@ -21,6 +21,7 @@ from headway import telemetry
 from headway.api.arguments import arguments_of
 from headway.api.audit import AuditEntry, AuditRecorder
 from headway.api.bodies import BATCHES, CHANGING, TICKETS
+from headway.api.connections import share_of
 from headway.api.idempotency import REPLAYED
 from headway.api.identity import FOUND, Identity
 from headway.api.problems import ProblemError, problem
@@ -163,7 +164,7 @@ class RateLimitMiddleware:
 
     async def _take(self, scope: Scope) -> tuple[bool, RawHeaders]:
         """Whether this request may pass, and the headers that state the client's limit."""
-        address = (scope.get("client") or ("unknown",))[0]
+        address = share_of((scope.get("client") or ("unknown",))[0])
         client, found = address, None
         if allowed := self._own.hit(self._of_address, address):  # before anybody is looked up
             client = await self._client_of(scope, address)
