@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
@@ -80,6 +81,26 @@ def test_a_silence_that_is_ended_early_sends_what_it_held(desk):
     assert desk.numbers() == ["a-opened"]
     with pytest.raises(KeyError):
         desk.part.remove(silence.id)
+
+
+def test_an_alert_that_closes_while_it_is_released_is_closed_after_it_was_opened(desk):
+    """Else it would stay open for its recipients for ever."""
+    desk.silence()
+    desk.opens("a")
+    desk.now_s += 61.0
+    as_it_is, closing = desk._take, []
+
+    def sends(kind, *rest):
+        if kind == "alert.opened":
+            closing.append(threading.Thread(target=desk.closes, args=("a",)))
+            closing[0].start()
+            closing[0].join(0.2)
+        as_it_is(kind, *rest)
+
+    desk.part._send = sends
+    desk.part.release()
+    closing[0].join(30)
+    assert desk.numbers() == ["a-opened", "a-closed"]
 
 
 def test_what_was_sent_before_the_silence_is_closed_for_its_recipients(desk):

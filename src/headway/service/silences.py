@@ -76,6 +76,7 @@ class Silences:
     the silence ends and they are still open; one that closes meanwhile is never sent. What was sent
     before is closed for its recipients in any case. From any thread.
 
+    send: returns soon, and asks nothing here.
     path: file of the silences, which outlive the server. clock: seconds since 1970.
     """
 
@@ -132,21 +133,17 @@ class Silences:
         """See `Notifier.notify`."""
         source, rule = source_of(kind, body)
         alert = str(body.get("outage") or body.get("id", ""))
-        oldest = None
-        with self._lock:
+        with self._lock:  # also while it is sent: an alert is closed after it was opened
             if kind.endswith(CLOSING):
                 self._acknowledged.pop(alert, None)
                 if self._held.pop(alert, None) is not None:
                     return
             elif kind.endswith(OPENING) and self._until_s(source, rule) is not None:
                 self._held[alert] = _Held(kind, number, body, critical, about)
-                if len(self._held) <= MOST_HELD:
-                    return
-                oldest = self._held.pop(next(iter(self._held)))
-        if oldest is not None:
-            self._send_held(oldest)
-            return
-        self._send(kind, number, body, critical, about)
+                if len(self._held) > MOST_HELD:
+                    self._send_held(next(iter(self._held)))
+                return
+            self._send(kind, number, body, critical, about)
 
     def release(self) -> None:
         """Send what was held, and is silenced no more."""
@@ -156,11 +153,11 @@ class Silences:
                 for alert, held in self._held.items()
                 if self._until_s(*source_of(held.kind, held.body)) is None
             ]
-            released = [self._held.pop(alert) for alert in due]
-        for held in released:
-            self._send_held(held)
+            for alert in due:
+                self._send_held(alert)
 
-    def _send_held(self, held: _Held) -> None:
+    def _send_held(self, alert: str) -> None:
+        held = self._held.pop(alert)
         self._send(held.kind, held.number, held.body, held.critical, held.about)
 
     # --- acknowledgements
