@@ -293,8 +293,12 @@ class AuditRecorder:
             self._unkept.popleft()
 
     def _keep_unkept(self) -> bool:
-        """On disk, or else in the database; whether all of them are."""
-        with self._keeping:
+        """On disk, or else in the database; whether all of them are. While somebody else tries it
+        they are not: a database that hangs must not take the threads of all who ask.
+        """
+        if not self._keeping.acquire(blocking=False):
+            return False
+        try:
             with contextlib.suppress(OSError, SpoolFullError):
                 self._put_all()
             if not self.spool.waiting:  # else older ones come first
@@ -304,6 +308,8 @@ class AuditRecorder:
                         self._unkept.popleft()
             self._tell_waiting()
             return not self._unkept
+        finally:
+            self._keeping.release()
 
     def _tell_waiting(self) -> None:
         metrics.degraded.labels("audit").set(float(bool(self.spool.waiting or self._unkept)))
