@@ -65,6 +65,18 @@ class Scene:
             self.service.check()
 
 
+def test_who_was_told_of_a_dead_camera_is_told_when_it_is_stopped(tmp_path):
+    scene = Scene(tmp_path)
+    scene.at(*range(16))
+    (dead,) = scene.service.dead_cameras()
+    scene.cameras.expected = False
+    scene.at(16)
+    (_, _, _, told), (kind, by_mail, _, over) = scene.notifier.told
+    assert (kind, by_mail, over["why"]) == ("camera.recovered", True, "it was stopped or removed")
+    assert over["outage"] == dead["id"] == told["id"] != over["id"]
+    assert scene.service.dead_cameras() == []
+
+
 def test_a_dead_camera_reaches_listeners_log_webhooks_and_mail_within_thirty_seconds(tmp_path):
     scene = Scene(tmp_path)
     with structlog.testing.capture_logs() as lines:
