@@ -132,6 +132,22 @@ def test_the_next_address_of_a_name_is_tried_where_one_does_not_answer(monkeypat
     assert tried == ["10.0.0.1", "10.0.0.2"]
 
 
+def test_a_name_with_many_addresses_holds_nobody_up_for_long(monkeypatch):
+    tried = []
+
+    def connect(address, timeout):
+        tried.append(address[0])
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    found = [f"10.0.0.{number}" for number in range(1, 200)]
+    with pytest.raises(TimeoutError):
+        Door(resolve=lambda host, port: found).connect("camera.example", 80, 5.0)
+    assert tried == found[:4]
+    with pytest.raises(AddressError):  # all of them are checked nevertheless
+        Door(resolve=lambda host, port: [*found, "127.0.0.1"]).connect("camera.example", 80, 5.0)
+
+
 def test_an_address_of_this_machine_is_as_loopback():
     """Not by its networks: whatever address leads here, which the kernel knows."""
     door = Door(resolve=lambda host, port: ["192.168.1.20", "::ffff:192.168.1.20"])

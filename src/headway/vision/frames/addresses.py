@@ -52,6 +52,7 @@ ESCAPES = (
     "In a user name or password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A, [ as %5B, "
     "] as %5D and % as %25."
 )
+MOST_TRIED = 4  # addresses of a name
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
@@ -190,8 +191,10 @@ class Door:
         return found
 
     def connect(self, host: str, port: int, timeout_s: float) -> socket.socket:
-        """To the first of its addresses that answers. Raises AddressError, OSError."""
-        addresses = self.addresses(host, port)
+        """To the first of its addresses that answers, of MOST_TRIED: each may take the whole time.
+        Raises AddressError, OSError.
+        """
+        addresses = self.addresses(host, port)[:MOST_TRIED]
         for each in addresses[:-1]:
             try:
                 return socket.create_connection((each, port), timeout_s)
