@@ -217,6 +217,8 @@ def test_known_keys_hold_while_the_provider_is_away_and_unknown_ones_wait(issuer
     del issuer.answers["/realm/keys"]
     assert read(provider, issuer.token())[0].role == Role.OPERATOR
     issuer.answers["/realm/keys"] = (500, b"")
+    # of a key that may be new nobody knows anything: not a reason to sign its user out
+    assert read(provider, issuer.token("two"))[0][0] == 503
     monkeypatch.setattr(oidc, "FRESH_S", 0.0)
     assert read(provider, issuer.token())[0].role == Role.OPERATOR
     monkeypatch.setattr(oidc, "KEPT_S", 0.0)

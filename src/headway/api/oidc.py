@@ -138,7 +138,7 @@ class Provider:
             await asyncio.wait({self._asking}, timeout=KEYS_WITHIN_S)
         if kid in self._keys and time.monotonic() - self._read_s < KEPT_S:
             return self._keys[kid]
-        if time.monotonic() - self._read_s < FRESH_S:
+        if self._read_s >= self._asked_s:  # the provider has said so
             raise jwt.InvalidTokenError("signed with a key that the provider does not have")
         raise ProblemError(
             503,
