@@ -1219,7 +1219,8 @@ def test_orders_that_cannot_be_executed_are_refused_with_the_reason(play, tmp_pa
         "no order of the kind str", "settings: loop", f"{tmp_path}/none",
     ]  # fmt: skip
     assert refused[3][2]["why"].endswith(
-        "There are: Override, Release, Reset, Optimise, Reported, Reporting, Switch, Pause."
+        "There are: Override, Release, Reset, Optimise, Reported, Reporting, Switch, Pause, "
+        "ChangeRule."
     )
     assert played.of(RunEnded) == [RunEnded(107.0, True)]
     assert len(played.loops) == 1, "the loop goes on as it is: its schedule too"
