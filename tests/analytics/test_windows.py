@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headway.analytics import signals
@@ -166,8 +166,14 @@ def street(new_record, tmp_path_factory):
     database.close()
 
 
+GREEN_ALL_ALONG = Record(
+    {VEHICLES: {1: GREEN, 20: RED}, WALK: {1: GREEN, 20: RED}}, {VEHICLES: {}, WALK: {}}
+)
+
+
 @settings(deadline=None, max_examples=60)
 @given(RECORDS, st.lists(WINDOWS, min_size=3, max_size=3))
+@example(GREEN_ALL_ALONG, [(2, 2), (20, 20), (20, 21)])
 def test_every_measure_of_any_window_is_what_a_reading_by_seconds_finds(street, record, windows):
     database, make = street
     run = make(record)

@@ -80,7 +80,9 @@ class History:
     last_s: float = -inf
 
     def shown(self) -> list[Key]:
-        """The groups that showed anything in the window."""
+        """The groups that showed anything in the window; in one of no length none did."""
+        if self.begin_s >= self.end_s:
+            return []
         return [
             key
             for key, (at, _) in sorted(self.colours.items())
