@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
+import re
 import threading
 from contextlib import asynccontextmanager
 
@@ -59,6 +62,31 @@ def test_it_answers_at_once_says_what_starts_and_becomes_the_application():
 
     asyncio.run(play(app, script))
     assert log == ["in", "out"]
+
+
+def test_a_browser_that_comes_too_early_gets_a_page_and_all_others_the_problem():
+    opened = threading.Event()
+
+    def make():
+        assert opened.wait(60.0)
+        return FastAPI()
+
+    async def script(client):
+        browser = {"accept": "text/html,application/xhtml+xml;q=0.9"}
+        page = await client.get("/", headers=browser)
+        assert (page.status_code, page.headers["retry-after"]) == (503, "2")
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "Now: database." in page.text
+        (script,) = re.findall("<script>(.*)</script>", page.text)
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"script-src 'sha256-{digest}'" in page.headers["content-security-policy"]
+        for call in (
+            client.get("/"), client.post("/", headers=browser), client.get("/x", headers=browser)
+        ):  # fmt: skip
+            assert (await call).headers["content-type"] == "application/problem+json"
+        opened.set()
+
+    asyncio.run(play(StartingApp(make, print), script))
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("no database"), OSError("no disk")])

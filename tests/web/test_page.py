@@ -5,10 +5,16 @@ watch, switch the optimisation, override a junction, see an alert, export.
 from __future__ import annotations
 
 import shutil
+import socket
+import threading
 
 import pytest
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 from tests.api.service import serving
 
+from headway.api.startup import StartingApp
 from headway.service.streets import StreetService
 from headway.settings import Settings, overridden
 from headway.street.messages import Task
@@ -284,3 +290,29 @@ def test_the_api_s_documents_are_shown_under_the_page_s_own_policy_without_inter
     assert faults == []
     assert [x for x in elsewhere if not x.startswith((running.url, "data:", "blob:"))] == []
     opened.close()
+
+
+def test_a_page_that_is_opened_too_early_comes_by_itself_with_its_token(shown):
+    _, browser = shown
+    ready = threading.Event()
+
+    def make():
+        assert ready.wait(120.0)
+        app = FastAPI()
+        app.get("/", response_class=HTMLResponse)(lambda: "<h1>There</h1>")
+        return app
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(StartingApp(make, print), log_level="error"))
+        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        thread.start()
+        opened = browser.new_page()
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/#token=x"
+        opened.goto(address)
+        assert opened.inner_text("h1") == "Headway is starting"
+        ready.set()
+        opened.get_by_text("There").wait_for(timeout=60_000)
+        assert opened.url == address
+        opened.close()
+        server.should_exit = True
+        thread.join(20)

@@ -7,8 +7,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from hashlib import sha256
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,6 +20,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from headway import __version__, telemetry
 
 RETRY_AFTER_S = 2
+# For a person who opens the page too early: it comes by itself, with the token behind its `#`. (A
+# refresh by header or meta element would not load an address with a `#` again.)
+RELOAD = f"setTimeout(() => location.reload(), {RETRY_AFTER_S * 1000})"
+WAITING_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Headway</title></head>
+<body style="font: 1.1rem system-ui; margin: 3rem">
+<h1>Headway is starting</h1>
+<p>Now: {starting}. The first start compiles functions for some minutes.
+This page goes on by itself.</p>
+<script>{reload}</script>
+</body>
+</html>
+"""
+WAITING_PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; "
+    f"script-src 'sha256-{b64encode(sha256(RELOAD.encode()).digest()).decode()}'"
+)
 TRY_AGAIN_LATER = 1013  # close code of a WebSocket (IANA)
 # a socket that is closed before it is accepted is told 403, after which no client comes again
 REFUSAL = "websocket.http.response"
@@ -43,6 +63,8 @@ class StartingApp:
             await self._live(receive, send)
         elif self._app is not None:
             await self._app(scope, receive, send)
+        elif scope["type"] == "http" and _asks_for_the_page(scope):
+            await self._show_the_page(send)
         elif scope["type"] == "http":
             await self._answer(scope, send, "http.response")
         elif REFUSAL in scope.get("extensions", {}):
@@ -73,6 +95,17 @@ class StartingApp:
         gc.freeze()  # docs/decisions/0012-garbage-collection.md
         telemetry.log("api").info("started")
 
+    async def _show_the_page(self, send: Send) -> None:
+        headers = [
+            (b"content-type", b"text/html; charset=utf-8"),
+            (b"content-security-policy", WAITING_PAGE_POLICY.encode()),
+            (b"cache-control", b"no-store"),
+            (b"retry-after", str(RETRY_AFTER_S).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        page = WAITING_PAGE.format(starting=self.starting, reload=RELOAD)
+        await send({"type": "http.response.body", "body": page.encode()})
+
     async def _answer(self, scope: Scope, send: Send, kind: str) -> None:
         """The process is alive; it is not ready. kind: what ASGI calls such an answer."""
         path, headers = scope["path"], [(b"content-type", b"application/json")]
@@ -98,3 +131,9 @@ class StartingApp:
             "instance": path,
             "faults": [],
         }
+
+
+def _asks_for_the_page(scope: Scope) -> bool:
+    """It is a browser's call of the page itself."""
+    accepts = dict(scope["headers"]).get(b"accept", b"")
+    return scope["method"] == "GET" and scope["path"] == "/" and b"text/html" in accepts
