@@ -32,8 +32,24 @@ def test_of_what_is_long_or_no_json_the_size_is_kept():
     long = b'"' + b"a" * 4096 + b'"'
     named = f"4098 bytes, sha256 {hashlib.sha256(long).hexdigest()}"
     assert arguments_of(b"", long) == {"body": named}
+    assert arguments_of(b"", b'"' + b"a" * 4094 + b'"')["body"].count("a") == 4094
+    hindi = json.dumps("\u0928" * 1300, ensure_ascii=False)  # of 3 bytes each; 6 with its escape
+    assert json.loads(arguments_of(b"", hindi.encode())["body"]) == "\u0928" * 1300
     for bad in (b"token=secret", b"\xff\xfe", b"[" * 400):
         assert arguments_of(b"", bad) == {"body": f"{len(bad)} bytes that are no JSON"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"order":' + b" " * 60_000 + b'"hold"}', b"\n" * 5000 + b'{"order":"hold"}',
+        b'{"order":"' + b"x" * 5000 + b'","order":"hold"}',
+        b'{"\\u006frder":"hold"' + b"\t" * 9000 + b"}",
+    ],
+    ids=len,
+)  # fmt: skip
+def test_no_order_keeps_its_arguments_off_the_trail_by_filling_up_its_body(body):
+    assert arguments_of(b"", body) == {"body": '{"order":"hold"}'}
 
 
 @pytest.mark.parametrize("depth", [500, 900, 2000])

@@ -61,6 +61,14 @@ def test_a_body_that_states_too_much_is_not_waited_for(service, path, most):
     assert str(most) in told["detail"]
 
 
+def test_a_query_that_the_trail_could_not_hold_is_refused(service):
+    """Else what was ordered stands behind what is kept of it."""
+    with service.client() as client:
+        for size, status in ((4096, 404), (4097, 413)):  # there is no street
+            answer = client.post(f"{ORDER}?x={'a' * (size - 2)}", json={"cycle_s": 30})
+            assert answer.status_code == status, answer.text
+
+
 def test_a_body_that_does_not_state_its_size_is_counted_while_it_comes(service):
     def parts(size):
         yield b'{"cycle_s": 30, "x": "'

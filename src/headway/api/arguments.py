@@ -8,7 +8,7 @@ from typing import Any
 
 from headway.telemetry.masking import HIDDEN, SECRET_NAME, masked
 
-KEPT_BYTES = 4096  # of a body; of a longer one its size and what identifies it
+KEPT_BYTES = 4096  # of a body as JSON without blanks; of a longer one size and SHA-256; of a query
 
 
 def arguments_of(query: bytes, body: bytes) -> dict[str, str]:
@@ -22,15 +22,15 @@ def arguments_of(query: bytes, body: bytes) -> dict[str, str]:
 
 
 def _body(body: bytes) -> str:
-    digest = hashlib.sha256(body).hexdigest()
-    if len(body) > KEPT_BYTES:
-        return f"{len(body)} bytes, sha256 {digest}"
+    named = f"{len(body)} bytes{{}}, sha256 {hashlib.sha256(body).hexdigest()}"
     try:
-        return json.dumps(without_secrets(json.loads(body)), separators=(",", ":"))
+        kept = json.dumps(without_secrets(json.loads(body)), separators=(",", ":"))
     except RecursionError:  # of any of the three, each at a depth of its own
-        return f"{len(body)} bytes of JSON that is too deep, sha256 {digest}"
+        return named.format(" of JSON that is too deep")
     except ValueError:
         return f"{len(body)} bytes that are no JSON"
+    # without what only fills it up; escapes may make it longer than it was
+    return kept if min(len(kept), len(body)) <= KEPT_BYTES else named.format("")
 
 
 def without_secrets(value: Any, name: str = "") -> Any:

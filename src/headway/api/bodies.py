@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headway.api.arguments import KEPT_BYTES
 from headway.api.identity import CREDENTIALS_NEEDED, Identity
 from headway.api.problems import ProblemError, problem
 from headway.api.security import refused
@@ -35,7 +36,8 @@ def most_bytes(path: str) -> int:
 
 class BodyMiddleware:
     """Requests that may change something are refused without credentials (401), with a body beyond
-    the bound of their path (413), or where the body takes too long (408).
+    the bound of their path or a query beyond what is kept on record (413), or where the body takes
+    too long (408).
     """
 
     def __init__(self, app: ASGIApp, identity: Identity) -> None:
@@ -50,6 +52,8 @@ class BodyMiddleware:
         try:
             if await self._identity.of(scope) is None:
                 raise refused(CREDENTIALS_NEEDED)  # what others may is judged later, and on record
+            if len(scope.get("query_string", b"")) > KEPT_BYTES:  # which the trail has to hold
+                raise ProblemError(413, f"the query of an order may hold {KEPT_BYTES} bytes")
             if stated_bytes(scope) > most:
                 raise ProblemError(413, too_large(most))
         except ProblemError as error:
