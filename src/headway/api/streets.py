@@ -24,14 +24,19 @@ from headway.plants.sumo.trial import try_start
 from headway.roads import PROFILES, RoadsError, work_out
 from headway.safety import Order, Override
 from headway.service.orders import ORDERS_KEPT, OrderFilter, OrderState, PlacedOrder
-from headway.service.streets import FIXED_TIME, RunningStreet, StreetService
+from headway.service.streets import (
+    FIXED_TIME,
+    RunningStreet,
+    StreetService,
+    require_changeable,
+    rules_of,
+)
 from headway.settings import ControllerName, RuleSettings, require_pace
-from headway.street.alerts import MOST_ORDERED, fault_of
+from headway.street.alerts import fault_of
 from headway.street.external.places import Places
 from headway.street.messages import (
     AtJunction,
     ChangeRule,
-    KnownRule,
     Optimise,
     Release,
     Reset,
@@ -330,15 +335,8 @@ def alert_rules(street: Street) -> list[StreetRule]:
     """The alert rules on a street: those of the settings, then those that were set here."""
     return [
         StreetRule(**known.rule.model_dump(), fixed=not known.ordered, fault=known.fault)
-        for known in _rules_of(street)
+        for known in rules_of(street)
     ]
-
-
-def _rules_of(street: RunningStreet) -> tuple[KnownRule, ...]:
-    """As the street says; of one that has said nothing yet, the settings' alone."""
-    if street.snapshot is not None:
-        return street.snapshot.rules
-    return tuple(KnownRule(r, ordered=False) for r in street.task.settings.alerts.rules)
 
 
 @router.put("/engine/streets/{name}/alert-rules/{rule}", responses=ORDER)
@@ -353,10 +351,7 @@ def set_alert_rule(
         raise ProblemError(422, f"name: the path says {rule!r}, the rule {body.name!r}")
     if fault := fault_of(body, [junction.id for junction in street.network.junctions]):
         raise ProblemError(422, fault)
-    ordered = {known.rule.name for known in _rules_of(street) if known.ordered}
-    if rule not in ordered and len(ordered) >= MOST_ORDERED:
-        raise ProblemError(409, f"there are {MOST_ORDERED} alert rules already. Remove one first.")
-    _refuse_fixed(street, rule)
+    require_changeable(street, rule)
     order = _for_street(street, "alert_rule", who, body)
     return _place(request, order, ChangeRule(rule, body), detail=f"alert rule {rule!r} is set")
 
@@ -364,17 +359,13 @@ def set_alert_rule(
 @router.delete("/engine/streets/{name}/alert-rules/{rule}", responses=ORDER)
 def remove_alert_rule(request: Request, who: Engineer, street: Street, rule: RuleName) -> Done:
     """Forget an alert rule that was set here; its alerts are closed."""
-    _refuse_fixed(street, rule)
-    if rule not in (known.rule.name for known in _rules_of(street)):
-        known = ", ".join(known.rule.name for known in _rules_of(street)) or "none"
+    names = [known.rule.name for known in rules_of(street)]
+    if rule not in names:
+        known = ", ".join(names) or "none"
         raise ProblemError(404, f"no alert rule {rule!r} on {street.name!r}. There are: {known}.")
+    require_changeable(street, rule)
     order = PlacedOrder(street.name, "alert_rule", who.name, arguments={"removed": rule})
     return _place(request, order, ChangeRule(rule, None), detail=f"alert rule {rule!r} is removed")
-
-
-def _refuse_fixed(street: RunningStreet, rule: str) -> None:
-    if rule in (known.rule.name for known in _rules_of(street) if not known.ordered):
-        raise ProblemError(409, f"the rule {rule!r} stands in the settings. Change it there.")
 
 
 @router.get("/engine/streets/{name}/report", responses=FOUND)

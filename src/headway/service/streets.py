@@ -29,12 +29,14 @@ from headway.service.orders import OrderBook, PlacedOrder
 from headway.service.stops import Stop, keep_stop, stop_of
 from headway.settings import ControlSettings
 from headway.store import Intake, Recorder
+from headway.street.alerts import MOST_ORDERED
 from headway.street.engine import START_EVENTS, Engine, StreetOrder
 from headway.street.messages import (
     AtJunction,
     ChangeRule,
     Identified,
     JunctionState,
+    KnownRule,
     Optimise,
     Pause,
     Reporting,
@@ -193,6 +195,22 @@ class RunningStreet:
         """A signal group as the database names it: its junction, and its number there."""
         junction = self.network.junctions[self.network.group_junction[group]]
         return junction.id, group - junction.first
+
+
+def rules_of(street: RunningStreet) -> tuple[KnownRule, ...]:
+    """The alert rules on it, as it says; of one that has said nothing yet, the settings' alone."""
+    if street.snapshot is not None:
+        return street.snapshot.rules
+    return tuple(KnownRule(rule, ordered=False) for rule in street.task.settings.alerts.rules)
+
+
+def require_changeable(street: RunningStreet, rule: str) -> None:
+    """Raises StreetStateError for the name of an alert rule that cannot be set or removed."""
+    is_ordered = {known.rule.name: known.ordered for known in rules_of(street)}
+    if not is_ordered.get(rule, True):
+        raise StreetStateError(f"the rule {rule!r} stands in the settings. Change it there.")
+    if rule not in is_ordered and sum(is_ordered.values()) >= MOST_ORDERED:
+        raise StreetStateError(f"there are {MOST_ORDERED} alert rules already. Remove one first.")
 
 
 class StreetService:
