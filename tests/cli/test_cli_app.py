@@ -50,7 +50,19 @@ GROUPS = {
     "models": ["list", "fetch", "verify"],
 }
 COMMANDS = [
-    *("serve", "token", "watch", "camera", "scenarios", "bench", "demo", "train", "run", "feed"),
+    *(
+        "serve",
+        "token",
+        "watch",
+        "camera",
+        "scenarios",
+        "bench",
+        "demo",
+        "train",
+        "tune",
+        "run",
+        "feed",
+    ),
 ]
 
 

@@ -80,7 +80,6 @@ class Result:
     timing: str
     sensing: str
     scale: float
-    config: str = ""
     delay_s: float = float("nan")
     waiting_s: float = float("nan")
     duration_s: float = float("nan")
@@ -98,6 +97,7 @@ class Result:
     decision_ms_p99: float = float("nan")
     decided_share: float = float("nan")
     error: str = ""
+    config: str = ""
 
     def flat(self) -> dict[str, object]:
         return asdict(self)
