@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -18,17 +17,14 @@ from headway.service.camera_alerts import RuleError
 from headway.service.dead_letters import Letter
 from headway.service.monitoring import MonitoringService
 from headway.service.notification import Notifier, RecipientError
+from headway.service.open_alerts import open_alerts as alerts_of
 from headway.service.silences import (
-    DEAD,
     LONGEST_S,
     LONGEST_TEXT,
-    MACHINE,
     Silence,
     SilenceError,
-    Silences,
 )
 from headway.settings import CAMERA_METRICS, CameraRule
-from headway.telemetry.plain import plain
 
 router = APIRouter(tags=["monitoring"], dependencies=[Depends(need(Role.VIEWER))])
 OK = responses(401, 403, 503)
@@ -238,61 +234,8 @@ def _silence(silence: Silence) -> SilenceOut:
 
 def _open_alerts(request: Request, service: MonitoringService) -> list[OpenAlert]:
     services = services_of(request)
-    found = [
-        _open_alert(
-            services.silences,
-            opened.id,
-            source,
-            {"severity": opened.level.name.lower(), **plain(opened.data)},
-            datetime.fromtimestamp(opened.since_s, UTC),
-        )
-        for source, opened in services.selfwatch.desk.opened()
-    ]
-    dead = {outage["camera"]: outage for outage in service.dead_cameras()}
-    found += [
-        _open_alert(
-            services.silences,
-            alert["id"],
-            alert["stream"] or MACHINE,
-            alert,
-            datetime.fromisoformat(alert["since"]),
-        )
-        for alert in service.open_alerts()
-        if alert["rule"] != DEAD or alert["stream"] not in dead  # the same, by a rule
-    ]
-    found += [
-        _open_alert(
-            services.silences,
-            outage["id"],
-            camera,
-            {"rule": DEAD, **outage},
-            datetime.fromisoformat(outage["since"]),
-        )
-        for camera, outage in dead.items()
-    ]
-    return sorted(found, key=lambda alert: alert.since)
-
-
-def _open_alert(
-    silences: Silences, alert: str, source: str, data: Mapping[str, Any], since: datetime
-) -> OpenAlert:
-    rule = str(data.get("rule", ""))
-    until_s = silences.silenced_until_s(source, rule)
-    acknowledged = silences.acknowledgement(alert)
-    value = data.get("value")
-    return OpenAlert(
-        id=alert,
-        source=source,
-        rule=rule,
-        severity=str(data["severity"]),
-        since=since,
-        value=value if isinstance(value, int | float) else None,
-        acknowledged=None
-        if acknowledged is None
-        else AcknowledgementOut.model_validate(acknowledged.plain()),
-        silenced_until=None if until_s is None else datetime.fromtimestamp(until_s, UTC),
-        data=dict(data),
-    )
+    found = alerts_of(services.selfwatch.desk, service, services.silences)
+    return [OpenAlert.model_validate(alert) for alert in found]
 
 
 class LetterOut(BaseModel):
