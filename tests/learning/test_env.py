@@ -4,6 +4,7 @@ sumo-rl's own.
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import types
@@ -184,6 +185,16 @@ def test_a_second_environment_in_one_process_is_refused_and_the_first_goes_on(op
     second.reset(seed=1)
 
 
+def test_an_environment_that_is_dropped_without_close_bars_no_other(opened):
+    dropped = JunctionEnv()
+    dropped.reset(seed=1)
+    dropped.step(0)
+    del dropped
+    gc.collect()
+    _, info = opened(JunctionEnv).reset(seed=1)
+    assert info["time_s"] == 25201.0
+
+
 @pytest.mark.slow
 def test_environments_run_side_by_side_in_processes_of_their_own():
     both = AsyncVectorEnv([lambda: JunctionEnv(duration_s=100)] * 2, context="spawn")
@@ -207,6 +218,9 @@ def test_environments_run_side_by_side_in_processes_of_their_own():
         ({"interval_s": 0}, ValueError, "interval_s must be whole seconds, 1 to 3600, not 0"),
         ({"interval_s": 2.5}, ValueError, "not 2.5"),
         ({"duration_s": float("nan")}, ValueError, "duration_s must be above 0, not nan"),
+        ({"sensing": "rendered"}, ValueError, "sensing 'rendered' is none for agents"),
+        ({"scale": 0.0}, ValueError, "scale must be a number above 0, not 0.0"),
+        ({"scale": float("nan")}, ValueError, "not nan"),
         ({"junction": "x"}, RoadsError, "no junction 'x'"),
         ({"others": "x"}, ValueError, "x"),
         ({"fast": True}, TypeError, "fast"),

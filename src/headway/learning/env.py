@@ -18,6 +18,8 @@ decision that could not be taken.
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
@@ -42,6 +44,7 @@ from headway.plants.sumo import Scenario, SumoSettings, network_of, scenario
 from headway.roads import PROFILES, Network, work_out
 from headway.values import BoolArray, described
 
+SENSING = ("connected", "camera", "loops")
 LAST_SEED = 2**31 - 1  # of SUMO
 Info = dict[str, Any]
 T = TypeVar("T")
@@ -85,6 +88,12 @@ class EnvSettings:
             raise ValueError(
                 f"interval_s must be whole seconds, 1 to 3600, not {self.interval_s!r}."
             )
+        if self.sensing not in SENSING:
+            raise ValueError(
+                f"sensing {self.sensing!r} is none for agents. There are: {', '.join(SENSING)}."
+            )
+        if not (math.isfinite(self.scale) and self.scale > 0.0):
+            raise ValueError(f"scale must be a number above 0, not {self.scale!r}.")
         if self.duration_s is not None and not self.duration_s > 0.0:
             raise ValueError(f"duration_s must be above 0, not {self.duration_s!r}.")
 
@@ -140,6 +149,8 @@ class _Core:
             others=self._others,
             learns=self._learns,
         )
+        # an environment that is dropped without `close` ends its SUMO all the same
+        self._end_of_episode = weakref.finalize(self, episode.close)
         self._observed: ObservationSet = OBSERVATIONS[settings.observation](episode)
         self._reward: RewardSet = REWARDS[settings.reward](episode)
         self._owed[:] = 0.0
@@ -166,7 +177,7 @@ class _Core:
 
     def close(self) -> None:
         if self._episode is not None:
-            self._episode.close()
+            self._end_of_episode()
             self._episode = None
 
     def _running(self) -> Episode:
