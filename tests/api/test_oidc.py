@@ -294,7 +294,6 @@ BOUNDED = {"streets_claim": "headway.streets", "cameras_claim": "cameras"}
         ({"headway": {"streets": "*"}}, UNBOUNDED), ({"cameras": ["c", "*"]}, UNBOUNDED),
         ({"realm": {"roles": ["chief"]}}, UNBOUNDED),
     ],
-    ids=str,
 )  # fmt: skip
 def test_a_user_is_bounded_by_the_claims_that_the_settings_name(issuer, claims, bounds):
     (bounded, free) = (
