@@ -5,6 +5,7 @@ lost, and none stands there twice.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import time
@@ -242,3 +243,27 @@ def test_entries_that_an_older_version_left_on_disk_are_taken(recorder, database
     recorder.spool.put("audit", [[1_700_000_001.25, "anna", "OPERATOR", "POST /1", 200]])
     recorder.catch_up()
     assert database.rows("SELECT what, data FROM audit") == [{"what": "POST /1", "data": {}}]
+
+
+def test_an_entry_that_nothing_takes_is_told_once_to_whoever_waits_for_it(
+    recorder, trail, monkeypatch
+):
+    """Not once more by asyncio, when its future is thrown away."""
+    trail.fault = sa.exc.OperationalError("INSERT", {}, Exception("away"))
+    complaints = []
+
+    def full(*_, **__):
+        raise OSError("no disk")
+
+    async def write():
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
+        with pytest.raises(OSError, match="no disk"):
+            await recorder.record(entry(1))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("headway.store.spool.Spool.put", full)
+        asyncio.run(write())
+    trail.fault = None
+    record(recorder, 2)  # until then the thread that writes holds what failed
+    gc.collect()
+    assert complaints == []

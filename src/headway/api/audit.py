@@ -231,9 +231,11 @@ class AuditRecorder:
             return
         written = Future[None]()
         self._turns.put((entry, written))
-        done, _ = await asyncio.wait({asyncio.wrap_future(written)}, timeout=ENTRY_WITHIN_S)
+        heard = asyncio.wrap_future(written)
+        heard.add_done_callback(_note)
+        done, _ = await asyncio.wait({heard}, timeout=ENTRY_WITHIN_S)
         if done:
-            written.result()
+            heard.result()
         elif written.cancel():  # its turn has not come
             await asyncio.to_thread(self._keep, entry)
 
@@ -318,3 +320,9 @@ class AuditRecorder:
 def _text(before: str, entry: dict[str, Any]) -> str:
     """What is bound of an entry, with what binds the one before it."""
     return before + json.dumps(entry, sort_keys=True, separators=(",", ":"))
+
+
+def _note(heard: asyncio.Future[None]) -> None:
+    """Whoever waited may be gone: asyncio need not complain that nobody has asked."""
+    if not heard.cancelled():
+        heard.exception()
