@@ -23,10 +23,12 @@ from tests.waiting import until
 
 PEERS = Path(os.environ.get("HEADWAY_PEERS", Path(sys.prefix + "-peers") / "bin" / "python"))
 READ = """
-import io, json, sys
+import io, json, os, sys
 import pyarrow.parquet as pq
 found = pq.read_table(io.BytesIO(sys.stdin.buffer.read()))
 print(json.dumps([[str(f.type) for f in found.schema], found.to_pylist()], default=str))
+sys.stdout.flush()
+os._exit(0)  # pyarrow's threads may abort a process that ends in the usual way
 """
 METRICS = list(EXAMPLE["metrics"])
 SENT = [record(name, 60 * k, "-1_2", wait=k / 3) for name in ("A", "-B") for k in range(4)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 from datetime import datetime
 from typing import Any, BinaryIO
@@ -53,3 +54,5 @@ if __name__ == "__main__":
         write(sys.stdin.buffer, sys.stdout.buffer)
     except ImportError:
         sys.exit(NO_PYARROW)
+    sys.stdout.buffer.flush()
+    os._exit(0)  # pyarrow's threads may abort a process that ends in the usual way
