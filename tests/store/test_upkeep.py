@@ -833,21 +833,22 @@ def test_a_run_under_way_stays_however_long_nothing_was_observed_of_it(database,
     assert intake.write_sound("emission", [(runs[0], 1e6, 1, 1.0, 1.0)]).stored == 1
 
 
-def test_a_command_beside_a_service_leaves_the_newest_run_of_each_street(
-    database, intake, new_record, tmp_path
-):
+def test_a_command_beside_a_service_leaves_the_newest_run_of_each_street(new_record, tmp_path):
     """It is not told which runs go on; alone, it knows that none does."""
-    runs = [intake.begin_run(f"r{k}", "s", "c", 1, "ab"[k % 2]) for k in range(4)]
-    own = intake.begin_run("of no street", "s", "c", 1)
-    database.execute("UPDATE run SET begun_at = now() - interval '9 days'")
-    with contextlib.closing(open_database(tmp_path / "service", database.url)) as service:
-        assert service.alive()
-        kept = runs_perhaps_under_way(database)
-        assert kept == set(runs[2:])
-        assert retain(database, 1, kept).rows["run"] == 3
-    assert own not in {row["id"] for row in database.rows("SELECT id FROM run")}
-    until(lambda: not runs_perhaps_under_way(database))
-    assert retain(database, 1, runs_perhaps_under_way(database)).rows["run"] == 2
+    # a database of its own: others may be connected to the one that tests share
+    with contextlib.closing(open_database(tmp_path / "own", new_record())) as database:
+        intake = Intake(database, tmp_path)
+        runs = [intake.begin_run(f"r{k}", "s", "c", 1, "ab"[k % 2]) for k in range(4)]
+        own = intake.begin_run("of no street", "s", "c", 1)
+        database.execute("UPDATE run SET begun_at = now() - interval '9 days'")
+        with contextlib.closing(open_database(tmp_path / "service", database.url)) as service:
+            assert service.alive()
+            kept = runs_perhaps_under_way(database)
+            assert kept == set(runs[2:])
+            assert retain(database, 1, kept).rows["run"] == 3
+        assert own not in {row["id"] for row in database.rows("SELECT id FROM run")}
+        until(lambda: not runs_perhaps_under_way(database))
+        assert retain(database, 1, runs_perhaps_under_way(database)).rows["run"] == 2
 
 
 def test_nothing_is_deleted_by_a_command_while_rows_wait_on_disk(tmp_path):
