@@ -178,7 +178,7 @@ def test_all_junctions_have_one_shape_where_that_is_asked(opened):
 def test_a_second_environment_in_one_process_is_refused_and_the_first_goes_on(opened):
     first, second = opened(JunctionEnv), opened(JunctionEnv)
     first.reset(seed=1)
-    with pytest.raises(RuntimeError, match="process of its own"):
+    with pytest.raises(RuntimeError, match="give each a new process"):
         second.reset(seed=1)
     assert first.step(0)[-1]["time_s"] == 25206.0
     first.close()

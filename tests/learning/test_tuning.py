@@ -99,12 +99,33 @@ def test_a_search_that_was_ended_goes_on_and_finds_the_same(tmp_path):
         search(ends_in_the_middle, journal, generations=6)
     with journal.open("a") as file:
         file.write('{"candidate": "x", "se')
-    with journal.open("a") as file:
-        file.write("\n")
     rest = made()
     assert search(rest, journal, generations=6)[0].verdict() == expected
     made_before = len(whole.jobs) - len(rest.jobs)
     assert 30 < made_before <= 60
+    again = made()
+    assert search(again, journal, generations=6)[0].verdict() == expected
+    assert not again.jobs, "what came after the line that was cut is whole"
+
+
+def test_an_empty_journal_is_begun(tmp_path):
+    journal = tmp_path / "j"
+    journal.touch()
+    search(made(), journal, generations=1)
+    again = made()
+    search(again, journal, generations=1)
+    assert not again.jobs
+
+
+def test_a_run_that_only_the_defaults_failed_counts_for_a_candidate():
+    """exp(1) = 2.7 times the delay for a run that fails, the inverse where the defaults' does."""
+    found = Tuning(TuningSettings("cologne1"), None, made())
+    better, worse = {"a": 1.0}, {"b": 1.0}
+    delays = [[math.inf, 40.0], [40.0, 40.0], [math.inf, 80.0]]
+    found._delays = lambda candidates, seeds: delays
+    assert found._scores([better, worse], [1, 2]) == pytest.approx(
+        [(-1.0 + 0.0) / 2, (1.0 + math.log(2.0)) / 2]
+    )
 
 
 def test_a_journal_of_another_search_is_refused(tmp_path):

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from headway import __version__
 from headway.cli import feed, keys, kpp, serve, tuning, vision
 from headway.cli.live import run_to_end
 from headway.cli.tables import comparison, left_to_others
+from headway.cli.tuning import SENSING, checked_profiles
 from headway.control.catalogue import CONTROLLERS
 from headway.control.qlearning import DEFAULT_TABLE, QLearning, table_path
 from headway.control.qtable import QTable
@@ -28,7 +29,7 @@ from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import RESCO, scenario, vehicles
 from headway.roads import PROFILES, work_out
 from headway.runtime.folder_lock import locked
-from headway.settings import OLD_SENSING, StreetSettings, load, overridden
+from headway.settings import load, overridden
 from headway.street.messages import Task
 
 app = typer.Typer(
@@ -50,7 +51,6 @@ app.command("watch")(vision.watch)
 app.command("camera")(vision.camera)
 app.add_typer(vision.models, name="models")
 console = Console()
-SENSING = get_args(StreetSettings.model_fields["sensing"].annotation)
 TIMING = f"Timing rules: {' or '.join(PROFILES)}."
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
@@ -138,11 +138,7 @@ def bench(
         raise typer.BadParameter(
             f"no controller {unknown[0]!r}. There are: {', '.join(CONTROLLERS)}."
         )
-    if timing not in PROFILES:
-        raise typer.BadParameter(f"no timing {timing!r}. There are: {', '.join(PROFILES)}.")
-    sensing = OLD_SENSING.get(sensing, sensing)
-    if sensing not in SENSING:
-        raise typer.BadParameter(f"no sensing {sensing!r}. There are: {', '.join(SENSING)}.")
+    sensing = checked_profiles(timing, sensing)
     for name in names:
         scenario(name)
     load(config or None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
@@ -13,8 +13,21 @@ from rich.console import Console
 from headway.experiments.processes import run_all
 from headway.learning.tuning import Tuning, TuningSettings, as_settings
 from headway.plants.sumo.scenarios import scenario
+from headway.roads import PROFILES
+from headway.settings import OLD_SENSING, StreetSettings
 
 console = Console()
+SENSING = get_args(StreetSettings.model_fields["sensing"].annotation)
+
+
+def checked_profiles(timing: str, sensing: str) -> str:
+    """The sensing profile by its name of today. Raises typer.BadParameter for one that is none."""
+    if timing not in PROFILES:
+        raise typer.BadParameter(f"no timing {timing!r}. There are: {', '.join(PROFILES)}.")
+    sensing = OLD_SENSING.get(sensing, sensing)
+    if sensing not in SENSING:
+        raise typer.BadParameter(f"no sensing {sensing!r}. There are: {', '.join(SENSING)}.")
+    return sensing
 
 
 def tune(
@@ -32,8 +45,12 @@ def tune(
     confirm: Annotated[
         int, typer.Option(min=2, max=1000, help="Seeds for the verdict, from 3001 on.")
     ] = 20,
-    timing: Annotated[str, typer.Option(help="Timing rules: benchmark or street.")] = "benchmark",
-    sensing: Annotated[str, typer.Option(help="Sensing profile.")] = "connected",
+    timing: Annotated[
+        str, typer.Option(help=f"Timing rules: {', '.join(PROFILES)}.")
+    ] = "benchmark",
+    sensing: Annotated[
+        str, typer.Option(help=f"Sensing profile: {', '.join(SENSING)}.")
+    ] = "connected",
     scale: Annotated[
         float, typer.Option(min=0.01, help="Demand as a multiple of the scenario's.")
     ] = 1.0,
@@ -52,6 +69,7 @@ def tune(
     """Search the planner's figures for a street, and judge them on seeds that were not searched
     with. The file is written only where they are better with p < 0.05; else the status is 1.
     """
+    sensing = checked_profiles(timing, sensing)
     scenario(scenario_)
     settings = TuningSettings(
         scenario=scenario_,
@@ -74,6 +92,13 @@ def tune(
             f"{generation.runs} runs"
         )
     found = tuning.verdict()
+    failed = [sum(map(math.isinf, of)) for of in (found.delay_s, found.before_s)]
+    if any(failed):
+        raise RuntimeError(
+            f"of the {confirm} runs of the verdict {failed[0]} failed with the figures that were "
+            f"found, and {failed[1]} with the defaults: the defaults stay. `headway bench "
+            f"--scenario {scenario_}` says why a run fails."
+        )
     before = sum(found.before_s) / len(found.before_s)
     after = sum(found.delay_s) / len(found.delay_s)
     low, high = found.change_95

@@ -154,7 +154,7 @@ class _Core:
         self._observed: ObservationSet = OBSERVATIONS[settings.observation](episode)
         self._reward: RewardSet = REWARDS[settings.reward](episode)
         self._owed[:] = 0.0
-        return self._observations(), [self._info(i, "", False) for i in range(len(self.own))]
+        return self._observations(), self._infos([""] * len(self.own), [False] * len(self.own))
 
     def step(self, actions: Sequence[int]) -> tuple[list[Features], list[float], bool, list[Info]]:
         """(observations, rewards, over, infos), for each own junction but `over`."""
@@ -169,11 +169,8 @@ class _Core:
         pays = episode.free[list(self.own)] | over
         rewards = np.where(pays, self._owed, 0.0)
         self._owed[pays] = 0.0
-        infos = [
-            self._info(i, why, had and not why)
-            for i, (why, had) in enumerate(zip(refused, had_choice, strict=True))
-        ]
-        return self._observations(), rewards.tolist(), over, infos
+        decided = [had and not why for had, why in zip(had_choice, refused, strict=True)]
+        return self._observations(), rewards.tolist(), over, self._infos(refused, decided)
 
     def close(self) -> None:
         if self._episode is not None:
@@ -195,18 +192,23 @@ class _Core:
             for j, space in zip(self.own, self.observation_spaces, strict=True)
         ]
 
-    def _info(self, i: int, refused: str, decided: bool) -> Info:
-        episode, junction = self._running(), self.own[i]
-        mask = np.zeros(int(self.action_spaces[i].n), np.int8)
-        mask[: self._stages[i]] = episode.mask(junction)
-        return {
-            "action_mask": mask,
-            "refused": refused,
-            "decided": decided,
-            "time_s": episode.plant.time_s,
-            "pending": len(episode.plant.pending()),
-            "gate": tuple(e.kind for e in episode.events if e.junction == self.names[i]),
-        }
+    def _infos(self, refused: Sequence[str], decided: Sequence[bool]) -> list[Info]:
+        episode = self._running()
+        time_s, pending = episode.plant.time_s, len(episode.plant.pending())
+        infos = []
+        for i, junction in enumerate(self.own):
+            mask = np.zeros(int(self.action_spaces[i].n), np.int8)
+            mask[: self._stages[i]] = episode.mask(junction)
+            info = {
+                "action_mask": mask,
+                "refused": refused[i],
+                "decided": decided[i],
+                "time_s": time_s,
+                "pending": pending,
+                "gate": tuple(e.kind for e in episode.events if e.junction == self.names[i]),
+            }
+            infos.append(info)
+        return infos
 
 
 def whole(action: Any) -> int:
@@ -220,9 +222,9 @@ def whole(action: Any) -> int:
 def padded_to(shape: tuple[int, ...], found: Features, low: Features, high: Features) -> Features:
     """`found` within the bounds, followed by noughts up to `shape`."""
     if found.shape != shape:
-        whole = np.zeros(shape, np.float32)
-        whole[tuple(slice(n) for n in found.shape)] = found
-        found = whole
+        larger = np.zeros(shape, np.float32)
+        larger[tuple(slice(n) for n in found.shape)] = found
+        found = larger
     return np.asarray(np.clip(found, low, high), np.float32)
 
 

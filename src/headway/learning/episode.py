@@ -60,7 +60,6 @@ class Episode:
             self.table = StageTable(network, timing)
             self._gate = SafetyGate(network, timing, self.plant.time_s)
             self._sure = np.ones(len(network.junctions))
-            self._first = np.array([j.first for j in network.junctions], np.int32)
             self._learns = np.ones(len(network.junctions), np.bool_) if learns is None else learns
             self._learns_group = self._learns[network.group_junction]
             self.observation: Observation = self.plant.observe()
@@ -81,7 +80,8 @@ class Episode:
             if Episode._open is not None:
                 raise RuntimeError(
                     "SUMO runs in this process already, for another environment. Close that one "
-                    "first, or give each a process of its own (gymnasium.vector.AsyncVectorEnv)."
+                    "first, or give each a new process "
+                    '(gymnasium.vector.AsyncVectorEnv(..., context="spawn")).'
                 )
             Episode._open = self
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from headway import __version__
 from headway.experiments.benchmark import Job, Result
 from headway.experiments.processes import run_all
 from headway.experiments.statistics import Interval, interval, paired_p
@@ -121,10 +122,10 @@ Run = Callable[[list[Job], int], Iterator[Result]]
 
 
 class Tuning:
-    """One search. Iterate over `search`, then ask for the `verdict`.
+    """One search. Iterate over `search` to its end, then ask for the `verdict`.
 
     journal: a file that keeps each run, so that a search that was ended goes on where it was; None
-        for none. Raises ValueError where it is of other settings.
+        for none. Raises ValueError where it is of other settings, or of another planner.
     """
 
     def __init__(
@@ -132,9 +133,10 @@ class Tuning:
     ) -> None:
         self.settings = settings
         self._run = run
-        self._journal = _Journal(journal, settings)
         self._default = {name: float(getattr(PlannerSettings(), name)) for name in RANGES}
+        self._journal = _Journal(journal, _head(settings, self._default))
         self._found: list[tuple[float, Figures]] = []
+        self._mean = self._default
 
     @property
     def runs(self) -> int:
@@ -198,10 +200,15 @@ class Tuning:
         )
 
     def _scores(self, candidates: list[Figures], seeds: Sequence[int]) -> list[float]:
-        """Of each, the mean logarithm of its delay / the delay with the default figures."""
+        """Of each, the mean logarithm of its delay / the delay with the default figures. A run that
+        failed counts FAILED; where the default's failed, one that did not counts -FAILED.
+        """
         before, *delays = self._delays([self._default, *candidates], seeds)
-        ratios = np.log(np.array(delays) / np.array(before))
-        return [float(x) for x in np.where(np.isfinite(ratios), ratios, FAILED).mean(axis=1)]
+        after = np.array(delays)
+        sound, measured = np.isfinite(after), np.isfinite(before)
+        ratios = np.log(np.where(sound, after, 1.0) / np.where(measured, before, 1.0))
+        ratios = np.where(measured, ratios, -FAILED)
+        return [float(x) for x in np.where(sound, ratios, FAILED).mean(axis=1)]
 
     def _delays(self, candidates: list[Figures], seeds: Sequence[int]) -> list[list[float]]:
         """The delay of each on each seed; inf where a run failed or broke a rule."""
@@ -215,7 +222,7 @@ class Tuning:
                     path.write_text(as_settings(by_name[name]))
                     jobs[name, seed] = self._job(path, seed)
             for result in self._run(list(jobs.values()), self.settings.jobs):
-                sound = not result.error and not result.safety_violations
+                sound = not result.error and not result.safety_violations and result.delay_s > 0.0
                 delay_s = result.delay_s if sound else math.inf
                 self._journal.add(Path(result.config).stem, result.seed, delay_s)
         found = self._journal.delay_s
@@ -229,21 +236,24 @@ class Tuning:
 class _Journal:
     """delay_s: by candidate and seed."""
 
-    def __init__(self, path: Path | None, settings: TuningSettings) -> None:
+    def __init__(self, path: Path | None, head: Mapping[str, Any]) -> None:
         self.delay_s: dict[tuple[str, int], float] = {}
         self._path = path
-        of = {k: getattr(settings, k) for k in ("scenario", "timing", "sensing", "scale")}
         if path is None:
             return
-        if not path.exists():
+        text = path.read_text() if path.exists() else ""
+        if not text:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(of) + "\n")
+            path.write_text(json.dumps(head) + "\n")
             return
-        head, *lines = path.read_text().splitlines()
-        if _read(head) != of:
-            raise ValueError(f"{path}: is of another search, {head[:200]}. Name another journal.")
+        first, *lines = text.splitlines()
+        if _read(first) != head:
+            raise ValueError(f"{path}: is of another search, {first[:200]}. Name another journal.")
+        if not text.endswith("\n"):  # the last line was cut short, by what ended the search
+            with path.open("a") as file:
+                file.write("\n")
         for line in lines:
-            row = _read(line)  # the last one may be cut short, by what ended the search
+            row = _read(line)
             if isinstance(row, dict) and row.keys() == {"candidate", "seed", "delay_s"}:
                 delay_s = math.inf if row["delay_s"] is None else float(row["delay_s"])
                 self.delay_s[row["candidate"], row["seed"]] = delay_s
@@ -255,6 +265,14 @@ class _Journal:
             row = {"candidate": candidate, "seed": seed, "delay_s": said}
             with self._path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
+
+
+def _head(settings: TuningSettings, default: Figures) -> dict[str, Any]:
+    """What the runs of a journal have in common. Other default figures, or another version of
+    Headway, are another planner.
+    """
+    of = {name: getattr(settings, name) for name in ("scenario", "timing", "sensing", "scale")}
+    return of | {"headway": __version__, "default": _name(default)}
 
 
 def _read(line: str) -> Any:
