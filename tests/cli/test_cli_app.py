@@ -15,7 +15,7 @@ import pytest
 
 import headway as package
 from headway.cli.app import warn_without_q_table
-from headway.control.qlearning import DEFAULT_TABLE
+from headway.control.qlearning import DEFAULT_TABLE, network_stamp
 from headway.control.qtable import QTable
 from headway.experiments.benchmark import Job, Result
 from headway.learning.training import Episode
@@ -416,6 +416,16 @@ def test_a_table_that_is_there_is_trained_on(headway, training, monkeypatch, lit
     assert [str(p) for p in read] == ["q.npz"]
     headway("train", "--scenario", little, "--out", "new.npz")
     assert len(read) == 1
+
+
+def test_a_table_of_another_network_is_not_trained_on(headway, training, little, tmp_path):
+    headway("train", "--scenario", little, "--out", "q.npz")
+    (given,) = training
+    assert given.table.network == network_stamp(given.network)
+    QTable(given.table.actions, 8, tmp_path / "other.npz", network=7)
+    ran = headway("train", "--scenario", little, "--out", "other.npz")
+    assert (ran.status, "was trained for another network" in ran.err) == (2, True)
+    assert headway("train", "--scenario", little, "--out", "q.npz").status == 0
 
 
 @pytest.fixture

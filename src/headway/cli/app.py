@@ -19,7 +19,7 @@ from headway.cli.live import run_to_end
 from headway.cli.tables import comparison, left_to_others
 from headway.cli.tuning import SENSING, checked_profiles
 from headway.control.catalogue import CONTROLLERS
-from headway.control.qlearning import DEFAULT_TABLE, QLearning, table_path
+from headway.control.qlearning import DEFAULT_TABLE, QLearning, network_stamp, table_path
 from headway.control.qtable import QTable
 from headway.experiments.benchmark import Job, Result
 from headway.experiments.processes import run_all
@@ -226,7 +226,10 @@ def train(
     settings = TrainingSettings.from_settings(load(config or None).q_learning, episodes)
     path = Path(out)
     most = max(len(j.stages) for j in network.junctions)
-    table = QTable.read(path) if path.exists() else QTable(most, settings.rows, path)
+    stamp = network_stamp(network)
+    table = QTable.read(path) if path.exists() else QTable(most, settings.rows, path, stamp)
+    if table.network not in (0, stamp):
+        raise typer.BadParameter(f"{out}: was trained for another network. Give another --out.")
     with Progress(*COLUMNS, console=console) as bar:
         task = bar.add_task("episodes", total=settings.episodes)
         for episode in training.train(

@@ -56,8 +56,14 @@ class Planner:
     name = "planner"
 
     def __init__(
-        self, network: Network, timing: Timing, model: Model = MODEL, tick_s: float = 1.0
+        self,
+        network: Network,
+        timing: Timing,
+        model: Model = MODEL,
+        tick_s: float = 1.0,
+        name: str = name,
     ) -> None:
+        self.name = name
         self._network = network
         self._model = as_record(model)
         self._stages = StageTable(network, timing, every=True)

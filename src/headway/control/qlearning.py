@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,8 +106,10 @@ class QLearning:
         timing: Timing,
         table: QTable | None = None,
         interval_s: float = interval_s,
+        name: str = name,
     ) -> None:
         self.interval_s = interval_s
+        self.name = name
         self._network = network
         self._timing = timing
         self._describer = Describer(network, timing)
@@ -169,6 +172,8 @@ class QLearning:
         untried = visits[np.arange(len(greedy)), greedy] == 0
         best = np.where(untried, greedy, np.where(visits > 0, values, -np.inf).argmax(axis=1))
         chosen = best if explore is None else np.where(explore >= 0, explore, best)
+        # a file may hold visits of a stage that the junction has not
+        chosen = np.minimum(chosen, self._describer.table.count - 1)
         target = np.where(due, chosen, state.target).astype(np.int32)
         fresh = target != state.target
         stopped = np.bincount(self._junctions_of_stopped(observation), minlength=len(due)).astype(
@@ -187,6 +192,15 @@ class QLearning:
             waiting=np.where(due, stopped, state.waiting),
         )
         return self._propose(observation, new), new
+
+    def values(
+        self, observation: Observation, state: QState
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+        """What the table says of each stage: values and visits, (junctions, actions) each."""
+        wanted = self._describer.stage_demand(observation)
+        return self.table.get(
+            self._describer.keys(observation, state.target, state.since_s, wanted)
+        )
 
     def confidence(self, observation: Observation, state: QState, now: float) -> Confidence:
         """How sure it is of each junction's last decision, by factor."""
@@ -215,6 +229,17 @@ class QLearning:
         stopped = (v.speed_mps < HALTING_MPS) & (v.link >= 0)
         groups = self._network.link_group[v.link[stopped]]
         return np.asarray(self._network.group_junction[groups[groups >= 0]], np.int32)
+
+
+def network_stamp(network: Network) -> int:
+    """A number, not 0, for the junctions and stages that the keys and actions of a Q-table stand
+    for.
+    """
+    digest = hashlib.sha256()
+    for junction in network.junctions:
+        stages = np.asarray(junction.stages, np.int8)
+        digest.update(f"{junction.id}\0{stages.shape}\0".encode() + stages.tobytes())
+    return int.from_bytes(digest.digest()[:8], "little") or 1
 
 
 def hash_of(name: str) -> int:

@@ -15,12 +15,17 @@ from numba import njit
 from numpy.typing import NDArray
 
 WAYS = 8
+MOST_ACTIONS = 1024  # of a file that is read: more than any junction has stages
 MAGIC = 0x4845_4144_5741_5951  # "HEADWAYQ"
 HEADER = np.dtype(
     [("magic", "<u8"), ("version", "<u4"), ("actions", "<u4"), ("rows", "<u8"), ("clock", "<u8")]
 )
 
 StateKeys = NDArray[np.uint64]
+# Version 2: with the stamp of the network that it was trained on (`network_stamp`).
+STAMPED = np.dtype([*HEADER.descr, ("network", "<u8")])
+LAYOUTS = {1: HEADER, 2: STAMPED}  # by version
+
 Values = NDArray[np.float32]
 
 
@@ -30,9 +35,13 @@ class QTable:
 
     A file survives the death of its process: rows are changed in place, a new row's key is written
     after its values.
+
+    network: `network_stamp` of the network that it was trained on; 0 where nothing is known.
     """
 
-    def __init__(self, actions: int, rows: int = 1 << 16, path: Path | None = None) -> None:
+    def __init__(
+        self, actions: int, rows: int = 1 << 16, path: Path | None = None, network: int = 0
+    ) -> None:
         if actions < 1 or rows < WAYS or rows.bit_count() != 1:
             raise ValueError(
                 "a Q-table needs at least one action and a power of two of rows, at least "
@@ -41,44 +50,49 @@ class QTable:
         self.actions = actions
         self.rows = rows
         self.path = path
-        row = np.dtype(
-            [
-                ("key", "<u8"),
-                ("used", "<u8"),
-                ("visits", "<u4", (actions,)),
-                ("value", "<f4", (actions,)),
-            ]
-        )
+        self.network = network
+        row = row_type(actions)
         if path is None:
             self._header, self._table = np.zeros(1, HEADER), np.zeros(rows, row)
         else:
             self._header, self._table = self._open(path, row)
+        self._name_columns()
+
+    def _name_columns(self) -> None:
         self._key, self._used, self._visits, self._value = (
             self._table[name] for name in ("key", "used", "visits", "value")
         )
 
     def _open(self, path: Path, row: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-        size = HEADER.itemsize + self.rows * row.itemsize
+        version = 2 if self.network else 1
+        layout = LAYOUTS[version]
         if path.exists():
             header = np.memmap(path, HEADER, "r+", shape=(1,))
+            version = int(header["version"][0])
+            layout = LAYOUTS.get(version, HEADER)
             found = (
                 int(header["magic"][0]),
                 int(header["version"][0]),
                 int(header["actions"][0]),
                 int(header["rows"][0]),
             )
-            if found != (MAGIC, 1, self.actions, self.rows) or path.stat().st_size != size:
+            size = layout.itemsize + self.rows * row.itemsize
+            is_own = found == (MAGIC, version, self.actions, self.rows) and version in LAYOUTS
+            if not is_own or path.stat().st_size != size:
                 raise ValueError(
                     f"{path}: is no Q-table of {self.actions} actions and {self.rows} rows ("
                     f"has {found[2]} and {found[3]}). Give another file, or the table's own size."
                 )
+            header = np.memmap(path, layout, "r+", shape=(1,))
+            self.network = int(header["network"][0]) if version > 1 else 0
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as stream:
-                stream.truncate(size)
-            header = np.memmap(path, HEADER, "r+", shape=(1,))
-            header[:] = (MAGIC, 1, self.actions, self.rows, 0)
-        return header, np.memmap(path, row, "r+", offset=HEADER.itemsize, shape=(self.rows,))
+                stream.truncate(layout.itemsize + self.rows * row.itemsize)
+            header = np.memmap(path, layout, "r+", shape=(1,))
+            about = (MAGIC, version, self.actions, self.rows, 0)
+            header[:] = (*about, self.network) if version > 1 else about
+        return header, np.memmap(path, row, "r+", offset=layout.itemsize, shape=(self.rows,))
 
     @classmethod
     def read(cls, path: Path) -> QTable:
@@ -89,6 +103,33 @@ class QTable:
         if int(header["magic"]) != MAGIC:
             raise ValueError(f"{path}: is no Q-table.")
         return cls(int(header["actions"]), int(header["rows"]), path)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, place: str) -> QTable:
+        """The table of a file's content, in memory: what it is used for does not change the file.
+        Raises ValueError, which names `place`, if it is none, or holds values that are no numbers.
+        """
+        head = np.frombuffer(data, HEADER, 1)[0] if len(data) >= HEADER.itemsize else None
+        if head is None or int(head["magic"]) != MAGIC or int(head["version"]) not in LAYOUTS:
+            raise ValueError(f"{place}: is no Q-table. Give a file that `headway train` wrote.")
+        version, actions, rows = (int(head[name]) for name in ("version", "actions", "rows"))
+        layout = LAYOUTS[version]
+        is_table = 0 < actions <= MOST_ACTIONS and rows >= WAYS and rows.bit_count() == 1
+        if not is_table or len(data) != layout.itemsize + rows * row_type(actions).itemsize:
+            raise ValueError(
+                f"{place}: is a Q-table that was cut off or changed: {len(data)} bytes are not "
+                f"{rows} rows of {actions} actions. Train it anew: headway train"
+            )
+        network = int(np.frombuffer(data, layout, 1)[0]["network"]) if version > 1 else 0
+        table = cls(actions, WAYS, network=network)
+        table.rows = rows
+        table._table = np.frombuffer(data, row_type(actions), rows, layout.itemsize).copy()
+        table._name_columns()
+        if not np.isfinite(table._value).all():
+            raise ValueError(
+                f"{place}: holds values that are no finite numbers. Train it anew: headway train"
+            )
+        return table
 
     def get(self, keys: StateKeys) -> tuple[Values, NDArray[np.uint32]]:
         """Values (n, actions) and visits (n, actions) of `keys` (n,); zeros for a state never set.
@@ -133,6 +174,18 @@ class QTable:
 
     def __len__(self) -> int:
         return int((self._key != 0).sum())
+
+
+def row_type(actions: int) -> np.dtype:
+    """Of one row of a table of so many actions."""
+    return np.dtype(
+        [
+            ("key", "<u8"),
+            ("used", "<u8"),
+            ("visits", "<u4", (actions,)),
+            ("value", "<f4", (actions,)),
+        ]
+    )
 
 
 def mix(parts: NDArray[np.integer]) -> StateKeys:
