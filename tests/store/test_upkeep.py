@@ -12,7 +12,10 @@ import math
 import os
 import resource
 import secrets
+import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -451,7 +454,7 @@ def test_a_backup_can_be_restored_repeatedly_row_by_row(database, intake, tmp_pa
     for _ in range(2):
         before = everything(database)
         backup(database, path, KEY)
-        erase(database, "KEPT")
+        database.execute("DELETE FROM simulation_record")
         database.execute("DELETE FROM run")
         intake.write(
             "violation",
@@ -619,7 +622,7 @@ def test_the_tools_get_the_password_where_other_users_cannot_read_it(
     assert str(error.value) == (
         f"{tmp_path / 'r.backup'}: was not restored, nothing was changed: "
         f"{BEGIN_RESTORE.decode().lstrip()}--no-owner --file=-: dump,\n"
-        "--single-transaction --quiet --no-psqlrc --set=ON_ERROR_STOP=1 "
+        "--quiet --no-psqlrc --set=ON_ERROR_STOP=1 "
         f"postgresql://me@host:5433/record, password {reported}"
     )
 
@@ -820,6 +823,67 @@ def test_a_backup_that_is_damaged_while_it_is_restored_changes_nothing(
     with pytest.raises(DatabaseError, match=r"cannot be read|was not restored"):
         restore(database, path, KEY)
     assert count(database, "simulation_record") == 2
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from headway.store import open_database, upkeep
+
+class Lines(tuple):
+    seen = 0
+
+    def __contains__(self, line):  # asked of each line that goes to psql
+        self.seen += line.startswith(b"KEPT")
+        if self.seen == 900:
+            os.kill(os.getpid(), 9)
+        return super().__contains__(line)
+
+upkeep.LEFT_OUT = Lines(upkeep.LEFT_OUT)
+upkeep.restore(open_database(Path("."), sys.argv[1]), Path(sys.argv[2]), bytes(range(32)))
+"""
+
+
+def test_a_restore_that_is_killed_changes_nothing(database, intake, tmp_path):
+    """psql committed what it had got, a part of the tables, when whoever wrote to it was gone."""
+    begin = datetime(2025, 9, 10, tzinfo=UTC)
+    records(intake, "KEPT", *((begin + timedelta(seconds=k)).isoformat() for k in range(1000)))
+    path = tmp_path / "r.backup"
+    backup(database, path, KEY)
+    records(intake, "NEW", "2025-09-11T00:00:00Z")
+    words = [sys.executable, "-c", KILLED, database.url, str(path)]
+    assert subprocess.run(words, cwd=tmp_path, timeout=300).returncode == -signal.SIGKILL
+    tool = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND "
+        "application_name = 'psql'"
+    )
+    until(lambda: not database.rows(tool))
+    names = "SELECT simulation_id AS name, count(*) AS n FROM simulation_record GROUP BY 1"
+    found = {row["name"]: row["n"] for row in database.rows(names)}
+    assert found == {"KEPT": 1000, "NEW": 1}
+
+
+def test_a_restore_does_not_bring_back_what_was_erased_since(database, intake, tmp_path):
+    """What has come again under that name before the backup was made is there afterwards."""
+    database.execute("TRUNCATE erased")
+    for name in ("ERASED", "KEPT", "AGAIN"):
+        records(intake, name, "2025-09-10T00:00:00Z")
+    erase(database, "AGAIN")
+    records(intake, "AGAIN", "2025-09-12T00:00:00Z")
+    violations(intake, (1, "a", hour(1).isoformat()), (2, "a", hour(5).isoformat()),
+               (3, "b", hour(1).isoformat()))  # fmt: skip
+    path = tmp_path / "r.backup"
+    backup(database, path, KEY)
+    erase(database, "ERASED")
+    erase_violations(database, "a", None, hour(2))
+    for _ in range(2):
+        restore(database, path, KEY)
+        names = database.rows("SELECT simulation_id AS name FROM simulation_record ORDER BY 1")
+        assert names == [{"name": "AGAIN"}, {"name": "KEPT"}]
+        left = database.rows("SELECT device, at FROM violation ORDER BY 1")
+        assert left == [{"device": "a", "at": hour(5)}, {"device": "b", "at": hour(1)}]
+        sums = database.rows("SELECT device, sum(n) AS n FROM violation_hour GROUP BY 1 ORDER BY 1")
+        assert [(row["device"], row["n"]) for row in sums if row["n"]] == [("a", 1), ("b", 1)]
 
 
 def test_a_run_under_way_stays_however_long_nothing_was_observed_of_it(database, intake):

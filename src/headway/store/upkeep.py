@@ -61,14 +61,25 @@ TABLES_OF_RUNS = (  # with the street's own seconds; by `observation` it is know
     "emission",
     "observation",
 )
+# begun and committed here: psql's own --single-transaction commits at the end of what it reads, and
+# that comes when its writer is killed, too
 BEGIN_RESTORE = b"""
+BEGIN;
 SET client_min_messages = error;
 CREATE TEMP TABLE kept_key (id text, revoked_at timestamptz, expires_at timestamptz);
 CREATE TEMP TABLE kept_token (id text, expires_at timestamptz);
+CREATE TEMP TABLE kept_erased (
+    id uuid, at timestamptz, simulation_id text, device text,
+    begin_at timestamptz, end_at timestamptz
+);
 DO $$ BEGIN
     IF to_regclass('public.revoked_token') IS NOT NULL THEN
         INSERT INTO pg_temp.kept_key SELECT id, revoked_at, expires_at FROM public.api_key;
         INSERT INTO pg_temp.kept_token SELECT id, expires_at FROM public.revoked_token;
+    END IF;
+    IF to_regclass('public.erased') IS NOT NULL THEN
+        INSERT INTO pg_temp.kept_erased
+        SELECT id, at, simulation_id, device, begin_at, end_at FROM public.erased;
     END IF;
 END $$;
 DROP SCHEMA public CASCADE;
@@ -87,6 +98,27 @@ DO $$ BEGIN
     END IF;
 END $$;
 """
+# a backup that knows of it was made afterwards: what it has under that name came later
+KEEP_ERASED = b"""
+SET search_path = public;  -- pg_restore has set none, and the triggers of `violation` need it
+DO $$ BEGIN
+    IF to_regclass('public.erased') IS NOT NULL THEN
+        DELETE FROM pg_temp.kept_erased k USING public.erased e WHERE e.id = k.id;
+        INSERT INTO public.erased (id, at, simulation_id, device, begin_at, end_at)
+        SELECT id, at, simulation_id, device, begin_at, end_at FROM pg_temp.kept_erased;
+    END IF;
+    IF to_regclass('public.record_version') IS NOT NULL THEN
+        DELETE FROM public.record_version r
+        USING pg_temp.kept_erased k WHERE r.simulation_id = k.simulation_id;
+    END IF;
+    DELETE FROM public.simulation_record r
+    USING pg_temp.kept_erased k WHERE r.simulation_id = k.simulation_id;
+    DELETE FROM public.violation v USING pg_temp.kept_erased k
+    WHERE v.device = k.device AND (k.begin_at IS NULL OR v.at >= k.begin_at)
+        AND (k.end_at IS NULL OR v.at < k.end_at);
+END $$;
+"""
+COMMIT = b"COMMIT;\n"
 DRILL_PREFIX = "headway_drill_"  # of databases that exist for the time of a drill
 LONGEST_DRILL_S = 86_400.0  # older ones are of a drill that was killed
 DRILLS_LEFT = """
@@ -139,7 +171,8 @@ def retain(database: Database, days: float, under_way: Collection[int] = ()) -> 
         **{table: OLD_ROWS.format(table=table, limit=limit) for table in TABLES_OF_RUNS},
     }
     seconds = days * 86_400.0
-    rows = {"simulation_record": _delete_records(database, f"at < {limit}", seconds=seconds)}
+    with database.unhurried.engine.begin() as held:
+        rows = {"simulation_record": _delete_records(held, f"at < {limit}", seconds=seconds)}
     for table, statement in statements.items():
         asked = {"under_way": list(under_way)} if table == "run" else {}
         rows[table] = database.unhurried.execute(statement, seconds=seconds, **asked)
@@ -148,18 +181,22 @@ def retain(database: Database, days: float, under_way: Collection[int] = ()) -> 
 
 
 def erase(database: Database, simulation_id: str) -> int:
-    """Take away all records of one simulation, with their versions; how many records."""
-    return _delete_records(database, "simulation_id = :id", id=simulation_id)
+    """Take away all records of one simulation, with their versions; how many records. A restore
+    does not bring them back.
+    """
+    with database.unhurried.engine.begin() as held:
+        note = "INSERT INTO erased (simulation_id) VALUES (:id)"
+        held.execute(sa.text(note), {"id": simulation_id})
+        return _delete_records(held, "simulation_id = :id", id=simulation_id)
 
 
-def _delete_records(database: Database, where: str, **values: Any) -> int:
+def _delete_records(held: sa.Connection, where: str, **values: Any) -> int:
     """Records with their versions; how many records. The versions come second: a correction that is
     under way holds the record until it has made its version.
     """
-    with database.unhurried.engine.begin() as held:
-        gone = held.execute(sa.text(f"DELETE FROM simulation_record WHERE {where}"), values)
-        held.execute(sa.text(f"DELETE FROM record_version WHERE {where}"), values)
-        return int(gone.rowcount)
+    gone = held.execute(sa.text(f"DELETE FROM simulation_record WHERE {where}"), values)
+    held.execute(sa.text(f"DELETE FROM record_version WHERE {where}"), values)
+    return int(gone.rowcount)
 
 
 def runs_perhaps_under_way(database: Database) -> set[int]:
@@ -175,17 +212,19 @@ def runs_perhaps_under_way(database: Database) -> set[int]:
 def erase_violations(
     database: Database, device: str, begin: datetime | None = None, end: datetime | None = None
 ) -> int:
-    """Take away the violations of one device in [begin, end), with their images; how many."""
+    """Take away the violations of one device in [begin, end), with their images; how many. A
+    restore does not bring them back.
+    """
     within = (
         "(CAST(:begin AS timestamptz) IS NULL OR at >= :begin) AND (CAST(:end AS timestamptz) IS "
         "NULL OR at < :end)"
     )
-    return database.unhurried.execute(
-        f"DELETE FROM violation WHERE device = :device AND {within}",
-        device=device,
-        begin=begin,
-        end=end,
-    )
+    note = "INSERT INTO erased (device, begin_at, end_at) VALUES (:device, :begin, :end)"
+    values = {"device": device, "begin": begin, "end": end}
+    with database.unhurried.engine.begin() as held:
+        held.execute(sa.text(note), values)
+        gone = f"DELETE FROM violation WHERE device = :device AND {within}"
+        return int(held.execute(sa.text(gone), values).rowcount)
 
 
 def vacuum(database: Database) -> None:
@@ -421,16 +460,16 @@ def rows_in(path: Path, key: bytes) -> dict[str, int] | None:
     return dict(json.loads(told[0])["rows"]) if told else None
 
 
-def restore(database: Database, path: Path, key: bytes) -> None:
+def restore(database: Database, path: Path, key: bytes, with_erased: bool = False) -> None:
     """Restore the database from a backup. It is read and checked to its end before anything is
     changed, and never held in memory. What was revoked stays revoked, what was given an end keeps
-    it. Raises ValueError, DatabaseError.
+    it; what was erased since stays so, unless it is wanted back (`with_erased`). Raises ValueError,
+    DatabaseError.
     """
     rows_in(path, key)
     reader = [_tool("pg_restore"), "--no-owner", "--file=-"]
     writer = [
         _tool("psql"),
-        "--single-transaction",
         "--quiet",
         "--no-psqlrc",
         "--set=ON_ERROR_STOP=1",
@@ -447,9 +486,9 @@ def restore(database: Database, path: Path, key: bytes) -> None:
             ) as done,
         ):
             try:
-                _carry(dump, done, path, key)
+                _carry(dump, done, path, key, b"" if with_erased else KEEP_ERASED)
             except BaseException:
-                done.kill()  # the end of what it reads would commit
+                done.kill()
                 dump.kill()
                 raise
         if done.returncode <= 0 and dump.returncode:
@@ -462,10 +501,14 @@ def restore(database: Database, path: Path, key: bytes) -> None:
 
 
 def _carry(
-    dump: subprocess.Popen[bytes], done: subprocess.Popen[bytes], path: Path, key: bytes
+    dump: subprocess.Popen[bytes],
+    done: subprocess.Popen[bytes],
+    path: Path,
+    key: bytes,
+    then: bytes,
 ) -> None:
     """From the backup through pg_restore to psql, without the lines that are LEFT_OUT; these are no
-    rows: those have several columns.
+    rows: those have several columns. then: statements for what has been restored.
     """
     assert dump.stdout is not None
     assert done.stdin is not None
@@ -477,7 +520,7 @@ def _carry(
     if dump.wait():
         done.kill()
         return
-    done.stdin.write(b"\n" + KEEP_REVOKED + _known_schema())
+    done.stdin.write(b"\n" + KEEP_REVOKED + then + _known_schema() + COMMIT)
     done.stdin.close()
 
 
