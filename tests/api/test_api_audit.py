@@ -20,6 +20,7 @@ from headway.api.audit import Audit, AuditEntry, AuditRecorder
 from headway.api.seal import Seal
 from headway.api.security import Principal, Role
 from headway.store import Intake
+from headway.store.handed import hand
 from headway.store.spool import SpoolFullError
 from headway.telemetry import metrics
 from tests.api.service import serving
@@ -243,6 +244,24 @@ def test_entries_that_an_older_version_left_on_disk_are_taken(recorder, database
     recorder.spool.put("audit", [[1_700_000_001.25, "anna", "OPERATOR", "POST /1", 200]])
     recorder.catch_up()
     assert database.rows("SELECT what, data FROM audit") == [{"what": "POST /1", "data": {}}]
+
+
+def test_what_commands_have_done_is_taken_into_the_trail_once(recorder, trail, database, tmp_path):
+    """They may not write to the spool of a server that runs."""
+    for number in (1, 2):
+        hand(
+            tmp_path, [1e9 + number, "headway token", "ADMIN", "token", 200, {"name": f"a{number}"}]
+        )
+    (tmp_path / "handed" / "0.json").write_text('{"cut')
+    recorder.catch_up()
+    recorder.catch_up()
+    rows = database.rows("SELECT who, role, what, data FROM audit ORDER BY number")
+    assert [(r["who"], r["role"], r["what"], r["data"]) for r in rows] == [
+        ("headway token", "admin", "token", {"name": "a1"}),
+        ("headway token", "admin", "token", {"name": "a2"}),
+    ]
+    assert [p.name for p in (tmp_path / "handed").iterdir()] == ["0.unreadable"]
+    assert trail.verify() == (2, "")
 
 
 def test_an_entry_that_nothing_takes_is_told_once_to_whoever_waits_for_it(

@@ -33,6 +33,7 @@ from headway.api.sockets import Connection
 from headway.runtime.folder_lock import locked
 from headway.settings import NotifySettings, Settings, overridden
 from headway.store import Intake, open_database
+from headway.store.handed import handed
 from headway.street.messages import Task
 from tests.ports import free_port
 from tests.waiting import until
@@ -459,7 +460,7 @@ def test_a_backup_is_sealed_and_set_back(headway, filled, tmp_path):
     ran = headway("db", "backup", "[b].backup", "--key", "k.key")
     size = (tmp_path / "[b].backup").stat().st_size
     assert (ran.status, ran.out) == (0, f"{size:,} bytes in [b].backup\n")
-    assert headway("db", "erase", "A").out == "3 rows\n"
+    filled.execute("DELETE FROM simulation_record WHERE simulation_id = 'A'")
     filled.engine.dispose()  # nobody else is connected
     ran = headway("db", "restore", "[b].backup", "--key", "k.key")
     newest = filled.rows("SELECT max(at) AS at FROM simulation_record")[0]["at"]
@@ -506,7 +507,7 @@ def test_nothing_is_restored_under_others_unless_it_is_forced(headway, filled, t
     """Who is connected, or holds the data folder, is named."""
     headway("db", "key", "k.key")
     headway("db", "backup", "b", "--key", "k.key")
-    headway("db", "erase", "A")
+    assert headway("db", "erase", "A").out == "3 rows\n"
     assert counts(filled) == {"B": 1}  # its connection stays in the pool
     ran = headway("db", "restore", "b", "--key", "k.key")
     assert (ran.status, ran.out) == (1, "")
@@ -521,6 +522,9 @@ def test_nothing_is_restored_under_others_unless_it_is_forced(headway, filled, t
         assert counts(filled) == {"B": 1}
         ran = headway("db", "restore", "b", "--key", "k.key", "--force")
         assert (ran.status, "Start the service anew" in ran.out) == (0, True)
+        assert counts(filled) == {"B": 1}, "what was erased stays so"
+        ran = headway("db", "restore", "b", "--key", "k.key", "--force", "--with-erased")
+        assert ran.status == 0
     assert counts(filled) == {"A": 3, "B": 1}
 
 
@@ -763,6 +767,24 @@ def test_the_secret_of_tokens_is_rotated_by_command(headway, tmp_path, monkeypat
     assert headway("key", "rotate-secret", "--keep", "1").status == 0
     with pytest.raises(ProblemError):
         server.read(before)
+
+
+def test_tokens_and_secrets_made_by_command_are_left_for_the_audit_trail(headway, tmp_path):
+    server = Keyring(tmp_path / "data" / "keys.json")
+    made = headway("token", "me", "--role", "engineer", "--street", "a", "--hours", "2")
+    assert headway("key", "rotate-secret").status == 0
+    token, secret = handed(tmp_path / "data")
+    user = str(os.getuid())
+    assert token[1:] == ["headway token", "ADMIN", "token", 200, {
+        "user": user, "name": "me", "role": "engineer", "hours": "2", "streets": ["a"],
+        "cameras": [], "number": server.read(made.out.strip()).token,
+    }]  # fmt: skip
+    assert (secret[1], secret[5]["keep"]) == ("headway rotate-secret", "2")
+    (tmp_path / "data" / "handed").rmdir()
+    (tmp_path / "data" / "handed").touch()  # nothing can be left there
+    told = headway("token", "me")
+    assert (told.status, "this is not in the audit trail" in told.err) == (0, True)
+    assert server.read(told.out.strip()).name == "me"
 
 
 def test_a_token_is_bounded_by_command(headway, tmp_path):

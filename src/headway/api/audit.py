@@ -20,12 +20,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from headway import telemetry
 from headway.api.seal import PLAIN, Head, Seal
 from headway.api.security import Principal, Role
 from headway.store import Database, Intake
+from headway.store.handed import handed
 from headway.store.intake import is_row_fault
 from headway.store.spool import Spool, SpoolFullError
 from headway.telemetry import metrics
@@ -106,10 +108,12 @@ class Audit:
         data: dict[str, Any],
         at_s: float | None = None,
         replayed: bool = False,
+        set_back: bool = False,
     ) -> None:
         """data: texts by name, which a database gives back as they were. at_s: when it was, seconds
-        since 1970; None for now. replayed: it may be there already, and is then left out. Raises
-        SQLAlchemyError.
+        since 1970; None for now. replayed: it may be there already, and is then left out. set_back:
+        the trail was, as is in order; else entries that are missing before this one are told for
+        ever. Raises SQLAlchemyError.
         """
         with self._lock, self._database.engine.connect() as held:
             held.exec_driver_sql(AUDIT_LIMITS)
@@ -132,12 +136,24 @@ class Audit:
                 return
             key, bound = self._seal.bind(_text(before, entry))
             kept = {"data": json.dumps(data), "before": before, "hash": bound, "key": key}
+            lost = None if set_back else self._lost_before(held, number)
             held.execute(sa.text(INSERT), entry | kept)
             held.commit()
             try:
-                self._seal.keep_head(number, bound)
+                self._seal.keep_head(number, bound, lost)
             except (OSError, ValueError) as error:  # an older head proves less, and nothing wrong
                 self._log.error("the head of the audit trail is not kept", error=str(error))
+
+    def _lost_before(self, held: sa.Connection, number: int) -> str:
+        """What this server wrote last, where that is gone before the entry `number`."""
+        try:
+            head = self._seal.head()
+        except ValueError:  # whoever keeps the next one tells it
+            return ""
+        there = sa.text("SELECT 1 FROM audit WHERE number = :number AND hash = :hash")
+        if head is None or held.execute(there, msgspec.structs.asdict(head)).first():
+            return ""
+        return f"entry {head.number}, which this server wrote, was gone before entry {number}"
 
     def verify(self) -> tuple[int, str]:
         """(entries, what is wrong); nothing is wrong where the second is empty."""
@@ -160,7 +176,7 @@ class Audit:
                 f"the end is missing: this server wrote entry {head.number}, and the last one here "
                 f"is {number}"
             )
-        return number, ""
+        return number, "" if head is None else head.lost
 
     def _all(self) -> Iterator[dict[str, Any]]:
         """Oldest first, READ_AT_ONCE in memory at a time."""
@@ -206,6 +222,7 @@ class AuditRecorder:
     def __init__(self, audit: Audit, intake: Intake, folder: Path) -> None:
         self._audit = audit
         self._intake = intake
+        self._folder = folder
         self.spool = Spool(folder / "audit.jsonl", MOST_WAITING_BYTES)
         self._turns = queue.SimpleQueue[tuple[AuditEntry, Future[None]]]()
         self._unkept = deque[list[Any]]()  # rows that neither took, oldest first
@@ -240,7 +257,11 @@ class AuditRecorder:
             await asyncio.to_thread(self._keep, entry)
 
     def catch_up(self) -> None:
-        """Give what waits on disk to the database. Raises SQLAlchemyError while it is away."""
+        """Give what waits on disk to the database, with what commands have done. Raises
+        SQLAlchemyError while it is away.
+        """
+        for row in handed(self._folder):
+            self.spool.put("audit", [row])
         if self._unkept or self.spool.waiting:
             self._keep_unkept()
             self.spool.replay(self._replay)

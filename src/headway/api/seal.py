@@ -22,11 +22,14 @@ StoredKeys = Annotated[dict[str, str], msgspec.Meta(min_length=1)]
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The last entry that this server bound; since: the first one that it bound by a key."""
+    """The last entry that this server bound; since: the first one that it bound by a key. lost:
+    what was missing when a later entry was written; empty for nothing.
+    """
 
     number: int
     hash: str
     since: int
+    lost: str = ""
 
 
 class Seal:
@@ -72,11 +75,12 @@ class Seal:
             return None
         return _decoded(self._head_path, Head, "Move it away: the next entry makes a new one.")
 
-    def keep_head(self, number: int, bound: str) -> None:
-        """Raises OSError."""
-        before = self.head()
-        since = number if before is None else before.since
-        _write(self._head_path, msgspec.json.encode(Head(number, bound, since)))
+    def keep_head(self, number: int, bound: str, lost: str | None) -> None:
+        """lost: beside what is known of that; None: what was is in order. Raises OSError."""
+        before = self.head() or Head(number, bound, number)
+        told = "" if lost is None else before.lost or lost
+        found = Head(number, bound, min(before.since, number), told)
+        _write(self._head_path, msgspec.json.encode(found))
 
 
 def _derived(secret: str) -> dict[str, bytes]:

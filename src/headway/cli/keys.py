@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -15,10 +16,12 @@ from headway.api.seal import Seal
 from headway.api.security import Keyring, Principal, Role
 from headway.cli.environment import SECRET_KEY
 from headway.store import open_database
+from headway.store.handed import hand
 from headway.store.revocations import Revocations
 
 app = typer.Typer(help="API keys, and the secret of tokens.", no_args_is_help=True)
 console = Console()
+errors = Console(stderr=True)
 Data = Annotated[str, typer.Option(help="Data folder.")]
 
 
@@ -62,4 +65,17 @@ def rotate_secret(
     if os.environ.get(SECRET_KEY, ""):
         raise ValueError(f"{SECRET_KEY} is what signs tokens: give all servers another one.")
     keyring = Keyring(Path(data) / "keys.json", create=False)
-    console.print(f"{keyring.rotate(keep)} signs from now on, {keep} stay valid at most")
+    made = keyring.rotate(keep)
+    put_on_record(Path(data), "rotate-secret", {"signs": made, "keep": str(keep)})
+    console.print(f"{made} signs from now on, {keep} stay valid at most")
+
+
+def put_on_record(folder: Path, what: str, data: dict[str, str]) -> None:
+    """In the audit trail of the data folder's server, once one runs there; what was done stays done
+    where the folder cannot be written to.
+    """
+    told = {"user": str(os.getuid()), **data}
+    try:
+        hand(folder, [time.time(), f"headway {what}", Role.ADMIN.name, what, 200, told])
+    except OSError as error:
+        errors.print(f"this is not in the audit trail: {error}", soft_wrap=True)

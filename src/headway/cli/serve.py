@@ -36,6 +36,7 @@ from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
 from headway.api.startup import StartingApp
 from headway.cli.environment import SECRET_KEY, Reload, refuse_unsafe, start_anew
+from headway.cli.keys import put_on_record
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import PROFILES
 from headway.runtime.folder_lock import locked
@@ -347,7 +348,10 @@ def token(
     bounds = Bounds.of(street, camera) if street or camera else UNBOUNDED
     if role.upper() == "ADMIN" and not bounds.are_none:
         raise typer.BadParameter("an admin cannot be bounded to streets and cameras")
-    print(keyring.token(name, Role[role.upper()], hours * 3600.0, bounds))
+    made = keyring.token(name, Role[role.upper()], hours * 3600.0, bounds)
+    told = {"name": name, "role": role.lower(), "hours": f"{hours:g}", **bounds.claims()}
+    put_on_record(Path(data), "token", {**told, "number": keyring.read(made).token})
+    print(made)
 
 
 @db.command()
@@ -403,6 +407,10 @@ def restore(
             "afterwards: the runs that it records are gone.",
         ),
     ] = False,
+    with_erased: Annotated[
+        bool,
+        typer.Option("--with-erased", help="Also what was erased since the backup was made."),
+    ] = False,
     config: Annotated[
         str, typer.Option(help="Settings file (YAML), for upkeep.folder and upkeep.key.")
     ] = "",
@@ -421,7 +429,7 @@ def restore(
         with contextlib.ExitStack() as held:
             if not force:
                 held.enter_context(locked(Path(data), "headway db restore"))
-            _restore(path, secret, Path(data), force)
+            _restore(path, secret, Path(data), force, with_erased)
 
 
 def _drill(path: Path | None, key: Path | None, config: str, folder: Path) -> None:
@@ -446,7 +454,7 @@ def _audit(database: Database, folder: Path) -> Audit:
     return Audit(database, Seal(folder, os.environ.get(SECRET_KEY, "")))
 
 
-def _restore(path: Path, secret: bytes, folder: Path, force: bool) -> None:
+def _restore(path: Path, secret: bytes, folder: Path, force: bool, with_erased: bool) -> None:
     """Raises DatabaseError while others are connected, unless `force`."""
     database = open_database(folder)
     try:
@@ -454,13 +462,13 @@ def _restore(path: Path, secret: bytes, folder: Path, force: bool) -> None:
         if not force:
             refuse_connected(database)
         before = contents(database)
-        set_back(database, path, secret)
+        set_back(database, path, secret, with_erased)
         migrate(database)
         revocations.teach(database)
         after = contents(database)
         data = {"file": path.name, "entries_before": before.audited, "entries": after.audited}
         who = Principal("headway db restore", Role.ADMIN)
-        _audit(database, folder).add(who, "restore", 200, data)
+        _audit(database, folder).add(who, "restore", 200, data, set_back=True)
     finally:
         database.close()
     console.print(f"restored from {escape(str(path))}: {after}", soft_wrap=True)
@@ -501,6 +509,7 @@ def keep(
     try:
         refuse_waiting(Path(data))
         rows = retain(database, days, runs_perhaps_under_way(database)).rows
+        put_on_record(Path(data), "db retain", {"days": f"{days:g}"})
         console.print(", ".join(f"{name}: {count} rows" for name, count in rows.items()))
     finally:
         database.close()
@@ -514,7 +523,9 @@ def erase(
     database = open_database(Path(data), create=False)
     try:
         refuse_waiting(Path(data))
-        console.print(f"{take_away(database, simulation)} rows")
+        gone = take_away(database, simulation)
+        put_on_record(Path(data), "db erase", {"simulation": simulation, "rows": str(gone)})
+        console.print(f"{gone} rows")
     finally:
         database.close()
 
