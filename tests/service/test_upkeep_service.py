@@ -127,6 +127,21 @@ def test_a_clock_that_was_ahead_once_does_not_end_the_backups(of):
     assert [r.task for r in service.run_due()] == ["backup"]
 
 
+def test_backups_of_a_clock_that_was_ahead_are_no_reason_to_remove_those_of_now(of):
+    """Each new one was the oldest by its name, and gone as soon as it was made."""
+    service = of(keep=2)
+    of.go(24.0 * 3650)
+    for _ in range(2):
+        service.run("backup")
+        of.go(1.0)
+    of.go(-24.0 * 3650)
+    for _ in range(3):
+        made = service.run("backup").data["file"]
+        assert service.newest().name == made
+        of.go(1.0)
+    assert names(service) == ["headway-20260310T150000Z.backup", "headway-20260310T160000Z.backup"]
+
+
 def test_what_a_backup_that_was_killed_has_left_is_removed_a_day_later(of):
     service = of()
     service.backups.mkdir(mode=0o700)

@@ -201,9 +201,9 @@ class UpkeepService:
                 f"{self.backups}: {free} bytes are free, the database has {size}. Make room, or "
                 "give another upkeep.folder"
             )
-        path = self.backups / f"headway-{self._now():%Y%m%dT%H%M%SZ}.backup"
+        path = self.backups / self._name()
         written = backup(self._database, path, key)
-        gone = self.files()[: -self.settings.keep]
+        gone = [old for old in self.files()[: -self.settings.keep] if old != path]
         for old in gone:
             old.unlink(missing_ok=True)
         return {"file": path.name, "bytes": written, "removed": [old.name for old in gone]}
@@ -241,10 +241,18 @@ class UpkeepService:
         return read_key(self.key)
 
     def files(self) -> list[Path]:
-        """The backups that there are, oldest first."""
+        """The backups that there are, oldest first; before them those of a clock that was ahead:
+        what is made now must not be the oldest.
+        """
         if not self.backups.is_dir():
             return []
-        return sorted(path for path in self.backups.iterdir() if FILE.fullmatch(path.name))
+        found = (path for path in self.backups.iterdir() if FILE.fullmatch(path.name))
+        now = self._name()
+        return sorted(found, key=lambda path: (path.name <= now, path.name))
+
+    def _name(self) -> str:
+        """Of a backup that is made now."""
+        return f"headway-{self._now():%Y%m%dT%H%M%SZ}.backup"
 
     def newest(self) -> Path:
         """The newest backup. Raises DatabaseError where there is none."""
