@@ -491,6 +491,29 @@ def test_any_change_of_the_audit_trail_is_found(audit, database, change, found):
     assert audit.verify() == found
 
 
+def test_an_end_that_was_cut_off_shows_after_later_entries_too(audit, database):
+    """The next order hid it: its entry took the number of the first one that was gone."""
+    for k in range(5):
+        audit.add(Principal("a", Role.ADMIN), f"POST /{k}", 200, {})
+    database.execute("DELETE FROM audit WHERE number > 3")
+    for k in range(3):
+        audit.add(Principal("a", Role.ADMIN), f"POST /later/{k}", 200, {})
+    gone = "entry 5, which this server wrote, was gone before entry 4"
+    assert audit.verify() == (6, gone)
+    database.execute("DELETE FROM audit WHERE number > 5")
+    audit.add(Principal("a", Role.ADMIN), "POST /again", 200, {})
+    assert audit.verify() == (6, gone)
+
+
+def test_a_restore_sets_the_trail_back_and_says_so(audit, database):
+    for k in range(5):
+        audit.add(Principal("a", Role.ADMIN), f"POST /{k}", 200, {})
+    database.execute("DELETE FROM audit WHERE number > 3")
+    audit.add(Principal("headway db restore", Role.ADMIN), "restore", 200, {}, set_back=True)
+    audit.add(Principal("a", Role.ADMIN), "POST /later", 200, {})
+    assert audit.verify() == (5, "")
+
+
 def test_a_forged_entry_breaks_the_chain(audit, database, tmp_path):
     """Even of somebody who has the key, who would have to forge all that follow, and the head."""
     for k in range(3):
@@ -641,6 +664,36 @@ def test_what_is_revoked_while_the_database_is_away_ends_here_at_once_and_elsewh
     elsewhere.refresh()
     assert "t" * 16 in elsewhere
     assert not known.are_untold
+    database.execute("DELETE FROM revoked_token")
+
+
+def test_a_revocation_that_neither_database_nor_disk_keeps_is_refused_each_time(
+    database, tmp_path, monkeypatch
+):
+    """The second try said that it was done, and after a new start the token was good again."""
+    path, ends = tmp_path / "revoked.json", time.time() + 3600.0
+    known = Revocations(path)
+    keys, tokens = Keys(database, known), RevokedTokens(database, known)
+    path.with_suffix(".draft").mkdir()  # no file can be made under this name
+
+    def away(*_, **__):
+        raise sa.exc.OperationalError("x", {}, Exception("away"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "execute", away)
+        for _ in range(2):
+            with pytest.raises(IsADirectoryError):
+                tokens.add("t" * 16, ends)
+            with pytest.raises(IsADirectoryError):
+                keys.revoke("k")
+            assert "t" * 16 in tokens
+    tokens.refresh()  # the database is back, and told
+    made = keys.make("gone", Role.VIEWER).split("_")[1]
+    assert keys.revoke(made), "the database keeps it"
+    path.with_suffix(".draft").rmdir()
+    tokens.refresh()
+    again = Revocations(path)
+    assert (again.has_token("t" * 16), again.has_key("k"), again.has_key(made)) == (True,) * 3
     database.execute("DELETE FROM revoked_token")
 
 

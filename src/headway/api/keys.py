@@ -155,7 +155,7 @@ class Keys:
 
     def revoke(self, number: str) -> bool:
         """False where there is no such key in force. While the database is away it is revoked
-        here at once, and on other servers when it is back.
+        here at once, and on other servers when it is back. Raises OSError where neither keeps it.
         """
         try:
             changed = self._database.execute(
@@ -167,6 +167,7 @@ class Keys:
         self._known.pop(number, None)
         if changed:
             self._revocations.add_key(number)
+        self._revocations.require_kept()
         return changed > 0
 
     def rotate(self, number: str, overlap_h: float) -> str | None:
@@ -232,7 +233,8 @@ class RevokedTokens:
 
     def add(self, number: str, expires_s: float) -> None:
         """expires_s: the token's own end, seconds since 1970; it is forgotten then. While the
-        database is away it is revoked here at once, and on other servers when it is back.
+        database is away it is revoked here at once, and on other servers when it is back. Raises
+        OSError where neither keeps it.
         """
         self._revocations.add_token(number, expires_s)
         self._ids |= {number}
@@ -246,3 +248,4 @@ class RevokedTokens:
             self._database.execute("DELETE FROM revoked_token WHERE expires_at < now()")
         except AWAY:
             self._revocations.are_untold = True
+        self._revocations.require_kept()

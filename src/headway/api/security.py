@@ -105,15 +105,18 @@ class Keyring:
         self._refresh()
         kid = secrets.token_hex(4)
         kept = dict(list(self._keys.items())[-(keep - 1) :]) if keep > 1 else {}
-        self._keys = {**kept, kid: secrets.token_urlsafe(48)}
+        keys = {**kept, kid: secrets.token_urlsafe(48)}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         draft = self._path.with_suffix(".draft")
         draft.unlink(missing_ok=True)
         with os.fdopen(
             os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
         ) as stream:
-            json.dump(self._keys, stream)
+            json.dump(keys, stream)
+            stream.flush()
+            os.fsync(stream.fileno())  # or a power cut leaves an empty file under the name
         draft.replace(self._path)
+        self._keys = keys
         return kid
 
     def token(

@@ -34,6 +34,7 @@ class Revocations:
         self._path = path
         self._lock = threading.Lock()
         self._known = Revoked()
+        self._fault: OSError | None = None  # why the disk does not have all of it
         self.are_untold = False
         if path is not None and path.exists():
             try:
@@ -50,16 +51,21 @@ class Revocations:
     def has_token(self, number: str) -> bool:
         return number in self._known.tokens
 
+    def require_kept(self) -> None:
+        """Raises OSError where neither the database nor the disk has all of it."""
+        if self.are_untold and self._fault is not None:
+            raise self._fault
+
     def add_key(self, number: str) -> None:
-        """Raises OSError."""
+        """In force at once; what the disk does not take is offered to it with the next one."""
         self._add(Revoked(keys=frozenset([number])))
 
     def add_token(self, number: str, expires_s: float) -> None:
-        """It is forgotten at its own end. Raises OSError."""
+        """The same; it is forgotten at its own end."""
         self._add(Revoked(tokens={number: expires_s}))
 
     def learn(self, database: Database) -> None:
-        """What the database knows more, as of other servers. Raises SQLAlchemyError, OSError."""
+        """What the database knows more, as of other servers. Raises SQLAlchemyError."""
         keys = database.rows("SELECT id FROM api_key WHERE revoked_at IS NOT NULL")
         tokens = database.rows(
             "SELECT id, extract(epoch FROM expires_at) AS ends FROM revoked_token"
@@ -95,15 +101,23 @@ class Revocations:
                 before.keys | more.keys,
                 {number: ends for number, ends in tokens.items() if ends > now_s},
             )
-            if after == before:
+            if after == before and self._fault is None:
                 return
-            self._known = after  # in force here, whether or not the disk takes it
+            self._known, self._fault = after, None
             if self._path is not None:
-                draft = self._path.with_suffix(".draft")
-                draft.unlink(missing_ok=True)
-                handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(handle, "wb") as stream:
-                    stream.write(msgspec.json.encode(after))
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                draft.replace(self._path)
+                try:
+                    _write(self._path, msgspec.json.encode(after))
+                except OSError as error:
+                    self._fault = error
+
+
+def _write(path: Path, content: bytes) -> None:
+    """In one step, readable by this user alone. Raises OSError."""
+    draft = path.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(path)
