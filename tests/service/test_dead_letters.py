@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 
 import pytest
 
@@ -122,3 +124,24 @@ def test_a_letter_goes_to_its_own_address_among_those_of_one_host(tmp_path, monk
     assert notifier.replay_all() == 0, "it is under way"
     assert ids(DeadLetters(path).newest(9)) == ["2", "1"], "it is not delivered yet"
     notifier.close(0.0)
+
+
+def test_after_a_full_disk_the_next_letter_is_whole(tmp_path):
+    """It went on in the line of the one that was cut, and both were lost."""
+    path = tmp_path / "dead.jsonl"
+    dead = DeadLetters(path)
+
+    def store(number):
+        dead.store("x.example", {"kind": "k", "id": str(number)}, "refused", "r")
+
+    store(0)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, before[1]))
+    try:
+        store(1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    store(2)
+    assert ids(dead.newest(9)) == ["2", "0"]

@@ -66,10 +66,12 @@ class DeadLetters:
         with (
             contextlib.suppress(OSError),
             self._guard,
-            self._path.open("a", encoding="utf-8") as stream,
+            self._path.open("ab", buffering=0) as stream,
         ):
-            if stream.tell() + len(letter) < MOST_LETTER_BYTES:  # json.dumps gives ASCII
-                stream.write(letter + "\n")
+            line, size = f"{letter}\n".encode(), stream.tell()
+            is_taken = size + len(line) > MOST_LETTER_BYTES or stream.write(line) == len(line)
+            if not is_taken:  # the next one must not be a part of this line
+                stream.truncate(size)
 
     def newest(self, most: int) -> list[Letter]:
         """At most so many of the file's end (SHOWN_BYTES), newest first, without those under way.
