@@ -15,6 +15,7 @@ from headway.api.problems import ProblemError
 from headway.api.security import Principal, Role
 from headway.client import Headway, HeadwayError
 from headway.runtime import WorkerError
+from headway.store.begun import BegunBook
 from tests.api.service import serving
 from tests.api.streets import standing
 
@@ -202,17 +203,22 @@ class Anybody:
 
 
 class Played:
-    """Requests to the middleware around an application that counts. size: of its answers."""
+    """Requests to the middleware around an application that counts. size: of its answers; path: of
+    the book. `played.seen`: what the book's file held while the newest was done.
+    """
 
-    def __init__(self, size=1, status=200):
+    def __init__(self, size=1, status=200, path=None):
         self.now_s, self.done, self.size, self.status = 0.0, 0, size, status
-        self.part = IdempotencyMiddleware(self._app, Anybody(), lambda: self.now_s)
+        self.path = path
+        book = BegunBook(path, lambda: self.now_s)
+        self.part = IdempotencyMiddleware(self._app, Anybody(), book, lambda: self.now_s)
 
     async def _app(self, scope, receive, send):
         self.done += 1
+        self.seen = self.path.read_bytes() if self.path else b""
         await Response(b"x" * self.size, self.status)(scope, receive, send)
 
-    def post(self, key, who="ann"):
+    def post(self, key, who="ann", body=b"{}"):
         said = []
         scope = {
             "type": "http", "method": "POST", "path": "/x", "query_string": b"", "who": who,
@@ -220,7 +226,7 @@ class Played:
         }  # fmt: skip
 
         async def receive():
-            return {"type": "http.request", "body": b"{}", "more_body": False}
+            return {"type": "http.request", "body": body, "more_body": False}
 
         async def send(message):
             said.append(message)
@@ -250,8 +256,8 @@ def test_the_number_of_answers_is_bounded_and_the_oldest_are_forgotten():
     played.post("2000")
     played.post("1")
     assert played.done == 2001
-    played.post("0")
-    assert played.done == 2002
+    assert played.post("0") == 409
+    assert played.done == 2001, "its answer is forgotten, not that it was done"
     assert sum(map(len, played.part._answers.values())) == 2000
 
 
@@ -281,11 +287,51 @@ def test_what_was_done_with_an_answer_too_large_to_be_kept_is_not_done_again():
 
 
 @pytest.mark.parametrize("status", [401, 403, 408, 413, 429, 500, 503])
-def test_what_may_pass_is_tried_again(status):
-    played = Played(status=status)
+def test_what_may_pass_is_tried_again(status, tmp_path):
+    played = Played(status=status, path=tmp_path / "begun.jsonl")
     for _ in range(2):
         played.post("a")
     assert played.done == 2
+    again = Played(path=tmp_path / "begun.jsonl")
+    assert (again.post("a"), again.done) == (200, 1)
+
+
+def test_what_was_done_before_a_new_start_is_not_done_again(tmp_path):
+    """A client that repeats what a server that was killed had done did it twice."""
+    path = tmp_path / "begun.jsonl"
+    Played(path=path).post("a")
+    again = Played(path=path)
+    assert (again.post("a"), again.post("a", body=b"[]"), again.done) == (409, 422, 0)
+    assert (again.post("a", "bob"), again.post("b"), again.done) == (200, 200, 2)
+    again.now_s = 3601.0
+    assert again.post("a") == 200
+    assert Played(path=path).post("b") == 409, "its own hour is not over by this clock"
+
+
+def test_what_was_under_way_when_a_server_was_killed_is_not_done_again(tmp_path):
+    path = tmp_path / "begun.jsonl"
+    played = Played(path=path)
+    played.post("a")
+    path.write_bytes(played.seen + b'["cut')  # as the process that died then has left it
+    again = Played(path=path)
+    assert (again.post("a"), again.done) == (409, 0)
+    assert (again.post("b"), again.done) == (200, 1)
+
+
+@pytest.mark.parametrize("line", [b"3", b"[]", b"\xff", b'["a", 1, "x", 2]', b"[" * 9000])
+def test_lines_that_cannot_be_read_are_left_out(tmp_path, line):
+    path = tmp_path / "begun.jsonl"
+    Played(path=path).post("a")
+    path.write_bytes(line + b"\n" + path.read_bytes())
+    assert Played(path=path).post("a") == 409
+    assert path.read_bytes().count(b"\n") == 1, "it is written anew"
+
+
+def test_a_disk_that_takes_nothing_ends_no_order(tmp_path):
+    played = Played(path=tmp_path / "begun.jsonl")
+    (tmp_path / "begun.jsonl").mkdir()
+    played.path = None
+    assert (played.post("a"), played.post("a"), played.done) == (200, 200, 1)
 
 
 def test_a_request_that_is_still_under_way_after_a_while_is_refused(monkeypatch):
@@ -299,7 +345,7 @@ def test_a_request_that_is_still_under_way_after_a_while_is_refused(monkeypatch)
             await go_on.wait()
             await Response()(scope, receive, send)
 
-        part, statuses = IdempotencyMiddleware(app, Anybody()), []
+        part, statuses = IdempotencyMiddleware(app, Anybody(), BegunBook()), []
         scope = {
             "type": "http", "method": "POST", "path": "/x", "query_string": b"", "who": "ann",
             "headers": [(b"idempotency-key", b"a")],

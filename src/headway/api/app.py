@@ -43,6 +43,7 @@ from headway.api.services import ApiSettings, Services
 from headway.plants.sumo import Scene
 from headway.service.streets import StreetService
 from headway.store import Database, Intake
+from headway.store.begun import BegunBook
 from headway.street.external.rows import ObservationRow
 from headway.street.messages import Snapshot
 from headway.telemetry import metrics
@@ -111,7 +112,8 @@ def create_app(
 
 def _add_middleware(app: FastAPI, settings: ApiSettings, services: Services) -> None:
     """From the innermost to the outermost."""
-    app.add_middleware(IdempotencyMiddleware, identity=services.identity)
+    book = BegunBook(settings.folder / "begun.jsonl")
+    app.add_middleware(IdempotencyMiddleware, identity=services.identity, book=book)
     app.add_middleware(AuditMiddleware, recorder=services.recorder)
     app.add_middleware(BodyMiddleware, identity=services.identity)
     if settings.per_minute:

@@ -20,6 +20,7 @@ from headway.api.bodies import BATCHES, TICKETS
 from headway.api.identity import Identity
 from headway.api.problems import Fault, ProblemError, problem
 from headway.api.security import Role
+from headway.store.begun import BegunBook
 
 HEADER = "Idempotency-Key"
 LONGEST_KEY = 128  # characters
@@ -36,6 +37,11 @@ DESCRIPTION = (
     f"1 to {LONGEST_KEY} visible characters, chosen anew by the client for each order (a UUID). "
     "The same request with the same key, within an hour, gets the first answer again (header "
     "Idempotent-Replayed) and is not done twice; another request with it is refused (422)."
+)
+
+UNKNOWN = (
+    "this was begun before the last start of this server, and nobody knows whether it was done: "
+    "look at what is there, and use a new key to do it again"
 )
 
 Caller = tuple[str, Role]
@@ -62,15 +68,21 @@ class _UnderWay:
 
 class IdempotencyMiddleware:
     """Gives the first answer to a POST with an `Idempotency-Key` again where the same caller
-    repeats it, also while the first is under way; in this process, KEPT_S long. Not for records,
-    which have keys of their own, nor for tickets. clock: monotonic seconds.
+    repeats it, also while the first is under way; KEPT_S long. Not for records, which have keys of
+    their own, nor for tickets. book: what was begun, also before the last start: of that there is
+    no answer to give again. clock: monotonic seconds.
     """
 
     def __init__(
-        self, app: ASGIApp, identity: Identity, clock: Callable[[], float] = time.monotonic
+        self,
+        app: ASGIApp,
+        identity: Identity,
+        book: BegunBook,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._identity = identity
+        self._book = book
         self._clock = clock
         self._answers: dict[Caller, dict[str, _Answer]] = {}  # by key, oldest first
         self._under_way: dict[Owner, _UnderWay] = {}
@@ -125,6 +137,10 @@ class IdempotencyMiddleware:
             _refuse_other(answer.request, request)
             if answer.body is None:
                 raise ProblemError(409, "this was done; its answer was too large to be kept")
+        elif (begun := self._book.find(_name(owner))) is not None:
+            _refuse_other(bytes.fromhex(begun.request), request)
+            done = f"this was done (status {begun.status}); its answer is not kept any more"
+            raise ProblemError(409, done if begun.status else UNKNOWN)
         return answer
 
     async def _do(
@@ -145,11 +161,16 @@ class IdempotencyMiddleware:
                 is_whole = not message.get("more_body", False)
             await send(message)
 
+        name = _name(owner)
+        await asyncio.to_thread(self._book.begin, name, request.hex(), KEPT_S)
+        status = None
         try:
             await self._app(scope, receive, kept)
         finally:
             if is_whole and _is_final(start["status"]):
+                status = start["status"]
                 self._keep(owner, request, start, None if is_large else bytes(said))
+            await asyncio.to_thread(self._book.end, name, status)
 
     def _keep(self, owner: Owner, request: bytes, start: Message, body: bytes | None) -> None:
         caller, key = owner
@@ -171,6 +192,12 @@ class IdempotencyMiddleware:
         del answers[next(iter(answers))]
         if not answers:
             del self._answers[caller]
+
+
+def _name(owner: Owner) -> str:
+    """In the book: a digest, since the key is the client's own."""
+    (name, role), key = owner
+    return hashlib.sha256(repr((name, role.name, key)).encode()).hexdigest()
 
 
 def _size(answers: dict[str, _Answer]) -> int:
