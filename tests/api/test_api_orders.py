@@ -182,6 +182,37 @@ def test_an_order_whose_process_ended_first_is_unanswered(post, order, said, liv
     assert order(after) == ("accepted", "")
 
 
+def kept_at(junction, override):
+    """A snapshot of a street that keeps the junction by an order."""
+    known = [
+        replace(j, order=override if j.junction == junction else None) for j in SNAPSHOT.junctions
+    ]
+    return replace(SNAPSHOT, junctions=tuple(known))
+
+
+def test_an_order_that_took_effect_before_its_process_ended_is_applied(post, order, said, live):
+    """The next process has it from disk; it stayed unanswered for as long as it was in force."""
+    taken, lost, other = hold(post), hold(post, "360086", order="flash"), hold(post, "360086")
+    live.engine.pid = 8
+    said(Restarted("killed", 0.5))
+    said(Event(25300.0, "engine.restored", "", {"scenario": "cologne3", "net": ""}))
+    said(kept_at("360082", Override(0, Order.HOLD, 25360.0, "a-operator", 2)))
+    assert order(taken) == ("applied", "")
+    assert order(lost)[0] == order(other)[0] == "unanswered"
+
+
+def test_an_order_of_somebody_else_is_not_taken_for_one_that_was_not_answered(
+    post, order, said, live
+):
+    mine = hold(post)
+    live.engine.pid = 8
+    said(Restarted("killed", 0.5))
+    said(Event(25300.0, "engine.restored", "", {"scenario": "cologne3", "net": ""}))
+    said(kept_at("360082", Override(0, Order.HOLD, 25360.0, "somebody", 2)))
+    said(kept_at("360082", Override(0, Order.HOLD, 25360.0, "a-operator", 2)))
+    assert order(mine)[0] == "unanswered"
+
+
 def test_a_switch_whose_process_ended_first_is_sent_to_the_next_one_under_its_id(
     post, order, said, live
 ):

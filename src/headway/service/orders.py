@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from headway.safety import Override
+
 ORDERS_KEPT = 500  # of one street; the oldest that is no override in force is forgotten first
 OVERRIDES = ("override", "emergency")  # kinds of orders for one junction
 LASTING = ("hold", "stage", "flash")  # of these, what is in force for a time
@@ -146,6 +148,16 @@ class OrderBook:
                 [o for o in self._in_force(street, applied.junction) if o.id != order_id],
                 f"replaced by order {order_id}",
             )
+
+    def find_in_force(self, street: str, junction: str, found: Override) -> None:
+        """A process that was started anew keeps a junction by an order that the one before had not
+        answered yet: it had obeyed.
+        """
+        where = OrderFilter(state=OrderState.UNANSWERED, junction=junction, by=found.by)
+        for placed in self.newest(street, where, 1):
+            asked = placed.arguments.get("order"), placed.arguments.get("stage")
+            if asked in ((found.order.value, found.stage), (found.order.value, None)):
+                self.apply(street, placed.id)
 
     def refuse(self, street: str, order_id: str, reason: str) -> None:
         self._change(street, order_id, OrderState.REFUSED, reason)

@@ -116,6 +116,7 @@ class RunningStreet:
     run_over: its next engine begins another run.
     ended:    its thread has done its work: no engine follows the one before.
     stop_orders, start_order: ids of the orders to stop and to start that are under way.
+    has_begun: its process has started, and has not told its state yet.
     turn:     held by who stops or starts it.
     """
 
@@ -148,6 +149,7 @@ class RunningStreet:
     ended: bool = False
     stop_orders: tuple[str, ...] = ()
     start_order: str = ""
+    has_begun: bool = False
     turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -579,6 +581,11 @@ class StreetService:
 
     def _handle_snapshot(self, street: RunningStreet, snapshot: Snapshot) -> None:
         street.snapshot = snapshot
+        if street.has_begun:
+            street.has_begun = False
+            for junction in snapshot.junctions:
+                if junction.order is not None:
+                    self.orders.find_in_force(street.name, junction.junction, junction.order)
         if snapshot.report is not None:
             street.report = snapshot.report
         if snapshot.controller not in ("", FIXED_TIME):
@@ -701,7 +708,7 @@ class StreetService:
             street.colours.clear()
         self._correct_controller(street, str(start.data.get("controller", "")))
         street.alerts.clear()  # a street that starts numbers its alerts from 1 again
-        street.scenario_ordered = False
+        street.scenario_ordered, street.has_begun = False, True
 
     def _record_event(self, street: RunningStreet, event: Event) -> None:
         street.events.append(event)
