@@ -74,6 +74,37 @@ def test_what_is_still_open_when_the_silence_ends_is_sent_then_and_closed_later(
     assert desk.numbers() == ["a-opened", "a-closed"]
 
 
+def test_of_what_nobody_was_told_nobody_hears_after_a_crash_that_it_has_passed(desk):
+    desk.opens("told")
+    desk.silence()
+    desk.opens("held")
+    desk.opens("passed")
+    desk.closes("passed")
+    desk.part = desk.again()  # who starts after a process that was killed closes what it left open
+    desk.closes("held")
+    desk.closes("told")
+    assert desk.numbers() == ["told-opened", "told-closed"]
+    assert json.loads((desk.folder / "held_silences.json").read_text()) == []
+
+
+def test_what_was_sent_when_its_silence_ended_is_closed_after_a_crash(desk):
+    desk.silence()
+    desk.opens("a")
+    desk.now_s += 61.0
+    desk.part.release()
+    desk.part = desk.again()
+    desk.closes("a")
+    assert desk.numbers() == ["a-opened", "a-closed"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "3", "[" * 9000])
+def test_held_alerts_that_cannot_be_read_end_nothing(desk, content):
+    (desk.folder / "held_silences.json").write_text(content)
+    desk.part = desk.again()
+    desk.closes("a")
+    assert desk.numbers() == ["a-closed"]
+
+
 def test_a_silence_that_is_ended_early_sends_what_it_held(desk):
     silence = desk.silence()
     desk.opens("a")

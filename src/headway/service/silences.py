@@ -9,7 +9,7 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,10 +82,13 @@ class Silences:
 
     def __init__(self, path: Path, send: Notify, clock: Callable[[], float] = time.time) -> None:
         self._path = path
+        self._held_path = path.with_name(f"held_{path.name}")
         self._send = send
         self._clock = clock
         self._log = telemetry.log("engine")
         self._held: dict[str, _Held] = {}  # by id of the alert, oldest first
+        # ids of those that a process before this one had held, and told nobody of
+        self._untold = dict.fromkeys(self._read_held())
         self._acknowledged: dict[str, Acknowledgement] = {}
         self._lock = threading.Lock()
         self._silences = self._read()
@@ -136,12 +139,16 @@ class Silences:
         with self._lock:  # also while it is sent: an alert is closed after it was opened
             if kind.endswith(CLOSING):
                 self._acknowledged.pop(alert, None)
-                if self._held.pop(alert, None) is not None:
+                held, untold = self._held.pop(alert, None), alert in self._untold
+                self._untold.pop(alert, None)
+                if held is not None or untold:
+                    self._keep_held()
                     return
             elif kind.endswith(OPENING) and self._until_s(source, rule) is not None:
                 self._held[alert] = _Held(kind, number, body, critical, about)
                 if len(self._held) > MOST_HELD:
                     self._send_held(next(iter(self._held)))
+                self._keep_held()
                 return
             self._send(kind, number, body, critical, about)
 
@@ -155,6 +162,8 @@ class Silences:
             ]
             for alert in due:
                 self._send_held(alert)
+            if due:
+                self._keep_held()
 
     def _send_held(self, alert: str) -> None:
         held = self._held.pop(alert)
@@ -187,10 +196,24 @@ class Silences:
 
     def _use(self, silences: list[Silence]) -> None:
         """Raises OSError, with nothing changed."""
-        draft = self._path.with_suffix(".draft")
-        draft.write_text(json.dumps([asdict(s) for s in silences]), encoding="utf-8")
-        draft.replace(self._path)
+        _write(self._path, [asdict(s) for s in silences])
         self._silences = silences
+
+    def _keep_held(self) -> None:
+        """The ids of what is held: who starts after a crash tells nobody that it has passed."""
+        try:
+            _write(self._held_path, [*self._untold, *self._held][-MOST_HELD:])
+        except OSError as error:
+            self._log.warning("alerts that are silenced are not stored", error=str(error))
+
+    def _read_held(self) -> list[str]:
+        if not self._held_path.exists():
+            return []
+        try:
+            return list(map(str, json.loads(self._held_path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            self._log.warning("silenced alerts of before cannot be read", error=str(error))
+            return []
 
     def _read(self) -> list[Silence]:
         """Of a file that cannot be read, none: rather an alert too many."""
@@ -202,6 +225,13 @@ class Silences:
         except (OSError, ValueError, TypeError, RecursionError) as error:
             self._log.error("silences cannot be read; none is in force", error=str(error))
             return []
+
+
+def _write(path: Path, rows: Sequence[Any]) -> None:
+    """In one step. Raises OSError."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(rows), encoding="utf-8")
+    draft.replace(path)
 
 
 def _silence_of(row: Mapping[str, Any]) -> Silence:
