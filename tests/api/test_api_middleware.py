@@ -100,11 +100,12 @@ def counted(name, **labels):
 def limited(monkeypatch):
     """Makes the middlewares with a limit; time stands still, `limited.now` is what it says."""
     monkeypatch.setattr("time.time", lambda: make.now)
+    monkeypatch.setattr(room, "_apart_s", lambda: make.set_by_s)
 
     def make(per_minute, redis_url=""):
         return stacked(app(), per_minute, redis_url)
 
-    make.now = NOW
+    make.now, make.set_by_s = NOW, 0.0
     return make
 
 
@@ -291,6 +292,18 @@ def test_rate_limit_headers_state_the_remaining_requests_and_the_reset(limited):
     )
     limited.now = NOW + 60.0
     assert ask(around)[1]["x-ratelimit-remaining"] == "2"
+
+
+def test_a_clock_that_is_set_back_does_not_make_the_minute_longer(limited):
+    """Whoever had used up a minute's requests when it was set waited until it had come so far
+    again: an hour.
+    """
+    around = limited(2)
+    assert [ask(around)[0] for _ in range(3)] == [200, 200, 429]
+    limited.now, limited.set_by_s = NOW - 3600.0, -3600.0
+    assert [ask(around)[0] for _ in range(3)] == [200, 200, 429]
+    limited.now = NOW - 3540.0
+    assert ask(around)[0] == 200
 
 
 def test_the_seconds_to_the_reset_are_never_negative(limited, monkeypatch):

@@ -35,6 +35,7 @@ CLIENTS_PER_ADDRESS = 20  # times the limit of one client, whatever credentials 
 # of the shared counts: until Valkey counts as away, and until it is asked again
 SHARED_WITHIN_S = 0.5
 AWAY_S = 5.0
+STEP_S = 5.0  # of the clock, from which on the windows of the limit begin anew
 UNRECORDED_RETRY_S = 5  # until an order that cannot be put on record is tried again
 LONGEST_ID = 64  # characters of a request id that is taken over
 LONGEST_ACTION = 512  # characters of an audit entry's action
@@ -141,7 +142,7 @@ class RateLimitMiddleware:
         self._identity = identity
         self._shared = FixedWindowRateLimiter(_shared_storage(redis_url)) if redis_url else None
         self._away_until_s = 0.0  # monotonic
-        self._own = FixedWindowRateLimiter(MemoryStorage())
+        self._own, self._apart_s = FixedWindowRateLimiter(MemoryStorage()), _apart_s()
         self._of_client = RateLimitItemPerMinute(per_minute)
         self._of_address = RateLimitItemPerMinute(per_minute * CLIENTS_PER_ADDRESS)
 
@@ -164,6 +165,8 @@ class RateLimitMiddleware:
 
     async def _take(self, scope: Scope) -> tuple[bool, RawHeaders]:
         """Whether this request may pass, and the headers that state the client's limit."""
+        if abs(_apart_s() - self._apart_s) > STEP_S:  # windows that end an hour later, or never
+            self._own, self._apart_s = FixedWindowRateLimiter(MemoryStorage()), _apart_s()
         address = share_of((scope.get("client") or ("unknown",))[0])
         client, found = address, None
         if allowed := self._own.hit(self._of_address, address):  # before anybody is looked up
@@ -217,6 +220,11 @@ class RateLimitMiddleware:
         """(requests left, when the window ends in seconds since 1970)."""
         window = limiter.get_window_stats(self._of_client, client)
         return window.remaining, window.reset_time
+
+
+def _apart_s() -> float:
+    """Of the time of day and the monotonic clock: it changes when the clock is set."""
+    return time.time() - time.monotonic()
 
 
 def _shared_storage(redis_url: str) -> Storage:
