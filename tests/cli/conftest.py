@@ -42,6 +42,7 @@ def headway(monkeypatch, capsys, tmp_path):
     from headway.cli import (
         kpp,
         main,
+        registry,
         serve,
         vision,
     )  # here, so that what does not import fails the tests that need it, and not pytest itself
@@ -59,6 +60,7 @@ def headway(monkeypatch, capsys, tmp_path):
     for part in (
         importlib.import_module("headway.cli.app"),
         kpp,
+        registry,
         serve,
         vision,
     ):  # the package's own `app` is the Typer

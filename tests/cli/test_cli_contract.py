@@ -95,4 +95,4 @@ def test_no_word_in_brackets_is_lost_from_the_help(monkeypatch):
 def test_who_says_too_little_is_helped():
     assert room.app.info.context_settings == {"help_option_names": ["-h", "--help"]}
     assert (room.app.info.no_args_is_help, room.app.pretty_exceptions_enable) == (True, False)
-    assert [g.typer_instance.info.no_args_is_help for g in room.app.registered_groups] == [True] * 5
+    assert [g.typer_instance.info.no_args_is_help for g in room.app.registered_groups] == [True] * 6

@@ -325,6 +325,15 @@ TABLES = {
     "detector_state": "at_s junction occupied run_id signal_group",
     "emission": "at_s co2_mg_s fuel_mg_s run_id vehicles",
     "event": "at_s data junction kind number run_id",
+    "ml_job": (
+        "arguments asked_at asked_by attempt begun_at cancel_by deaths ended_at error heartbeat_at "
+        "id kind note progress result state street version_id worker"
+    ),
+    "model_alias": "alias at junction key number set_by signature street version_id",
+    "model_version": (
+        "code_version created_at created_by id key kind made_from metrics name parent sha256 "
+        "signature size version"
+    ),
     "observation": (
         "at at_s confidence halted junction longest_wait_s mean_wait_s passed run_id speed_kmh "
         "throughput vehicles"
@@ -361,7 +370,8 @@ INDEXES = {
     "event_data", "event_kind", "simulation_record_at", "simulation_record_junction",
     "violation_at", "violation_device", "violation_hour_device",
     "simulation_record_types", "run_street", "observation_at", "upkeep_run_task",
-    "record_version_at", "camera_count_begin",
+    "record_version_at", "camera_count_begin", "model_alias_place",
+    "ml_job_one_a_street", "ml_job_open",
 }  # fmt: skip
 
 
@@ -397,15 +407,18 @@ def test_the_newest_schema(database):
     assert {row["i"] for row in indexes} >= INDEXES
     assert [row["t"] for row in triggers] == [
         "audit_is_kept",
+        "model_alias_is_kept",
+        "model_version_is_kept",
         "violations_counted",
         "violations_gone",
     ]
     assert [row["f"] for row in functions] == [
         "audit_is_kept",
+        "registry_is_kept",
         "violations_counted",
         "violations_gone",
     ]
-    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0013"}]
+    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0015"}]
 
 
 def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
@@ -418,14 +431,14 @@ def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
             config.attributes["connection"] = held
             way(config, to)
 
-    for _ in range(13):
+    for _ in range(15):
         go(command.downgrade, "-1")
         shapes.append(shape(database))
     assert {row["t"] for row in shapes[-1][0]} == {"alembic_version"}
     assert shapes[-1][2:] == ([], [])
     with pytest.raises(sa.exc.ProgrammingError, match="UndefinedTable"):
         database.rows("SELECT * FROM event")
-    for number in (12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0):
+    for number in (14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0):
         go(command.upgrade, "+1")
         assert shape(database) == shapes[number]
     migrate(database)

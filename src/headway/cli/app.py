@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from headway import __version__
-from headway.cli import feed, keys, kpp, serve, tuning, vision
+from headway.cli import feed, keys, kpp, registry, serve, tuning, vision, worker
 from headway.cli.live import run_to_end
 from headway.cli.tables import comparison, left_to_others
 from headway.cli.tuning import SENSING, checked_profiles
@@ -48,8 +48,10 @@ app.command("feed")(feed.feed)
 app.command("token")(serve.token)
 app.command("tune")(tuning.tune)
 app.command("watch")(vision.watch)
+app.command("worker")(worker.worker)
 app.command("camera")(vision.camera)
 app.add_typer(vision.models, name="models")
+app.add_typer(registry.app, name="registry")
 console = Console()
 TIMING = f"Timing rules: {' or '.join(PROFILES)}."
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -215,11 +217,14 @@ def train(
         str, typer.Option(help="File of the Q-table; training continues with an existing one.")
     ] = str(DEFAULT_TABLE),
     config: Annotated[str, typer.Option(help="Settings file (YAML): its section q_learning.")] = "",
+    register: registry.Register = "",
+    data: registry.Data = "data",
 ) -> None:
     """Train the Q-learning controller. `--controller q-learning` uses the resulting table; the
     variable HEADWAY_QTABLE selects another file.
     """
     chosen = scenario(scenario_)
+    registry.require_registry(register, data)
     network = network_of(chosen)
     if timing not in PROFILES:
         raise typer.BadParameter(f"no timing {timing!r}. There are: {', '.join(PROFILES)}.")
@@ -242,6 +247,16 @@ def train(
             bar.update(task, advance=1, description=text)
             bar.console.print(f"episode {episode.number + 1}: mean {text}")
     console.print(f"{len(table)} states in {path}")
+    if register:
+        registry.register(
+            data,
+            path,
+            name=register,
+            kind="q-table",
+            made_from=training.made_from(scenario_, timing, settings),
+            metrics=training.metrics(episode),
+            by="headway train",
+        )
 
 
 @app.command()

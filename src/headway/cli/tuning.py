@@ -10,6 +10,7 @@ from typing import Annotated, get_args
 import typer
 from rich.console import Console
 
+from headway.cli import registry
 from headway.experiments.processes import run_all
 from headway.learning.tuning import Tuning, TuningSettings, as_settings
 from headway.plants.sumo.scenarios import scenario
@@ -65,12 +66,15 @@ def tune(
             show_default="OUT with the ending .journal",
         ),
     ] = "",
+    register: registry.Register = "",
+    data: registry.Data = "data",
 ) -> None:
     """Search the planner's figures for a street, and judge them on seeds that were not searched
     with. The file is written only where they are better with p < 0.05; else the status is 1.
     """
     sensing = checked_profiles(timing, sensing)
     scenario(scenario_)
+    registry.require_registry(register, data)
     settings = TuningSettings(
         scenario=scenario_,
         timing=timing,
@@ -113,3 +117,13 @@ def tune(
         )
     path.write_text(as_settings(found.figures))
     console.print(f"The figures are in {out}; `bench`, `run` and `serve` take it with --config.")
+    if register:
+        registry.register(
+            data,
+            path,
+            name=register,
+            kind="planner",
+            made_from=settings.made_from(),
+            metrics=found.metrics(),
+            by="headway tune",
+        )

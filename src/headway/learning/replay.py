@@ -4,6 +4,9 @@ priorities in a sum tree.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +32,26 @@ class Replay:
 
     def __len__(self) -> int:
         return self._filled
+
+    def save(self, path: Path) -> None:
+        """All of it, for `load`."""
+        figures = [self._alpha, self._first_surprise, self._surprise]
+        counts = [self._next, self._filled]
+        np.savez(path, rows=self.rows, tree=self._tree, figures=figures, counts=counts)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """What was saved there; it goes on as the saved one would have. Raises OSError,
+        ValueError.
+        """
+        with np.load(path, allow_pickle=False) as found:
+            alpha, first_surprise, surprise = found["figures"].tolist()
+            replay = cls(len(found["rows"]), alpha)
+            replay.rows = found["rows"]
+            replay._tree = found["tree"]
+            replay._next, replay._filled = found["counts"].tolist()
+        replay._first_surprise, replay._surprise = first_surprise, surprise
+        return replay
 
     def put(self, rows: NDArray[np.void]) -> None:
         """Take in experiences, with the highest priority so far: each is to be learnt from once at

@@ -5,9 +5,11 @@ and coordination.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -72,6 +74,51 @@ class Episode:
     td_error: float
 
 
+@dataclass(slots=True)
+class Memory:
+    """What goes from one episode to the next, beside the table. done: episodes so far."""
+
+    replay: Replay
+    random: np.random.Generator
+    done: int = 0
+
+    @classmethod
+    def fresh(cls, seed: int) -> Self:
+        return cls(Replay(), np.random.default_rng(seed))
+
+    def save(self, folder: Path) -> None:
+        """For `load`, in files of `folder`."""
+        self.replay.save(folder / "replay.npz")
+        about = {"done": self.done, "random": self.random.bit_generator.state}
+        (folder / "memory.json").write_text(json.dumps(about))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Raises OSError, ValueError, KeyError."""
+        about = json.loads((folder / "memory.json").read_text())
+        random = np.random.default_rng()
+        random.bit_generator.state = about["random"]
+        return cls(Replay.load(folder / "replay.npz"), random, int(about["done"]))
+
+
+def made_from(
+    scenario: str, timing: str, settings: TrainingSettings, seed: int = 1000
+) -> dict[str, Any]:
+    """What a table that was trained so is made from, for the registry."""
+    seeds = list(range(seed, seed + settings.episodes))
+    return {"scenario": scenario, "timing": timing, "seeds": seeds} | asdict(settings)
+
+
+def metrics(last: Episode) -> dict[str, Any]:
+    """Of a table, after its last episode, for the registry."""
+    return {
+        "episodes": last.number + 1,
+        "stopped": last.stopped,
+        "states": last.states,
+        "td_error": last.td_error,
+    }
+
+
 def neighbours(network: Network) -> FloatArray:
     """Row-normalised adjacency (junctions, junctions): which sends traffic straight to which,
     either way.
@@ -108,14 +155,15 @@ def train(
     table: QTable,
     settings: TrainingSettings,
     seed: int = 1000,
+    memory: Memory | None = None,
 ) -> Iterator[Episode]:
     """Fill `table` by episodes over the whole of the scenario, each with a seed of its own from
-    `seed` on.
+    `seed` on. memory: of the episodes that are done, where the table is that of then; after each
+    episode it is as far as the table. None to begin with the first.
     """
-    replay = Replay()
-    random = np.random.default_rng(seed)
+    memory = Memory.fresh(seed) if memory is None else memory
     neighbour_share = neighbours(network)
-    for number in range(settings.episodes):
+    for number in range(memory.done, settings.episodes):
         with contextlib.closing(
             SumoPlant(SumoSettings(scenario.sumocfg, seed + number), network)
         ) as plant:
@@ -125,15 +173,16 @@ def train(
                 agent=QLearning(network, timing, table, settings.interval_s),
                 gate=SafetyGate(network, timing, plant.time_s),
                 settings=settings,
-                replay=replay,
-                random=random,
+                replay=memory.replay,
+                random=memory.random,
                 neighbour_share=neighbour_share,
                 explore=exploration(settings, number),
             )
             while plant.time_s < scenario.end_s and (np.isfinite(scenario.end_s) or plant.running):
                 episode.tick()
-        yield episode.result(number)
         table.flush()
+        memory.done = number + 1
+        yield episode.result(number)
 
 
 class _TrainingEpisode:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -88,6 +88,12 @@ class TuningSettings:
         if self.generations < 1 or self.population < 4:
             raise ValueError("at least one generation of four candidates is needed")
 
+    def made_from(self) -> dict[str, Any]:
+        """What a model that was found so is made from, for the registry."""
+        seeds = ("seeds", "choosing", "confirming")
+        given = {k: v for k, v in asdict(self).items() if k not in (*seeds, "jobs")}
+        return given | {k: list(getattr(self, k)) for k in seeds}
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -107,6 +113,18 @@ class Verdict:
     @property
     def is_better(self) -> bool:
         return self.change < 0.0 and self.p < SIGNIFICANT
+
+    def metrics(self) -> dict[str, Any]:
+        """The figures of the verdict, for the registry."""
+        return {
+            "delay_s": float(np.mean(self.delay_s)),
+            "delay_before_s": float(np.mean(self.before_s)),
+            "change": self.change,
+            "change_95": list(self.change_95),
+            "p": self.p,
+            "seeds": len(self.delay_s),
+            "runs": self.runs,
+        }
 
 
 @dataclass(frozen=True, slots=True)

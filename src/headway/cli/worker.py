@@ -1,0 +1,46 @@
+"""The command that does background jobs of learning."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headway import telemetry
+from headway.cli.environment import SECRET_KEY
+from headway.learning.registry import signing_key
+from headway.learning.worker import STALE_S, Worker
+from headway.store import open_database
+
+
+def worker(
+    until_idle: Annotated[
+        bool, typer.Option("--until-idle", help="End when there is nothing to do.")
+    ] = False,
+    stale_after: Annotated[
+        float,
+        typer.Option(
+            min=2.0, max=86_400.0, help="Seconds after which a silent worker is taken for dead."
+        ),
+    ] = STALE_S,
+    data: Annotated[
+        str, typer.Option(help="Data folder, of the service and of all workers.")
+    ] = "data",
+) -> None:
+    """Do background jobs: training, tuning, evaluation, one after the other. Ctrl-C or SIGTERM
+    leaves the present one to another worker, which goes on where this one was; so does a kill.
+    """
+    telemetry.set_up("info")
+    folder = Path(data)
+    database = open_database(folder, create=False)
+    try:
+        key = signing_key(folder, os.environ.get(SECRET_KEY, ""))
+        found = Worker(database, folder, key, stale_s=stale_after)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: found.stop())
+        found.run(until_idle)
+    finally:
+        database.close()

@@ -1,0 +1,267 @@
+"""What a job does, in a process of its own: training, tuning, evaluation, each from where the last
+attempt left it.
+
+An attempt writes into a folder of its own and reads those of the attempts before it: one that was
+taken for dead, and is not, can spoil nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import math
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from headway.control.qlearning import network_stamp
+from headway.control.qtable import QTable
+from headway.experiments.benchmark import Job, Result
+from headway.experiments.processes import run_all
+from headway.experiments.statistics import interval, paired_p
+from headway.learning import training
+from headway.learning.jobs import EvaluateArguments, TrainArguments, TuneArguments
+from headway.learning.training import Memory, TrainingSettings
+from headway.learning.tuning import Generation, Tuning, TuningSettings, as_settings
+from headway.plants.sumo import network_of
+from headway.plants.sumo.scenarios import scenario
+from headway.roads import PROFILES, work_out
+from headway.runtime.supervisor import end_with_parent, ignore_interrupts
+
+KEPT = 2  # checkpoints of a training; the older one, should the disk have spoilt the newest
+RUNS_AT_ONCE = max(1, (os.cpu_count() or 2) - 1)  # one processor is left to the streets
+
+Tell = Callable[[float, str], None]  # progress (0 to 1), and what is done
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How far a job is."""
+
+    progress: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A job at its end. file: of the model that it made, empty for none; kind: of that, made_from:
+    as the registry has it, name: what it is to be called.
+    """
+
+    result: dict[str, Any]
+    file: str = ""
+    kind: str = ""
+    name: str = ""
+    made_from: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A job that cannot be done, and why."""
+
+    error: str
+
+
+Do = Callable[[str, Mapping[str, Any], Path, Tell], Done]
+
+
+def run_in_child(
+    pipe: Connection, do: Do, kind: str, arguments: Mapping[str, Any], folder: Path
+) -> None:
+    """A process of one job; it ends with its parent. Sends Told, then Done or Failed."""
+    ignore_interrupts()
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
+    place = folder / "tmp"
+    place.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(place)  # goes with the job, whatever ends this process
+
+    def tell(progress: float, note: str) -> None:
+        pipe.send(Told(progress, note))
+
+    try:
+        pipe.send(do(kind, arguments, folder, tell))
+    except (ValueError, RuntimeError, OSError, ArithmeticError, LookupError, ImportError) as error:
+        pipe.send(Failed(f"{type(error).__name__}: {error}"))
+
+
+def do_job(kind: str, arguments: Mapping[str, Any], folder: Path, tell: Tell) -> Done:
+    """folder: of this attempt; those of the attempts before stand beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if kind == "train":
+        return _train(TrainArguments.model_validate(arguments), folder, tell)
+    if kind == "tune":
+        return _tune(TuneArguments.model_validate(arguments), folder, tell)
+    return _evaluate(EvaluateArguments.model_validate(arguments), folder, tell)
+
+
+def _train(of: TrainArguments, folder: Path, tell: Tell) -> Done:
+    site = scenario(of.scenario)
+    network = network_of(site)
+    settings = TrainingSettings(episodes=of.episodes)
+    path = folder / "q.table"
+    memory, metrics = _resumed(path)
+    if memory is None:
+        memory = Memory.fresh(of.seed)
+        most = max(len(j.stages) for j in network.junctions)
+        table = QTable(most, settings.rows, path, network_stamp(network))
+    else:
+        table = QTable.read(path)
+    timing = work_out(network, PROFILES[of.timing])
+    tell(memory.done / of.episodes, f"episode {memory.done + 1} of {of.episodes}")
+    for episode in training.train(site, network, timing, table, settings, of.seed, memory):
+        metrics = training.metrics(episode)
+        _keep_checkpoint(folder, path, memory, metrics)
+        tell(
+            memory.done / of.episodes,
+            f"episode {memory.done} of {of.episodes}: {episode.stopped:.1f} stopped",
+        )
+    made_from = training.made_from(of.scenario, of.timing, settings, of.seed)
+    return Done(metrics, str(path), "q-table", of.name, made_from)
+
+
+def _keep_checkpoint(folder: Path, table: Path, memory: Memory, metrics: dict[str, Any]) -> None:
+    """Whole or not at all, under the number of episodes."""
+    places = folder / "episodes"
+    draft = places / "draft"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    shutil.copyfile(table, draft / "q.table")
+    memory.save(draft)
+    (draft / "metrics.json").write_text(json.dumps(metrics))
+    for path in draft.iterdir():
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+    draft.rename(places / str(memory.done))
+    for old in _checkpoints(folder)[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Of one attempt, the newest first."""
+    found = (p for p in (folder / "episodes").glob("*") if p.name.isdigit())
+    return sorted(found, key=lambda p: int(p.name), reverse=True)
+
+
+def _resumed(table: Path) -> tuple[Memory | None, dict[str, Any]]:
+    """(memory, metrics) of the newest checkpoint of any attempt that can be read, its table at
+    `table`; None for none.
+    """
+    job = table.parent.parent
+    found = [p for attempt in job.iterdir() for p in _checkpoints(attempt)]
+    for place in sorted(found, key=lambda p: int(p.name), reverse=True):
+        with contextlib.suppress(OSError, ValueError, KeyError, EOFError):
+            memory = Memory.load(place)
+            metrics = json.loads((place / "metrics.json").read_text())
+            shutil.copyfile(place / "q.table", table)
+            QTable.read(table)
+            return memory, metrics
+    table.unlink(missing_ok=True)
+    return None, {}
+
+
+def _tune(of: TuneArguments, folder: Path, tell: Tell) -> Done:
+    if importlib.util.find_spec("cmaes") is None:
+        raise RuntimeError("tuning needs the extra `learning`. Install headway[learning].")
+    settings = TuningSettings(
+        scenario=of.scenario,
+        timing=of.timing,
+        sensing=of.sensing,
+        scale=of.scale,
+        generations=of.generations,
+        population=of.population,
+        confirming=range(3001, 3001 + of.confirm),
+        search_seed=of.search_seed,
+        jobs=RUNS_AT_ONCE,
+    )
+    journal = folder / "journal"
+    _go_on_with(journal)
+    tuning = Tuning(settings, journal, run_all)
+    tell(0.0, f"generation 1 of {of.generations}")
+
+    def said(generation: Generation) -> str:
+        change = math.expm1(generation.best)
+        return f"generation {generation.number} of {of.generations}: best {change:+.1%}"
+
+    for generation in tuning.search():
+        tell(generation.number / (of.generations + 1), said(generation))
+    verdict = tuning.verdict()
+    result = verdict.metrics() | {"is_better": verdict.is_better}
+    if not verdict.is_better:
+        return Done({k: v if _is_finite(v) else None for k, v in result.items()})
+    path = folder / "tuned.yaml"
+    path.write_text(as_settings(verdict.figures))
+    return Done(result, str(path), "planner", of.name, settings.made_from())
+
+
+def _go_on_with(journal: Path) -> None:
+    """The longest journal of the attempts before, its whole lines."""
+    job = journal.parent.parent
+    texts = [path.read_text() for path in job.glob(f"*/{journal.name}") if path != journal]
+    if texts:
+        text = max(texts, key=len)
+        journal.write_text(text[: text.rfind("\n") + 1])
+
+
+def _evaluate(of: EvaluateArguments, folder: Path, tell: Tell) -> Done:
+    journal = folder / "results"
+    _go_on_with(journal)
+    done = {(r.controller, r.seed): r for r in _results(journal)}
+    wanted = [(c, s) for s in dict.fromkeys(of.seeds) for c in dict.fromkeys(of.controllers)]
+    work = [
+        Job(of.scenario, c, s, of.timing, of.sensing, of.scale)
+        for c, s in wanted
+        if (c, s) not in done
+    ]
+    tell(len(done) / len(wanted), f"{len(done)} of {len(wanted)} runs")
+    with journal.open("a") as file:
+        for result in run_all(work, RUNS_AT_ONCE):
+            file.write(json.dumps(result.flat()) + "\n")
+            file.flush()
+            done[result.controller, result.seed] = result
+            tell(len(done) / len(wanted), f"{len(done)} of {len(wanted)} runs")
+    return Done(compared([done[place] for place in wanted]))
+
+
+def _results(journal: Path) -> Iterator[Result]:
+    for line in journal.read_text().splitlines() if journal.exists() else ():
+        yield Result(**json.loads(line))
+
+
+def compared(results: list[Result]) -> dict[str, Any]:
+    """Of each controller: delay with its 95 % interval (s), the difference to the first one paired
+    by seed, what broke a rule, what failed. None stands for what is not known.
+    """
+    by_name: dict[str, dict[int, Result]] = {}
+    for result in results:
+        by_name.setdefault(result.controller, {})[result.seed] = result
+    first = next(iter(by_name.values()))
+    found = {}
+    for name, runs in by_name.items():
+        whole = [r.delay_s for r in runs.values() if not r.error]
+        both = [s for s in runs if not runs[s].error and s in first and not first[s].error]
+        pairs = [r[s].delay_s for r in (runs, first) for s in both]
+        delay = interval(whole) if whole else None
+        p = paired_p(pairs[: len(both)], pairs[len(both) :])
+        found[name] = {
+            "delay_s": delay.mean if delay else None,
+            "delay_95_s": delay.half_width if delay and _is_finite(delay.half_width) else None,
+            "p": p if _is_finite(p) else None,
+            "seeds": len(whole),
+            "safety_violations": sum(r.safety_violations for r in runs.values()),
+            "errors": [f"seed {s}: {r.error}"[:500] for s, r in runs.items() if r.error][:10],
+        }
+    return {"controllers": found}
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether JSON can hold it."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

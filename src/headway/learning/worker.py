@@ -1,0 +1,224 @@
+"""A worker: takes jobs out of the database, one after the other, and does each in a process of its
+own, so that nothing of a job (SUMO, memory, a crash) stays here.
+
+While the database is away the job goes on, and what came of it is written once it is back. A worker
+that was killed leaves its job to the next one that looks, which goes on where that one was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from headway import telemetry
+from headway.learning.jobs import Jobs, LearningJob, LostJobError
+from headway.learning.registry import Registry
+from headway.learning.work import Do, Done, Failed, Told, do_job, run_in_child
+from headway.runtime.supervisor import interrupts_held
+from headway.store import Database, DatabaseError
+
+BEAT_S = 1.0  # between two signs of life, which also hear of a cancellation
+STALE_S = 60.0  # a worker that was silent for so long is dead
+IDLE_S = 1.0  # between two looks for a job
+
+
+class Worker:
+    """folder: the data folder, which all workers share; key: of the registry.
+
+    stale_s: after how long a silent worker is taken for dead; do: what a job does, a function that
+    other processes can import.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        key: bytes,
+        *,
+        stale_s: float = STALE_S,
+        do: Do = do_job,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._database = database
+        self._jobs = Jobs(database)
+        self._registry = Registry(database, folder, key)
+        self._folder = folder / "jobs"
+        self._stale_s = stale_s
+        self._do = do
+        self._clock = clock
+        self._reached_since: float | None = None  # the database, by `clock`; None while it is away
+        self._stop = threading.Event()
+        self._log = telemetry.log("training")
+
+    def stop(self) -> None:
+        """From any thread or signal: a job under way is left to another worker."""
+        self._stop.set()
+
+    def run(self, until_idle: bool = False) -> None:
+        """Until `stop`; with until_idle also when there is nothing to do."""
+        while not self._stop.is_set():
+            job = self._reached(self._next)
+            if job is not None:
+                self._work_on(job)
+            elif until_idle and self._reached_since is not None:
+                return
+            else:
+                self._stop.wait(IDLE_S)
+
+    def _next(self) -> LearningJob | None:
+        """Nobody could give a sign of life while the database was away: who is dead is known after
+        it was there for as long as a worker may be silent.
+        """
+        begun = self._reached_since
+        is_known = begun is not None and self._clock() - begun >= self._stale_s
+        if is_known and (found := self._jobs.sweep(self._stale_s)):
+            self._log.warning("jobs of dead workers go on", jobs=found)
+        return self._jobs.take(self.name)
+
+    def _reached(self, ask: Callable[[], Any]) -> Any:
+        """What `ask` returns; None where the database is away."""
+        try:
+            found = ask()
+        except sa.exc.SQLAlchemyError as error:
+            if self._reached_since is not None:
+                self._log.warning("the database is away", error=" ".join(str(error).split())[:500])
+            self._reached_since = None
+            with contextlib.suppress(DatabaseError):
+                self._database.revive()
+            return None
+        if self._reached_since is None:
+            self._reached_since = self._clock()
+        return found
+
+    def _work_on(self, job: LearningJob) -> None:
+        self._log.info("job begun", job=job.id, kind=job.kind, attempt=job.attempt)
+        attempt = self._folder / str(job.id) / str(job.attempt)
+        child = _Child(self._do, job, attempt)
+        try:
+            self._attend(job, child)
+        except LostJobError as error:
+            self._log.warning("job lost", job=job.id, why=str(error))
+        finally:
+            child.close()
+
+    def _attend(self, job: LearningJob, child: _Child) -> None:
+        """Until it has ended, and that is written. Raises LostJobError."""
+        beat = self._clock()
+        while not child.listen(BEAT_S):
+            if self._stop.is_set():
+                child.close()
+                self._reached(lambda: self._jobs.give_back(job))
+                return
+            if self._clock() - beat < BEAT_S:
+                continue
+            beat = self._clock()
+            if self._reached(lambda: self._jobs.beat(job, child.told.progress, child.told.note)):
+                child.close()
+                self._insist(lambda: self._jobs.end(job, "cancelled"))
+                self._clear(job)
+                return
+        self._conclude(job, child)
+
+    def _conclude(self, job: LearningJob, child: _Child) -> None:
+        outcome = child.outcome
+        if isinstance(outcome, Done):
+            self._insist(lambda: self._finish(job, outcome))
+        elif isinstance(outcome, Failed):
+            self._insist(lambda: self._jobs.end(job, "failed", outcome.error))
+        else:
+            self._insist(lambda: self._jobs.give_back(job, child.ending()))
+            self._log.warning("job ended by its process", job=job.id, why=child.ending())
+            return
+        self._log.info("job ended", job=job.id, failed=isinstance(outcome, Failed))
+        self._clear(job)
+
+    def _finish(self, job: LearningJob, done: Done) -> None:
+        """The job's end and its model, in one transaction."""
+        if not done.file:
+            self._jobs.finish(job, done.result)
+            return
+        try:
+            self._registry.add(
+                Path(done.file),
+                name=done.name,
+                kind=done.kind,
+                made_from=done.made_from | {"job": job.id},
+                metrics=done.result,
+                by=job.asked_by,
+                within=lambda held, id_: self._jobs.finish_within(held, job, done.result, id_),
+            )
+        except (ValueError, OSError) as error:
+            self._jobs.end(job, "failed", f"{type(error).__name__}: {error}")
+
+    def _insist(self, write: Callable[[], object]) -> None:
+        """Once the database takes it, unless this worker is stopped. Raises LostJobError, also
+        where it was taken and the answer got lost.
+        """
+
+        def written() -> bool:
+            write()
+            return True
+
+        while not self._reached(written):
+            if self._stop.wait(IDLE_S):
+                return
+
+    def _clear(self, job: LearningJob) -> None:
+        shutil.rmtree(self._folder / str(job.id), ignore_errors=True)
+
+
+class _Child:
+    """The process of one job. told: what it said last; outcome: None until it has ended, and if it
+    ended without one.
+    """
+
+    def __init__(self, do: Do, job: LearningJob, folder: Path) -> None:
+        self.told = Told(job.progress, job.note)
+        self.outcome: Done | Failed | None = None
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe(duplex=False)
+        arguments = (theirs, do, job.kind, job.arguments, folder)
+        self._process: Any = context.Process(target=run_in_child, args=arguments)
+        with interrupts_held():
+            self._process.start()
+        theirs.close()
+
+    def listen(self, seconds: float) -> bool:
+        """Hear what it says for so long; whether it has ended."""
+        try:
+            while self._pipe.poll(seconds):
+                said = self._pipe.recv()
+                if not isinstance(said, Told):
+                    self.outcome = said
+                    return True
+                self.told = said
+                seconds = 0.0
+        except (EOFError, OSError):
+            self._process.join()
+            return True
+        return False
+
+    def ending(self) -> str:
+        """How a process ended that said nothing of it."""
+        status = self._process.exitcode or 0
+        if status < 0:
+            name = signal.Signals(-status).name
+            return f"the process of the job was ended by {name}, as where memory is short"
+        return f"the process of the job ended with status {status}; standard error may say why"
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()

@@ -1,0 +1,335 @@
+"""The worker: each job is done once, whoever dies meanwhile."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from tests.learning import working
+from tests.waiting import until
+
+from headway.experiments.benchmark import Result
+from headway.learning import work
+from headway.learning import worker as room
+from headway.learning.jobs import Jobs
+from headway.learning.registry import Registry, signing_key
+from headway.learning.worker import Worker
+from headway.store import open_database
+
+KEY = bytes(range(32))
+TRAIN = {"scenario": "cologne1", "name": "own"}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def database(new_record, tmp_path):
+    found = open_database(tmp_path, new_record())
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def jobs(database):
+    return Jobs(database)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    for name in ("BEAT_S", "IDLE_S"):
+        monkeypatch.setattr(room, name, 0.05)
+
+
+@pytest.fixture
+def registry(database, tmp_path):
+    return Registry(database, tmp_path, KEY)
+
+
+@contextmanager
+def working_on(database, folder, do, stale_s=0.5):
+    """A worker in a thread."""
+    found = Worker(database, folder, KEY, stale_s=stale_s, do=do)
+    thread = threading.Thread(target=found.run)
+    thread.start()
+    try:
+        yield found
+    finally:
+        found.stop()
+        thread.join()
+
+
+def states(jobs):
+    return [j.state for j in jobs.jobs()]
+
+
+def test_jobs_are_done_in_turn_and_what_they_made_is_registered(database, jobs, registry, tmp_path):
+    numbers = [jobs.enqueue("train", "north", TRAIN | {"episodes": k}, "ann") for k in (1, 2)]
+    Worker(database, tmp_path, KEY, do=working.makes).run(until_idle=True)
+    assert working.said(tmp_path) == ["made:1", "made:2"]
+    for number, version in zip(numbers, reversed(registry.list()), strict=True):
+        job = jobs.job(number)
+        assert (job.state, job.result, job.version_id) == ("done", {"stopped": 1.0}, version.id)
+        assert (version.created_by, version.made_from) == ("ann", {"job": number})
+        assert not (tmp_path / "jobs" / str(number)).exists()
+    assert [v.label for v in registry.list()] == ["own@2", "own@1"]
+
+
+def test_a_job_that_cannot_be_done_says_why_and_the_next_one_begins(
+    database, jobs, registry, tmp_path
+):
+    number = jobs.enqueue("train", "north", TRAIN, "ann")
+    Worker(database, tmp_path, KEY, do=working.fails).run(until_idle=True)
+    job = jobs.job(number)
+    assert (job.state, job.error) == ("failed", "ValueError: the network has no junctions")
+    assert registry.list() == []
+
+
+def test_a_job_whose_process_is_killed_is_begun_anew(database, jobs, registry, tmp_path):
+    number = jobs.enqueue("train", "north", TRAIN, "ann")
+    Worker(database, tmp_path, KEY, do=working.dies).run(until_idle=True)
+    assert working.said(tmp_path) == ["began:1", "began:2", "began:3", "made:10"]
+    assert (jobs.job(number).state, jobs.job(number).attempt) == ("done", 3)
+    assert [v.label for v in registry.list()] == ["own@1"]
+
+
+def test_a_job_that_goes_on_is_cancelled_within_a_beat(database, jobs, registry, tmp_path):
+    number = jobs.enqueue("train", "north", TRAIN, "ann")
+    with working_on(database, tmp_path, working.waits):
+        until(lambda: jobs.job(number).progress == 0.25)
+        jobs.cancel(number, "bob")
+        until(lambda: jobs.job(number).state == "cancelled")
+        (tmp_path / "jobs" / "go").touch()
+        following = jobs.enqueue("train", "north", TRAIN | {"episodes": 2}, "ann")
+        until(lambda: jobs.job(following).state == "done")
+    assert working.said(tmp_path) == ["began:1", "began:1", "made:2"]
+    assert [v.made_from["job"] for v in registry.list()] == [following]
+
+
+def test_a_worker_that_is_stopped_leaves_its_job_to_the_next(database, jobs, tmp_path):
+    number = jobs.enqueue("train", "north", TRAIN, "ann")
+    with working_on(database, tmp_path, working.waits):
+        until(lambda: jobs.job(number).progress == 0.25)
+    assert jobs.job(number).state == "waiting"
+    (tmp_path / "jobs" / "go").touch()
+    Worker(database, tmp_path, KEY, do=working.waits).run(until_idle=True)
+    assert working.said(tmp_path) == ["began:1", "began:2", "made:10"]
+
+
+def test_who_stood_still_and_goes_on_ends_its_attempt_and_changes_nothing(
+    database, jobs, registry, tmp_path, monkeypatch
+):
+    """As if stopped (SIGSTOP) for longer than a worker may be silent."""
+    number = jobs.enqueue("train", "north", TRAIN, "ann")
+    stood_still, beat = threading.Event(), Jobs.beat
+
+    def beats(self, job, *said):
+        if job.attempt == 1 and threading.current_thread().name == "first":
+            stood_still.wait()
+        return beat(self, job, *said)
+
+    monkeypatch.setattr(Jobs, "beat", beats)
+    first = Worker(database, tmp_path, KEY, do=working.waits)
+    thread = threading.Thread(target=first.run, name="first")
+    thread.start()
+    try:
+        until(lambda: working.said(tmp_path) == ["began:1"])
+        with working_on(database, tmp_path, working.waits):
+            until(lambda: working.said(tmp_path) == ["began:1", "began:2"])
+            stood_still.set()
+            first.stop()
+            thread.join()
+            assert jobs.job(number).attempt == 2
+            assert jobs.job(number).state == "running"
+            (tmp_path / "jobs" / "go").touch()
+            until(lambda: jobs.job(number).state == "done")
+    finally:
+        stood_still.set()
+        first.stop()
+        thread.join()
+    assert [v.label for v in registry.list()] == ["own@1"]
+
+
+def test_through_an_outage_of_the_database_the_job_goes_on_and_counts_once(
+    database, jobs, registry, tmp_path
+):
+    """Its end falls into the outage; another worker, that is there after it, takes nobody for dead
+    because of it.
+    """
+    number = jobs.enqueue("train", "north", TRAIN, "ann")
+    address = sa.make_url(database.url)
+    name = address.database
+    server = address.set(database="postgres").render_as_string(hide_password=False)
+    with (
+        psycopg.connect(server, autocommit=True) as beside,
+        working_on(database, tmp_path, working.waits, stale_s=600.0) as worker,
+    ):
+        until(lambda: jobs.job(number).progress == 0.25)
+        beside.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
+        try:
+            ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+            beside.execute(ended, [name])
+            until(lambda: worker._reached_since is None)
+            (tmp_path / "jobs" / "go").touch()
+            until(lambda: "made:10" in working.said(tmp_path))
+        finally:
+            beside.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
+        until(lambda: jobs.job(number).state == "done")
+    assert working.said(tmp_path) == ["began:1", "made:10"]
+    assert (jobs.job(number).attempt, jobs.job(number).version_id) == (1, registry.list()[0].id)
+    assert [v.label for v in registry.list()] == ["own@1"]
+
+
+def test_an_end_that_was_written_though_its_answer_got_lost_counts_once(
+    database, jobs, registry, tmp_path, monkeypatch
+):
+    number = jobs.enqueue("train", "north", TRAIN, "ann")
+    add, lost = Registry.add, []
+
+    def adds(self, *what, **named):
+        found = add(self, *what, **named)
+        if not lost:
+            lost.append(found)
+            raise sa.exc.OperationalError("COMMIT", {}, Exception("the connection is closed"))
+        return found
+
+    monkeypatch.setattr(Registry, "add", adds)
+    Worker(database, tmp_path, KEY, do=working.makes).run(until_idle=True)
+    assert len(lost) == 1
+    assert jobs.job(number).state == "done"
+    assert [v.label for v in registry.list()] == ["own@1"]
+    assert working.said(tmp_path) == ["made:10"]
+
+
+def test_a_worker_alone_takes_nobody_for_dead_before_it_has_looked_for_so_long(
+    database, jobs, tmp_path
+):
+    """A service and its workers that come back after a day find all signs of life a day old."""
+    jobs.enqueue("train", "north", TRAIN, "ann")
+    jobs.take("away")
+    database.execute("UPDATE ml_job SET heartbeat_at = now() - interval '1 day'")
+    now = [1000.0]
+    found = Worker(database, tmp_path, KEY, stale_s=60.0, clock=lambda: now[0])
+    for at_s, expected in ((1000.0, None), (1059.0, None), (1061.0, 1)):
+        now[0] = at_s
+        job = found._reached(found._next)
+        assert (job and job.id) == expected
+
+
+def test_a_training_goes_on_after_a_kill_as_if_there_had_been_none(two_crossings, tmp_path):
+    """The table is the same to the bit, with the memory of the episodes before."""
+    arguments = {"scenario": two_crossings.sumocfg, "name": "own", "episodes": 4}
+
+    class Killed(BaseException):
+        pass
+
+    def killed_at(progress):
+        def tell(now, _note):
+            told.append(now)
+            if now == progress:
+                raise Killed
+
+        return tell
+
+    told = []
+    whole = work.do_job("train", arguments, tmp_path / "whole" / "1", killed_at(None))
+    assert told == [0.0, 0.25, 0.5, 0.75, 1.0]
+    told = []
+    for attempt, progress in ((1, 0.5), (2, 0.75)):
+        with pytest.raises(Killed):
+            work.do_job("train", arguments, tmp_path / "cut" / str(attempt), killed_at(progress))
+    # the newest checkpoint was spoilt by the disk: the one before is taken
+    (tmp_path / "cut" / "2" / "episodes" / "3" / "replay.npz").write_bytes(b"")
+    again = work.do_job("train", arguments, tmp_path / "cut" / "3", killed_at(None))
+    assert told == [0.0, 0.25, 0.5, 0.5, 0.75, 0.5, 0.75, 1.0]
+    tables = [(tmp_path / run).read_bytes() for run in ("whole/1/q.table", "cut/3/q.table")]
+    assert tables[0] == tables[1]
+    assert again.result == whole.result
+    assert again.made_from == whole.made_from
+    assert whole.result["episodes"] == 4
+    last = work.do_job("train", arguments, tmp_path / "cut" / "4", killed_at(None))
+    assert (last.result, told[-1]) == (whole.result, 1.0), "nothing is left to do but the end"
+
+
+def test_an_evaluation_goes_on_where_it_was_and_compares_by_seed(tmp_path, monkeypatch):
+    arguments = {"scenario": "cologne1", "controllers": ["fixed", "webster"], "seeds": [1, 2]}
+    delays_s = {("fixed", 1): 30.0, ("fixed", 2): 34.0, ("webster", 1): 20.0}
+    made = []
+
+    def runs(jobs, workers):
+        for job in jobs:
+            made.append((job.controller, job.seed))
+            delay_s = delays_s.get(made[-1], math.nan)
+            error = "" if made[-1] in delays_s else "SUMO failed"
+            yield Result(**job.identity(), delay_s=delay_s, error=error, safety_violations=1)
+
+    monkeypatch.setattr(work, "run_all", runs)
+
+    class Killed(BaseException):
+        pass
+
+    def tell(progress, _note):
+        if progress == 0.75 and not (tmp_path / "2").exists():
+            raise Killed
+
+    with pytest.raises(Killed):
+        work.do_job("evaluate", arguments, tmp_path / "1", tell)
+    with (tmp_path / "1" / "results").open("a") as file:
+        file.write('{"scenario": "ti')
+    found = work.do_job("evaluate", arguments, tmp_path / "2", tell).result["controllers"]
+    assert len(made) == len(set(made)) == 4, "no run is made twice"
+    # half widths: t(0.975, 1) = 12.706 times the deviation of 30 and 34, 2 * sqrt(2), / sqrt(2)
+    assert found["fixed"] == {
+        "delay_s": 32.0, "delay_95_s": pytest.approx(12.706 * 2.0, rel=1e-4), "p": 1.0, "seeds": 2,
+        "safety_violations": 2, "errors": [],
+    }  # fmt: skip
+    assert found["webster"] == {
+        "delay_s": 20.0, "delay_95_s": None, "p": None, "seeds": 1, "safety_violations": 2,
+        "errors": ["seed 2: SUMO failed"],
+    }  # fmt: skip
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_killed_worker_leaves_its_job_to_another_one_which_goes_on_where_it_was(
+    database, jobs, registry, two_crossings, tmp_path, monkeypatch
+):
+    """The commands themselves, ended by SIGKILL after the second episode."""
+    monkeypatch.setattr("headway.learning.jobs.allowed_scenario", lambda *_: two_crossings)
+    arguments = {"scenario": two_crossings.sumocfg, "name": "own", "episodes": 12}
+    number = jobs.enqueue("train", "north", arguments, "ann")
+    words = [sys.executable, "-m", "headway", "worker", "--data", str(tmp_path)]
+    words += ["--stale-after", "2"]
+    environment = os.environ | {"HEADWAY_DATABASE_URL": database.url}
+    workers = [subprocess.Popen(words, env=environment)]
+    try:
+        until((tmp_path / "jobs" / str(number) / "1" / "episodes" / "2").exists)
+        workers[0].kill()
+        workers[0].wait()
+        assert jobs.job(number).state == "running"
+        workers.append(subprocess.Popen(words, env=environment))
+        until(lambda: jobs.job(number).state in ("done", "failed"))
+        workers[1].send_signal(signal.SIGTERM)
+        assert workers[1].wait(60) == 0
+    finally:
+        for process in workers:
+            process.kill()
+            process.wait()
+    job = jobs.job(number)
+    assert (job.state, job.error, job.attempt) == ("done", "", 2)
+    own = Registry(database, tmp_path, signing_key(tmp_path))
+    (version,) = own.list()
+    assert (version.label, version.made_from["job"]) == ("own@1", number)
+    assert version.metrics == job.result
+    assert version.made_from["seeds"] == list(range(1000, 1012))
+    expected = work.do_job("train", arguments, tmp_path / "x" / "1", lambda *_: None)
+    assert version.metrics == expected.result
+    assert Path(own.file(version).path).read_bytes() == Path(expected.file).read_bytes()

@@ -1,0 +1,53 @@
+"""What jobs do in the tests of the worker, in place of training: files in the folder of the job say
+what happened.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from headway.learning.work import Done
+
+PLANNER = "planner: {headway_s: 2.1}\n"
+
+
+def note(folder, text):
+    with (folder.parent.parent / "said").open("a") as file:
+        file.write(text + "\n")
+
+
+def said(data):
+    """Lines that the jobs of a data folder have written."""
+    path = data / "jobs" / "said"
+    return path.read_text().split() if path.exists() else []
+
+
+def makes(kind, arguments, folder, tell):
+    """A model, at once."""
+    note(folder, f"made:{arguments['episodes']}")
+    (folder / "tuned.yaml").write_text(PLANNER)
+    tell(0.5, "half")
+    return Done({"stopped": 1.0}, str(folder / "tuned.yaml"), "planner", arguments["name"], {})
+
+
+def waits(kind, arguments, folder, tell):
+    """As `makes`, once the file `go` is there."""
+    note(folder, f"began:{folder.name}")
+    tell(0.25, "waits")
+    while not (folder.parent.parent / "go").exists():
+        time.sleep(0.02)
+    return makes(kind, arguments, folder, tell)
+
+
+def fails(kind, arguments, folder, tell):
+    raise ValueError("the network has no junctions")
+
+
+def dies(kind, arguments, folder, tell):
+    """At the first two attempts."""
+    note(folder, f"began:{folder.name}")
+    if int(folder.name) < 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return makes(kind, arguments, folder, tell)
