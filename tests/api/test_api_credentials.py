@@ -139,6 +139,8 @@ def test_a_token_is_valid_until_it_expires(keyring, secret):
 
     assert read() == Principal("me", Role.ENGINEER)
     assert read(role="ENGINEER").role is Role.ENGINEER
+    ahead = int(time.time()) + 3600  # of a server whose clock is, or of ours before it was set back
+    assert read(iat=ahead) == Principal("me", Role.ENGINEER)
     assert (
         refused(lambda: read(exp=int(time.time()) - 1))
         == "the token is not valid (Signature has expired)"

@@ -195,6 +195,18 @@ def test_what_is_no_alert_is_sent_whatever_is_silenced(desk):
     assert desk.numbers() == ["1"]
 
 
+def test_a_silence_of_a_clock_that_was_ahead_is_over(desk):
+    """A minute of it was ten days."""
+    now_s, ahead_s = desk.now_s, desk.now_s + 864_000.0
+    desk.now_s = ahead_s
+    desk.part.add(Silence("headway", "", ahead_s + 60.0, "ann", at_s=ahead_s))
+    desk.opens("a")
+    desk.now_s = now_s
+    assert desk.part.in_force() == []
+    desk.part.release()
+    assert desk.numbers() == ["a-opened"]
+
+
 def test_silences_outlive_the_server(desk):
     desk.silence(lasts_s=60.0)
     desk.part = desk.again()

@@ -30,7 +30,7 @@ def of(database, tmp_path):
     database.execute("TRUNCATE upkeep_run, simulation_record")
 
     class Of:
-        now, told = START.timestamp(), []
+        now, steady, told = START.timestamp(), 0.0, []
 
         def __call__(self, **settings):
             return UpkeepService(
@@ -39,6 +39,7 @@ def of(database, tmp_path):
                 UpkeepSettings(**settings),
                 lambda *words: self.told.append(words),
                 lambda: self.now,
+                steady=lambda: self.steady,
             )
 
         def go(self, hours):
@@ -226,6 +227,27 @@ def test_a_drill_takes_the_newest_backup_and_fails_without_one(of, database):
 def test_retention_without_days_deletes_nothing(of):
     with pytest.raises(UpkeepError, match=r"upkeep\.retention_days is 0"):
         of().run("retention")
+
+
+def test_a_leap_of_the_clock_deletes_nothing_that_is_not_old_an_hour_later_either(of):
+    """Ten years ahead everything is old. A server that was off for weeks does it an hour later."""
+    service = of(retention_days=30.0)
+    of.go(24.0)
+    assert service.is_due("retention")
+    service.run("retention")
+    for _ in range(3):
+        of.now += 520 * 604_800.0
+        assert not service.is_due("retention")
+        of.steady += 1800.0
+        assert not service.is_due("retention")
+        of.now -= 520 * 604_800.0  # it is set right
+        assert not service.is_due("retention")
+    of.now += 2 * 604_800.0
+    assert not service.is_due("retention")
+    of.steady += 3599.0
+    assert not service.is_due("retention")
+    of.steady += 1.0
+    assert service.is_due("retention")
 
 
 def test_one_process_at_a_time(of, database):

@@ -320,6 +320,9 @@ def test_partitions_are_made_by_the_clock_of_the_server(new_record, tmp_path):
     added = {"simulation_record_2031_04", "simulation_record_2031_05"}
     assert names_of_partitions(database) == first | added
     Partitions(database, lambda: now[0]).keep_up()  # those of another process are no fault
+    now[0] = datetime(2027, 6, 1, tzinfo=UTC)  # it was ahead, and is set back
+    partitions.keep_up()
+    assert "simulation_record_2027_08" in names_of_partitions(database)
     database.close()
 
 

@@ -22,6 +22,7 @@ MOST_SILENCES = 200  # at once; more are a mistake
 MOST_HELD = 1000  # alerts that wait for the end of a silence; the oldest are sent beyond
 MOST_ACKNOWLEDGED = 2000
 LONGEST_S = 7 * 24 * 3600.0  # of a silence
+CLOCKS_APART_S = 60.0  # by so much the clock may be set back without ending a silence
 LONGEST_TEXT = 500  # letters of a note or reason
 MACHINE = "machine"  # the source of alerts on the machine
 DEAD = "dead"  # the rule of a camera that is dead
@@ -188,7 +189,8 @@ class Silences:
     # --- under the lock
 
     def _in_force(self, now_s: float) -> list[Silence]:
-        return [silence for silence in self._silences if silence.until_s > now_s]
+        """Not those of a clock that was ahead, which would end when it is so late."""
+        return [s for s in self._silences if s.until_s > now_s > s.at_s - CLOCKS_APART_S]
 
     def _until_s(self, source: str, rule: str) -> float | None:
         found = [s.until_s for s in self._in_force(self._clock()) if s.takes(source, rule)]

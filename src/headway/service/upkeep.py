@@ -31,6 +31,10 @@ LOOK_EVERY_S = 5.0
 THREAD_ENDS_WITHIN_S = 5.0
 RETRY_AFTER_S = 900.0  # after a run that failed
 RETENTION_EVERY_H = 24.0
+# where the last retention seems to be so long ago it may be the clock, which is right again soon:
+# nothing is deleted by it before it has said so for a while
+LONG_AGO = timedelta(days=7)
+WARY_S = 3600.0
 DRAFT_KEPT_S = 86_400.0  # longer than any backup takes
 RUN_LOCK = 4847  # any number that no other lock of the database has: one process at a time
 FILE = re.compile(r"headway-\d{8}T\d{6}Z\.backup")
@@ -61,7 +65,7 @@ class UpkeepService:
 
     folder:  data folder.
     publish: takes (topic, street, message); street is empty.
-    clock:   seconds since 1970.
+    clock:   seconds since 1970. steady: seconds that nobody sets.
     under_way: numbers of the runs that go on now; retention leaves them.
     """
 
@@ -73,6 +77,7 @@ class UpkeepService:
         publish: Publish,
         clock: Callable[[], float] = time.time,
         under_way: Callable[[], Collection[int]] = tuple,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self.settings = settings
@@ -81,6 +86,8 @@ class UpkeepService:
         self._publish = publish
         self._clock = clock
         self._under_way = under_way
+        self._steady = steady
+        self._wary_since_s: float | None = None
         self._begun_at = self._now()
         self._stop = threading.Event()
         self._thread = keep_running("upkeep", self._work, self._stop, start=False)
@@ -132,7 +139,17 @@ class UpkeepService:
             since_s = (self._now() - runs[0].begun_at).total_seconds()
             if 0 <= since_s < RETRY_AFTER_S:
                 return False
-        return done < due
+        is_wary = task == "retention" and self._is_wary(done)
+        return done < due and not is_wary
+
+    def _is_wary(self, done: datetime) -> bool:
+        """The clock may have leapt since the last success."""
+        if self._now() - done < LONG_AGO:
+            self._wary_since_s = None
+            return False
+        if self._wary_since_s is None:
+            self._wary_since_s = self._steady()
+        return self._steady() - self._wary_since_s < WARY_S
 
     def runs(self, task: str = "", limit: int = 50) -> list[UpkeepRun]:
         """The newest runs first, of one task or of all."""

@@ -50,7 +50,8 @@ class Partitions:
         database does not answer.
         """
         now = self._clock()
-        if (self._due is not None and now < self._due) or not self._lock.acquire(blocking=False):
+        is_kept = self._due is not None and self._due - EVERY <= now < self._due  # else set back
+        if is_kept or not self._lock.acquire(blocking=False):
             return
         try:
             self._due = now + (EVERY if self._make(now) else AGAIN)
