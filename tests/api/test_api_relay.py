@@ -144,6 +144,20 @@ def test_of_senders_that_have_no_numbers_and_of_old_ones_nothing_is_missing(valk
         assert {json.loads(m.text)["topic"] for m in clients[0].buffer} == {"alerts"}
 
 
+def test_a_stream_that_was_begun_anew_by_an_earlier_clock_is_heard(valkey):
+    """Whoever had heard one of the clock that was ahead heard no other until it was so late."""
+    with redis.Redis.from_url(valkey) as link, processes(valkey, 2) as (hubs, clients):
+        link.flushall()
+        until(lambda: link.info("clients")["blocked_clients"] == 2)
+        late = json.dumps(["alerts", "late", {"n": 0}])
+        link.xadd("headway:live", {"from": "x", "news": late}, id="9999999999999-0")
+        until(lambda: all(len(c.buffer) == 1 for c in clients))
+        link.delete("headway:live")
+        hubs[0].publish("alerts", "a", {"n": 1})
+        until(lambda: all(len(c.buffer) == 2 for c in clients))
+        assert [heard(c) for c in clients] == [[("late", 0), ("a", 1)]] * 2
+
+
 def test_earlier_messages_are_not_delivered(valkey):
     with redis.Redis.from_url(valkey) as link:
         link.xadd("headway:live", {"from": "x", "news": json.dumps(["alerts", "a", {"n": 1}])})

@@ -26,6 +26,11 @@ News = tuple[str, str, dict[str, Any]]  # topic, street, message
 decode = msgspec.json.Decoder(News).decode
 
 
+def _place(entry: bytes) -> tuple[int, ...]:
+    """Of an entry in its stream: milliseconds and a number."""
+    return tuple(map(int, entry.split(b"-")))
+
+
 class Relay:
     """Sends what the hub tells to the stream, and tells the hub what others sent. While Valkey is
     away, each process tells its own clients.
@@ -97,6 +102,8 @@ class Relay:
                 )  # "$" would pass over what comes between two calls
                 found: Any = link.xread({STREAM: last}, block=1000)
                 metrics.degraded.labels("relay").set(0)
+                if not found and _place(self._newest(link)) < _place(last):
+                    last = b"0-0"  # another stream: its clock was ahead, and it was begun anew
                 for _, entries in found or []:
                     for number, fields in entries:
                         last = number
