@@ -56,6 +56,15 @@ NAMES = """
         WHERE name IS NOT NULL
     )
 """
+# the same of simulations that are named: their rows are few, and the junctions of others many
+NAMES_AMONG = """
+    WITH names AS MATERIALIZED (
+        SELECT DISTINCT {column} AS name
+        FROM simulation_record
+        WHERE {column} > :after AND {where}
+        ORDER BY name
+    )
+"""
 MOST_LOOKED_UP = 10_000  # of more, to read all rows is quicker
 COUNT_NAMES = """
     SELECT count(*) AS n
@@ -388,7 +397,8 @@ def versions(database: Database, simulation: str, junction: str, at: datetime) -
 def _named(database: Database, of: Mapping[str, str], only: RecordFilter) -> Listing:
     """A list of what a column names."""
     where, values = only.where()
-    names = NAMES.format(where=where, **of)
+    is_named = only.among is not None and of is OF_JUNCTIONS
+    names = (NAMES_AMONG if is_named else NAMES).format(where=where, **of)
 
     def count() -> int:
         query = f"{names} {COUNT_NAMES}"
