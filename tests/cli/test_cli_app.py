@@ -18,10 +18,12 @@ from headway.cli.app import warn_without_q_table
 from headway.control.qlearning import DEFAULT_TABLE, network_stamp
 from headway.control.qtable import QTable
 from headway.experiments.benchmark import Job, Result
+from headway.learning.registry import Registry, signing_key
 from headway.learning.training import Episode
 from headway.plants.sumo.scenarios import RESCO
 from headway.roads import PROFILES, RoadsError, work_out
 from headway.settings import Settings, overridden
+from headway.store import open_database
 from headway.street.messages import Task
 
 
@@ -48,12 +50,14 @@ GROUPS = {
     "db": ["key", "backup", "restore", "retain", "erase", "events"],
     "audit": ["verify"],
     "models": ["list", "fetch", "verify"],
+    "registry": ["list", "add", "show", "verify"],
 }
 COMMANDS = [
     *(
         "serve",
         "token",
         "watch",
+        "worker",
         "camera",
         "scenarios",
         "bench",
@@ -277,6 +281,36 @@ def test_a_benchmark_prints_a_table_and_writes_its_figures_in_the_order_of_the_w
         "cologne1 | fixed | 41.5 ± 6.4 |  |  | 20.8 ± 3.2 | 100 | 2 | 0",
         "cologne1 | planner | 21.5 ± 6.4 | 0.52 | 0.0108 | 10.8 ± 3.2 | 100 | 2 | 0",
     ]
+
+
+def test_a_benchmark_judges_models_by_file_version_and_alias(headway, runs, record):
+    Path("my tuned.yaml").write_text("planner: {headway_s: 2.5}")
+    database = open_database(record)
+    registry = Registry(database, record, signing_key(record))
+    what = {"name": "own", "kind": "planner", "made_from": {}, "metrics": {}, "by": "ann"}
+    one, two = (registry.add(f"planner: {{headway_s: {s}}}".encode(), **what) for s in (2.1, 2.2))
+    registry.set_alias("north", "", "champion", one.id, "ann")
+    words = ("--scenario", "cologne1", "--seeds", "1", "--data", record, "--controller")
+    assert headway("bench", *words, "fixed,my tuned.yaml,own@champion,own@2").status == 0
+    assert [job.controller for job in runs.jobs] == ["fixed", "my tuned.yaml", "own@1", "own@2"]
+    fixed, file, champion, newest = (job.model for job in runs.jobs)
+    assert (fixed, champion, newest) == (None, registry.file(one), registry.file(two))
+    assert (file.name, file.kind) == ("my-tuned", "planner")
+    assert file.path == str(Path("my tuned.yaml").resolve())
+    for controllers, said in (
+        ("own@9", "own@9: no such model"),
+        ("own@shadow", "no version of 'own' is shadow"),
+        ("none.yaml", "A model is given as the path of its file, NAME@VERSION or"),
+    ):
+        ran = headway("bench", *words, controllers)
+        assert (ran.status, said in " ".join(ran.err.split())) == (2, True)
+    Path("other").mkdir()
+    Path("other/my tuned.yaml").write_text("planner: {}")
+    ran = headway("bench", *words, "my tuned.yaml,other/my tuned.yaml")
+    assert (ran.status, "two of the controllers are called my" in ran.err) == (2, True)
+    ran = headway("bench", *words, "own@1,own@champion")
+    assert [job.controller for job in runs.jobs] == ["own@1"]
+    database.close()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import itertools
 import tracemalloc
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from tests.street.builders import Says, named
 
+from headway.control.models import ModelFile
 from headway.experiments import benchmark
 from headway.experiments.benchmark import Job, Result, judge, run, run_guarded
 from headway.plants.sumo.scenarios import Scenario
@@ -221,6 +223,23 @@ def test_a_run_has_the_figures_of_its_settings_file(jam, tmp_path, monkeypatch):
     assert run(Job(jam, "planner", 3, config=str(file))).config == str(file)
     run(Job(jam, "planner", 3))
     assert models == [2.5, 1.89]
+
+
+def test_a_model_is_judged_as_the_controller_with_its_figures_is(jam, tmp_path):
+    """By the same table, gate and audit."""
+    file = tmp_path / "own.yaml"
+    file.write_text("planner: {headway_s: 2.5}")
+    model = ModelFile("own", 3, "planner", sha256(file.read_bytes()).hexdigest(), str(file))
+    unlike = {"controller": "", "config": "", "wall_s": 0.0, "decision_ms_p99": 0.0}
+    unlike["person_waiting_s"] = 0.0
+    judged = run(Job(jam, "own@3", 3, model=model))
+    assert judged.controller == "own@3"
+    settled = run(Job(jam, "planner", 3, config=str(file)))
+    assert replace(judged, **unlike) == replace(settled, **unlike)
+    assert judged.safety_violations == 0
+    file.write_text("planner: {headway_s: 2.6}")
+    assert "own@3" in run_guarded(Job(jam, "own@3", 3, model=model)).error
+    assert "was changed" in run_guarded(Job(jam, "own@3", 3, model=model)).error
 
 
 def test_the_figures_of_a_run_are_those_of_simulations_own_record(jam, tmp_path, monkeypatch):

@@ -144,6 +144,15 @@ def test_a_job_that_ends_its_process_each_time_fails_at_last(jobs, database):
     assert jobs.take("w") is None
 
 
+def test_what_a_job_says_is_written_whatever_letters_it_has(jobs):
+    number, said = train(jobs), "a\0b\ud800" + "x" * 3000
+    job = jobs.take("w")
+    jobs.beat(job, 0.5, said)
+    assert jobs.job(number).note == "ab?" + "x" * 1996
+    jobs.end(job, "failed", said)
+    assert jobs.job(number).error == "ab?" + "x" * 1996
+
+
 def test_stopping_workers_does_not_count_against_a_job(jobs):
     number = train(jobs)
     for _ in range(MOST_DEATHS + 2):
@@ -207,6 +216,9 @@ EVALUATE = {"scenario": "cologne1", "controllers": ["fixed"], "seeds": [1]}
         ("evaluate", EVALUATE | {"seeds": []}, "evaluate: seeds: "),
         ("evaluate", EVALUATE | {"seeds": [-1]}, "evaluate: seeds.0: "),
         ("evaluate", EVALUATE | {"controllers": []}, "evaluate: controllers: "),
+        ("evaluate", EVALUATE | {"controllers": ["fixed", "magic"]}, "evaluate: controllers.1: "),
+        ("evaluate", EVALUATE | {"controllers": ["own@boss"]}, "evaluate: controllers.0: "),
+        ("evaluate", EVALUATE | {"controllers": ["own@0"]}, "evaluate: controllers.0: "),
         ("train", TRAIN | {"scenario": "atlantis"}, "no scenario 'atlantis'"),
         ("train", TRAIN | {"scenario": "/etc/x.sumocfg"}, "is outside of the allowed folders"),
     ],

@@ -94,6 +94,30 @@ def test_a_job_that_cannot_be_done_says_why_and_the_next_one_begins(
     assert registry.list() == []
 
 
+def test_an_evaluation_is_given_the_models_that_it_names(database, jobs, registry, tmp_path):
+    arguments = {"scenario": "cologne1", "controllers": ["fixed", "own@champion"], "seeds": [1]}
+    unknown = jobs.enqueue("evaluate", "north", arguments, "ann")
+    Worker(database, tmp_path, KEY, do=working.evaluates).run(until_idle=True)
+    job = jobs.job(unknown)
+    assert (job.state, "no version of 'own' is champion" in job.error) == ("failed", True)
+    text = "planner: {headway_s: 2.1}"
+    version = registry.add(
+        text.encode(), name="own", kind="planner", made_from={}, metrics={}, by="ann"
+    )
+    registry.set_alias("north", "", "champion", version.id, "ann")
+    known = jobs.enqueue("evaluate", "north", arguments, "ann")
+    altered = jobs.enqueue("evaluate", "north", arguments, "ann")
+    worker = Worker(database, tmp_path, KEY, do=working.evaluates)
+    worker._work_on(jobs.take("w"))
+    assert jobs.job(known).result == {
+        "files": {"own@champion": text}, "labels": {"own@champion": "own@1"},
+    }  # fmt: skip
+    Path(registry.file(version).path).write_text("planner: {}")
+    worker.run(until_idle=True)
+    job = jobs.job(altered)
+    assert (job.state, "was altered" in job.error) == ("failed", True)
+
+
 def test_a_job_whose_process_is_killed_is_begun_anew(database, jobs, registry, tmp_path):
     number = jobs.enqueue("train", "north", TRAIN, "ann")
     Worker(database, tmp_path, KEY, do=working.dies).run(until_idle=True)

@@ -19,6 +19,7 @@ from headway.cli.live import run_to_end
 from headway.cli.tables import comparison, left_to_others
 from headway.cli.tuning import SENSING, checked_profiles
 from headway.control.catalogue import CONTROLLERS
+from headway.control.models import ModelFile
 from headway.control.qlearning import DEFAULT_TABLE, QLearning, network_stamp, table_path
 from headway.control.qtable import QTable
 from headway.experiments.benchmark import Job, Result
@@ -107,7 +108,9 @@ def bench(
     controllers: Annotated[
         str,
         typer.Option(
-            "--controller", help=f"Controllers, separated by commas: {', '.join(CONTROLLERS)}."
+            "--controller",
+            help=f"Controllers, separated by commas: {', '.join(CONTROLLERS)}; or models: the path "
+            "of a file, NAME@VERSION, NAME@champion.",
         ),
     ] = "fixed,planner",
     seeds: Annotated[str, typer.Option(help="Seeds of the demand, such as 1-5 or 1,4.")] = "1-3",
@@ -131,15 +134,12 @@ def bench(
     config: Annotated[
         str, typer.Option(help="Settings file (YAML) with the figures of the controllers.")
     ] = "",
+    data: Annotated[str, typer.Option(help="Data folder with the registry of models.")] = "data",
 ) -> None:
     """Benchmark: run controllers on scenarios with several seeds, and compare delay and safety."""
     asked = list(RESCO) if scenario_ == "all" else scenario_.split(",")
     names = [sumocfg] if sumocfg else list(dict.fromkeys(asked))
-    chosen = list(dict.fromkeys(controllers.split(",")))
-    if unknown := [c for c in chosen if c not in CONTROLLERS]:
-        raise typer.BadParameter(
-            f"no controller {unknown[0]!r}. There are: {', '.join(CONTROLLERS)}."
-        )
+    chosen = judged(controllers, data)
     sensing = checked_profiles(timing, sensing)
     for name in names:
         scenario(name)
@@ -151,10 +151,10 @@ def bench(
         )
     label = labels(names)
     work = [
-        Job(n, c, s, timing, sensing, scale, keep, label=label[n], config=config)
+        Job(n, c, s, timing, sensing, scale, keep, label=label[n], config=config, model=model)
         for s in parse_seeds(seeds)
         for n in names
-        for c in chosen
+        for c, model in chosen.items()
     ]
     results = progress(work, jobs)
     if json_:
@@ -355,6 +355,31 @@ def progress(work: list[Job], jobs: int) -> list[Result]:
     named = {w.scenario: w.label or scenario(w.scenario).name for w in work}
     rank = {(named[w.scenario], w.controller, w.seed): i for i, w in enumerate(work)}
     return sorted(done, key=lambda r: rank.get((r.scenario, r.controller, r.seed), len(rank)))
+
+
+def judged(controllers: str, data: str) -> dict[str, ModelFile | None]:
+    """Controllers by what results call them; None for one of the catalogue, else the model. Raises
+    typer.BadParameter.
+    """
+    found = dict[str, ModelFile | None]()
+    for word in dict.fromkeys(controllers.split(",")):
+        if word in CONTROLLERS:
+            found[word] = None
+            continue
+        try:
+            named = registry.model_named(word, data)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise typer.BadParameter(str(error)) from error
+        if named is None:
+            raise typer.BadParameter(
+                f"no controller {word!r}. There are: {', '.join(CONTROLLERS)}. A model is given as "
+                "the path of its file, NAME@VERSION or NAME@champion."
+            )
+        label, model = named
+        if found.get(label, model) != model or label in CONTROLLERS:
+            raise typer.BadParameter(f"two of the controllers are called {label}. Rename a file.")
+        found[label] = model
+    return found
 
 
 def labels(names: Sequence[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from headway.cli.environment import SECRET_KEY
-from headway.learning.model_files import KINDS
+from headway.control.models import KINDS, ModelFile
+from headway.learning.model_files import file_of
 from headway.learning.registry import ModelVersion, Registry, require_name, signing_key
 from headway.store import open_database
 
@@ -56,6 +58,21 @@ def register(data: str, path: Path, **what: Any) -> None:
     """Register a file and say as what."""
     with opened(data) as registry:
         console.print(f"registered as {registry.add(path, **what).label}", highlight=False)
+
+
+def model_named(word: str, data: str) -> tuple[str, ModelFile] | None:
+    """(what results call it, the model) of a path, NAME@NUMBER or NAME@champion; None where it is
+    neither. Raises ValueError, OSError, DatabaseError.
+    """
+    path = Path(word)
+    if path.is_file():
+        name = re.sub(r"[^A-Za-z0-9_.-]", "-", path.stem).lstrip("_.-")[:64] or "file"
+        return path.name, file_of(path, name)
+    if "@" not in word:
+        return None
+    with opened(data) as registry:
+        version = registry.find(word)
+        return version.label, registry.file(version)
 
 
 @app.command("list")

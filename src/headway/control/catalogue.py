@@ -7,6 +7,7 @@ from collections.abc import Callable
 from headway.control import Controller
 from headway.control.actuated import Actuated
 from headway.control.fixed import FixedTime
+from headway.control.models import ModelFile, model_controller
 from headway.control.planner import Planner
 from headway.control.pressure import Greedy, MaxPressure
 from headway.control.qlearning import QLearning
@@ -27,11 +28,14 @@ CONTROLLERS: dict[str, Callable[[Network, Timing], Controller]] = {
 
 
 def controller(
-    name: str, network: Network, timing: Timing, settings: Settings | None = None
+    name: str | ModelFile, network: Network, timing: Timing, settings: Settings | None = None
 ) -> Controller:
-    """The controller called `name`, for `network`, with the figures of `settings` (None: the
-    defaults). Raises ValueError for an unknown name.
+    """The controller called `name`, or that a model is, for `network`, with the figures of
+    `settings` (None: the defaults). Raises ValueError for an unknown name, or a model that cannot
+    decide there.
     """
+    if isinstance(name, ModelFile):
+        return model_controller(name, network, timing, settings or Settings())
     if name not in CONTROLLERS:
         raise ValueError(f"no controller {name!r}. There are: {', '.join(CONTROLLERS)}.")
     if settings is not None and name == Planner.name:

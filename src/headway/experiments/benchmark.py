@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from headway.control.models import ModelFile
 from headway.plants.sumo import SumoSettings, network_of
 from headway.plants.sumo.scenarios import Scenario, fitting_step_s, scenario
 from headway.plants.sumo.signal_record import read_states
@@ -45,7 +46,8 @@ class Job:
     """One run to be made. scenario: a name of the catalogue, or the path of a .sumocfg. step_s: of
     the simulation; None for the scenario's own, or the nearest that fits ticks of TICK_S. label:
     what results call the scenario; empty for its name. config: a settings file with the
-    controller's figures; empty for the defaults.
+    controller's figures; empty for the defaults. model: that decides, in place of a controller of
+    the catalogue; `controller` is then what results call it.
     """
 
     scenario: str
@@ -58,6 +60,7 @@ class Job:
     step_s: float | None = None
     label: str = ""
     config: str = ""
+    model: ModelFile | None = None
 
     def identity(self) -> dict[str, Any]:
         """What its result is of."""
@@ -173,7 +176,7 @@ def run(job: Job) -> Result:
             network,
             timing,
             sumo,
-            job.controller,
+            job.model or job.controller,
             keep,
             settings=load(job.config) if job.config else None,
             step_within_s=math.inf,

@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import sqlalchemy as sa
 from pydantic import Field, ValidationError
 
-from headway.learning.registry import NAME
+from headway.learning.registry import ALIASES, NAME
 from headway.plants.sumo.allowed import allowed_scenario
+from headway.settings import ControllerName
 from headway.settings.base import Section
 from headway.store import Database
 
@@ -27,7 +28,7 @@ MOST_DEATHS = 5  # of workers or their processes: a job that ends them each time
 MOST_WAITING = 1000  # jobs
 MOST_LISTED = 1000
 LONGEST_NAME = 256  # letters, of a street
-LONGEST_ERROR = 2000  # letters
+LONGEST_TEXT = 2000  # letters, of a note or fault
 COLUMNS = """
     id, kind, street, arguments, asked_by, asked_at, state, attempt, worker, begun_at, heartbeat_at,
     ended_at, progress, note, cancel_by, result, version_id, error
@@ -71,6 +72,8 @@ CANCEL = """
     WHERE id = :id AND state IN ('waiting', 'running')
 """
 
+CATALOGUE = get_args(ControllerName)
+MODEL = rf"{NAME.pattern}@([1-9][0-9]{{0,8}}|{'|'.join(ALIASES)})"
 ModelName = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 Seed = Annotated[int, Field(ge=0, lt=1 << 31)]
 
@@ -113,9 +116,11 @@ class TuneArguments(OnStreet):
 
 
 class EvaluateArguments(OnStreet):
-    """controllers: of the catalogue, compared with the first; seeds: of the demand."""
+    """controllers: of the catalogue, or models (NAME@NUMBER, NAME@champion), compared with the
+    first; seeds: of the demand.
+    """
 
-    controllers: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(
+    controllers: list[Annotated[str, Field(pattern=f"^({'|'.join(CATALOGUE)}|{MODEL})$")]] = Field(
         min_length=1, max_length=20
     )
     seeds: list[Seed] = Field(min_length=1, max_length=1000)
@@ -248,7 +253,7 @@ class Jobs:
 
     def beat(self, job: LearningJob, progress: float, note: str) -> bool:
         """Say that it goes on; whether somebody wants it to end. Raises LostJobError."""
-        values = self._own(job) | {"progress": progress, "note": note}
+        values = self._own(job) | {"progress": progress, "note": _text(note)}
         with self._database.engine.begin() as held:
             row = held.execute(sa.text(BEAT), values).first()
         if row is None:
@@ -278,7 +283,7 @@ class Jobs:
 
     def end(self, job: LearningJob, state: Literal["failed", "cancelled"], error: str = "") -> None:
         """Raises LostJobError."""
-        said = {"state": state, "error": error[:LONGEST_ERROR]}
+        said = {"state": state, "error": _text(error)}
         if not self._database.execute(END, **self._own(job), **said):
             raise _lost(job)
 
@@ -287,7 +292,7 @@ class Jobs:
         against it: after MOST_DEATHS it has failed; empty where a worker was stopped. Raises
         LostJobError.
         """
-        died = {"died": int(bool(why)), "most": MOST_DEATHS, "why": why[:LONGEST_ERROR]}
+        died = {"died": int(bool(why)), "most": MOST_DEATHS, "why": _text(why)}
         if not self._database.execute(f"{GIVE_BACK} {OWN}", **self._own(job), **died):
             raise _lost(job)
 
@@ -304,6 +309,11 @@ class Jobs:
 
     def _own(self, job: LearningJob) -> dict[str, Any]:
         return {"id": job.id, "attempt": job.attempt}
+
+
+def _text(said: str) -> str:
+    """As a column takes it: what others say may hold anything."""
+    return said[:LONGEST_TEXT].encode("utf-8", "replace").decode().replace("\0", "")
 
 
 def _lost(job: LearningJob) -> LostJobError:

@@ -13,13 +13,13 @@ from typing import NoReturn
 import yaml
 from pydantic import ValidationError
 
+from headway.control.models import PLANNER, Q_TABLE, ModelFile
 from headway.settings import PlannerSettings
 
-KINDS = ("planner", "q-table")  # those of control.models, which loads what decides
 LARGEST_BYTES = 1 << 30  # of a file
 LARGEST_SETTINGS_BYTES = 1 << 16  # of a planner's file, which is read whole
 CHUNK_BYTES = 1 << 20
-Q_TABLE = struct.pack("<Q", 0x4845_4144_5741_5951)  # how a file of control/qtable.py begins
+Q_TABLE_BEGIN = struct.pack("<Q", 0x4845_4144_5741_5951)  # how a file of control/qtable.py begins
 
 
 class ModelFiles:
@@ -54,6 +54,16 @@ class ModelFiles:
             finally:
                 os.close(place)
         return sha256, size
+
+
+def file_of(path: Path, name: str) -> ModelFile:
+    """A file that is not registered, as version 1 of `name`; its kind is known by its content.
+    Raises OSError, ValueError.
+    """
+    with path.open("rb") as stream:
+        begin = stream.read(len(Q_TABLE_BEGIN))
+    kind = Q_TABLE if begin == Q_TABLE_BEGIN else PLANNER
+    return ModelFile(name, 1, kind, digest(path)[0], str(path.resolve()))
 
 
 def digest(path: Path) -> tuple[str, int]:
@@ -99,11 +109,11 @@ def _require(path: Path, kind: str, named: str) -> None:
 
     if not path.stat().st_size:
         refuse("it is empty")
-    if kind == "q-table":
+    if kind == Q_TABLE:
         with path.open("rb") as stream:
-            if stream.read(len(Q_TABLE)) != Q_TABLE:
+            if stream.read(len(Q_TABLE_BEGIN)) != Q_TABLE_BEGIN:
                 refuse("it is no Q-table, as `headway train` writes it")
-    elif kind == "planner":
+    elif kind == PLANNER:
         if path.stat().st_size > LARGEST_SETTINGS_BYTES:
             refuse(f"it is larger than {LARGEST_SETTINGS_BYTES >> 10} KiB")
         try:

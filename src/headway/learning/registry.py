@@ -19,16 +19,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from headway import __version__
-from headway.learning.model_files import KINDS, ModelFiles, digest
+from headway.control.models import KINDS, ModelFile
+from headway.learning.model_files import ModelFiles, digest
 from headway.store import Database
-
-if TYPE_CHECKING:
-    from headway.control.models import ModelFile
 
 ALIASES = ("champion", "challenger", "shadow")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -245,8 +243,6 @@ class Registry:
         """Its file, read to its end. Raises UnknownModelError; ModelFaultError where the row or the
         file is not what was registered.
         """
-        from headway.control.models import ModelFile  # what decides, which lists need not
-
         of = self.get(version.id)
         path = self._files.path(of.sha256)
         try:

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from headway.control.models import ModelFile
 from headway.control.qlearning import network_stamp
 from headway.control.qtable import QTable
 from headway.experiments.benchmark import Job, Result
@@ -36,6 +37,7 @@ from headway.roads import PROFILES, work_out
 from headway.runtime.supervisor import end_with_parent, ignore_interrupts
 
 KEPT = 2  # checkpoints of a training; the older one, should the disk have spoilt the newest
+MODELS = "models"
 RUNS_AT_ONCE = max(1, (os.cpu_count() or 2) - 1)  # one processor is left to the streets
 
 Tell = Callable[[float, str], None]  # progress (0 to 1), and what is done
@@ -92,13 +94,17 @@ def run_in_child(
 
 
 def do_job(kind: str, arguments: Mapping[str, Any], folder: Path, tell: Tell) -> Done:
-    """folder: of this attempt; those of the attempts before stand beside it."""
+    """folder: of this attempt; those of the attempts before stand beside it. Of an evaluation, the
+    arguments have MODELS: ModelFile by what a controller is called there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "train":
         return _train(TrainArguments.model_validate(arguments), folder, tell)
     if kind == "tune":
         return _tune(TuneArguments.model_validate(arguments), folder, tell)
-    return _evaluate(EvaluateArguments.model_validate(arguments), folder, tell)
+    rest = {k: v for k, v in arguments.items() if k != MODELS}
+    models = arguments.get(MODELS, {})
+    return _evaluate(EvaluateArguments.model_validate(rest), models, folder, tell)
 
 
 def _train(of: TrainArguments, folder: Path, tell: Tell) -> Done:
@@ -168,7 +174,7 @@ def _resumed(table: Path) -> tuple[Memory | None, dict[str, Any]]:
 
 def _tune(of: TuneArguments, folder: Path, tell: Tell) -> Done:
     if importlib.util.find_spec("cmaes") is None:
-        raise RuntimeError("tuning needs the extra `learning`. Install headway[learning].")
+        raise RuntimeError('tuning needs the extra `learning`: pip install -e ".[learning]"')
     settings = TuningSettings(
         scenario=of.scenario,
         timing=of.timing,
@@ -209,13 +215,16 @@ def _go_on_with(journal: Path) -> None:
         journal.write_text(text[: text.rfind("\n") + 1])
 
 
-def _evaluate(of: EvaluateArguments, folder: Path, tell: Tell) -> Done:
+def _evaluate(
+    of: EvaluateArguments, models: Mapping[str, ModelFile], folder: Path, tell: Tell
+) -> Done:
     journal = folder / "results"
     _go_on_with(journal)
     done = {(r.controller, r.seed): r for r in _results(journal)}
-    wanted = [(c, s) for s in dict.fromkeys(of.seeds) for c in dict.fromkeys(of.controllers)]
+    judged = {models[c].label if c in models else c: models.get(c) for c in of.controllers}
+    wanted = [(c, s) for s in dict.fromkeys(of.seeds) for c in judged]
     work = [
-        Job(of.scenario, c, s, of.timing, of.sensing, of.scale)
+        Job(of.scenario, c, s, of.timing, of.sensing, of.scale, model=judged[c])
         for c, s in wanted
         if (c, s) not in done
     ]

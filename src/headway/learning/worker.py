@@ -15,19 +15,20 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from headway import telemetry
 from headway.learning.jobs import Jobs, LearningJob, LostJobError
 from headway.learning.registry import Registry
-from headway.learning.work import Do, Done, Failed, Told, do_job, run_in_child
+from headway.learning.work import MODELS, Do, Done, Failed, Told, do_job, run_in_child
 from headway.runtime.supervisor import interrupts_held
 from headway.store import Database, DatabaseError
 
+T = TypeVar("T")
 BEAT_S = 1.0  # between two signs of life, which also hear of a cancellation
 STALE_S = 60.0  # a worker that was silent for so long is dead
 IDLE_S = 1.0  # between two looks for a job
@@ -87,7 +88,7 @@ class Worker:
             self._log.warning("jobs of dead workers go on", jobs=found)
         return self._jobs.take(self.name)
 
-    def _reached(self, ask: Callable[[], Any]) -> Any:
+    def _reached(self, ask: Callable[[], T]) -> T | None:
         """What `ask` returns; None where the database is away."""
         try:
             found = ask()
@@ -104,14 +105,32 @@ class Worker:
 
     def _work_on(self, job: LearningJob) -> None:
         self._log.info("job begun", job=job.id, kind=job.kind, attempt=job.attempt)
-        attempt = self._folder / str(job.id) / str(job.attempt)
-        child = _Child(self._do, job, attempt)
         try:
-            self._attend(job, child)
+            arguments = self._arguments(job)
+            if arguments is None:
+                return
+            attempt = self._folder / str(job.id) / str(job.attempt)
+            with contextlib.closing(_Child(self._do, job, arguments, attempt)) as child:
+                self._attend(job, child)
         except LostJobError as error:
             self._log.warning("job lost", job=job.id, why=str(error))
-        finally:
-            child.close()
+
+    def _arguments(self, job: LearningJob) -> dict[str, Any] | None:
+        """With the files of the models that are named; None where there is nothing more to do.
+        Raises LostJobError.
+        """
+        named = [c for c in job.arguments.get("controllers", ()) if "@" in c]
+
+        def found() -> dict[str, Any]:
+            models = {c: self._registry.file(self._registry.find(c)) for c in named}
+            return job.arguments | ({MODELS: models} if models else {})
+
+        try:
+            return self._until_reached(found)
+        except (ValueError, OSError) as error:
+            why = str(error)
+            self._insist(lambda: self._jobs.end(job, "failed", why))
+            return None
 
     def _attend(self, job: LearningJob, child: _Child) -> None:
         """Until it has ended, and that is written. Raises LostJobError."""
@@ -166,14 +185,14 @@ class Worker:
         """Once the database takes it, unless this worker is stopped. Raises LostJobError, also
         where it was taken and the answer got lost.
         """
+        self._until_reached(lambda: (write(),))
 
-        def written() -> bool:
-            write()
-            return True
-
-        while not self._reached(written):
+    def _until_reached(self, ask: Callable[[], T]) -> T | None:
+        """What `ask` returns, once the database is there; None where this worker is stopped."""
+        while (found := self._reached(ask)) is None:
             if self._stop.wait(IDLE_S):
-                return
+                return None
+        return found
 
     def _clear(self, job: LearningJob) -> None:
         shutil.rmtree(self._folder / str(job.id), ignore_errors=True)
@@ -184,13 +203,15 @@ class _Child:
     ended without one.
     """
 
-    def __init__(self, do: Do, job: LearningJob, folder: Path) -> None:
+    def __init__(
+        self, do: Do, job: LearningJob, arguments: Mapping[str, Any], folder: Path
+    ) -> None:
         self.told = Told(job.progress, job.note)
         self.outcome: Done | Failed | None = None
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe(duplex=False)
-        arguments = (theirs, do, job.kind, job.arguments, folder)
-        self._process: Any = context.Process(target=run_in_child, args=arguments)
+        words = (theirs, do, job.kind, arguments, folder)
+        self._process: Any = context.Process(target=run_in_child, args=words)
         with interrupts_held():
             self._process.start()
         theirs.close()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, MutableSequence
 
 from headway.control.catalogue import controller as controller_by_name
+from headway.control.models import ModelFile
 from headway.plants.sumo import SumoPlant, SumoSettings, UnobservedPlant
 from headway.roads import Network, Timing
 from headway.safety import SafetyGate
@@ -22,7 +23,7 @@ def open_street(
     network: Network,
     timing: Timing,
     sumo: SumoSettings,
-    controller: str,
+    controller: str | ModelFile,
     record: Callable[[Event], None],
     fallback: str = "webster",
     cycle_s: float = 30.0,
@@ -35,7 +36,8 @@ def open_street(
     hung: Collection[str] = (),
 ) -> Street:
     """Start SUMO, with the controllers of these names on it; compiled parts are ready before the
-    first tick. settings: the controllers' figures. Other arguments: see `Street`.
+    first tick. controller: its name, or the model that decides in its place. settings: the
+    controllers' figures. Other arguments: see `Street`.
 
     Raises ValueError for an unknown controller. SUMO is closed if anything fails.
     """
