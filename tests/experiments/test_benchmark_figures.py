@@ -238,8 +238,8 @@ def test_a_model_is_judged_as_the_controller_with_its_figures_is(jam, tmp_path):
     assert replace(judged, **unlike) == replace(settled, **unlike)
     assert judged.safety_violations == 0
     file.write_text("planner: {headway_s: 2.6}")
-    assert "own@3" in run_guarded(Job(jam, "own@3", 3, model=model)).error
-    assert "was changed" in run_guarded(Job(jam, "own@3", 3, model=model)).error
+    error = run_guarded(Job(jam, "own@3", 3, model=model)).error
+    assert error.startswith(f"ValueError: model own@3: {file}: was changed")
 
 
 def test_the_figures_of_a_run_are_those_of_simulations_own_record(jam, tmp_path, monkeypatch):
