@@ -67,6 +67,16 @@ SYSTEM = (
         for_s=30.0, level="error",
     ),
     system_rule("restarts", "streets.*.restarts_per_minute", 0.0, level="error"),
+    system_rule("inputs drift", "models.*.drifting", 0.0, for_s=360.0),
+    system_rule("outcome drifts", "models.*.outcome_drift", 0.0, for_s=360.0),
+    system_rule(
+        "confidence not calibrated", "models.*.calibration_error", 0.25, hysteresis=0.05,
+        for_s=360.0,
+    ),
+    system_rule("data incomplete", "models.*.completeness", 0.9, condition="<", for_s=360.0),
+    system_rule("data stale", "models.*.freshness_s", 300.0),
+    system_rule("silent detectors", "models.*.silent_lanes", 0.0, level="info"),
+    system_rule("slow decisions", "models.*.decide_p99_ms", 100.0, for_s=360.0),
 )  # fmt: skip
 DEFAULTS = {
     "environment": "local",
@@ -129,6 +139,11 @@ DEFAULTS = {
         "issuer": "", "audience": "", "roles_claim": "roles", "roles": {}, "name_claim": "sub",
         "streets_claim": "", "cameras_claim": "",
     },
+    "model_watch": {"every_s": 300.0, "window_h": 6.0},
+    "business": {
+        "fuel_price_per_l": 1.70, "co2_price_per_t": 140.0, "time_value_per_h": 16.0,
+        "occupancy": 1.67, "hours_a_day": 2.0, "investment": 0.0, "running_cost_per_year": 0.0,
+    },
     "cameras": {
         "attempts": 0, "delay_s": 0.5, "buffer": 1, "rate_hz": 0.0, "confidence": 0.0,
         "speed": True, "violations": True, "dead_after_s": 15.0, "still_after_s": 20.0,
@@ -179,7 +194,7 @@ def test_a_variable_of_an_unknown_section_is_refused(monkeypatch):
     assert str(refused.value) == (
         "HEADWAY_LOPP__TICK_S: unknown section. Known: environment, loop, control, street, "
         "safety, external, recovery, alerts, log, notify, cameras, api, database, upkeep, sumo, "
-        "planner, q_learning, server, oidc."
+        "planner, q_learning, server, oidc, model_watch, business."
     )
     monkeypatch.delenv("HEADWAY_LOPP__TICK_S")
     monkeypatch.setenv("HEADWAY_DATA", "anything")  # no section: another program's
@@ -297,6 +312,15 @@ BOUNDS = [
     ("q_learning.reward.longest", 0.0, 100.0, -0.001, 100.001),
     ("q_learning.reward.change", 0.0, 100.0, -0.001, 100.001),
     ("q_learning.reward.neighbours", 0.0, 1.0, -0.001, 1.001),
+    ("model_watch.every_s", 0.0, 86_400.0, -0.001, 86_400.1),
+    ("model_watch.window_h", 0.5, 24.0, 0.499, 24.001),
+    ("business.fuel_price_per_l", 0.0, 1e12, -0.001, 1.1e12),
+    ("business.co2_price_per_t", 0.0, 1e12, -0.001, 1.1e12),
+    ("business.time_value_per_h", 0.0, 1e12, -0.001, 1.1e12),
+    ("business.occupancy", 1.0, 100.0, 0.999, 100.001),
+    ("business.hours_a_day", 0.0, 24.0, -0.001, 24.001),
+    ("business.investment", 0.0, 1e12, -0.001, 1.1e12),
+    ("business.running_cost_per_year", 0.0, 1e12, -0.001, 1.1e12),
     ("q_learning.interval_s", 1.0, 60.0, 0.999, 60.001),
     ("q_learning.episodes", 1, 100_000, 0, 100_001),
     ("q_learning.rate", 1e-9, 1.0, 0.0, 1.001),

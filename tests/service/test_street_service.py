@@ -334,7 +334,7 @@ def test_every_snapshot_is_published_and_every_fifth_second_is_recorded(
     assert live.snapshot is shots[-1]
     assert list(live.history) == [(t, 20.5, int(t), 4) for t in (101.0, 106.0, 111.0, 300.0)]
     assert intake.rows("observation") == [
-        (*row, "1970-01-01T01:23:20+00:00", 0.0, None, None, None)
+        (*row, "1970-01-01T01:23:20+00:00", 0.0, None, None, None, None)
         for t in (101.0, 106.0, 111.0, 300.0)
         for row in ((41, t, "A", 5, 2, 30.0, 0.5), (41, t, "B", 6, 3, 11.0, 0.25))
     ]  # fmt: skip
@@ -345,12 +345,21 @@ def at(time_s, vehicles, arrived, wait_s=1.0, speed_mps=2.5):
     return JunctionState("A", time_s, vehicles, 0, 9.0, (), 1.0, wait_s, speed_mps, arrived)
 
 
+def test_how_far_predictions_came_true_is_recorded_where_the_controller_says_it(
+    service, task, intake
+):
+    first = at(100.0, 4, 10)
+    told = replace(at(105.0, 4, 10), factors={"performance": 0.75, "novelty": 1.0})
+    played(service, task, snapshot(100.0, first), snapshot(105.0, told))
+    assert [row[12] for row in intake.rows("observation")] == [None, 0.75]
+
+
 def test_waits_speeds_and_what_passed_are_recorded_with_each_row(service, task, intake):
     """4 vehicles on their way, 6 more arrive, 7 are there: 3 have passed in 5 s."""
     moments = [at(100.0, 4, 10), at(105.0, 7, 16, 8.5), at(110.0, 0, 16, 0.0, None)]
     moments += [at(115.0, 2, 2), at(120.0, 4, 3)]  # the process has started anew; one came unseen
     live = played(service, task, *(snapshot(j.at_s, j) for j in moments))
-    assert [row[8:] for row in intake.rows("observation")] == [
+    assert [row[8:12] for row in intake.rows("observation")] == [
         (1.0, 9.0, None, None),
         (8.5, 9.0, 3, 0.6),
         (0.0, None, 7, 1.4),

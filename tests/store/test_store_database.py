@@ -336,8 +336,8 @@ TABLES = {
         "signature size version"
     ),
     "observation": (
-        "at at_s confidence halted junction longest_wait_s mean_wait_s passed run_id speed_kmh "
-        "throughput vehicles"
+        "at at_s confidence halted junction longest_wait_s mean_wait_s passed performance "
+        "run_id speed_kmh throughput vehicles"
     ),
     "record_version": (
         "at co2_saved_kg emergency fuel_saved_l intersection_id overrides reason replaced_at "
@@ -419,7 +419,7 @@ def test_the_newest_schema(database):
         "violations_counted",
         "violations_gone",
     ]
-    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0016"}]
+    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0017"}]
 
 
 def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
@@ -432,14 +432,14 @@ def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):
             config.attributes["connection"] = held
             way(config, to)
 
-    for _ in range(16):
+    for _ in range(17):
         go(command.downgrade, "-1")
         shapes.append(shape(database))
     assert {row["t"] for row in shapes[-1][0]} == {"alembic_version"}
     assert shapes[-1][2:] == ([], [])
     with pytest.raises(sa.exc.ProgrammingError, match="UndefinedTable"):
         database.rows("SELECT * FROM event")
-    for number in range(15, -1, -1):
+    for number in range(16, -1, -1):
         go(command.upgrade, "+1")
         assert shape(database) == shapes[number]
     migrate(database)

@@ -115,7 +115,7 @@ def _tested(d: FloatArray, at_s: FloatArray) -> _Test:
             f"{len(times)} different times are too few to tell a difference from chance: at least "
             f"{LEAST_TIMES} are needed",
         )
-    mean = float(d.mean())
+    mean = float(d.mean()) if np.ptp(d) else float(d[0])  # a sum of equal values is rounded
     # what each time adds to the sum; gaps are closed, so that a time that is missing moves nothing
     added = np.bincount(place, weights=d - mean)
     width = max(len(times) // PARTS, 1)

@@ -428,12 +428,12 @@ def impact(
     """What a run burnt, and what it saved beside another over the same demand. Raises MissingError
     for a run that is not there, or a baseline with another demand.
     """
-    _need_same_demand(database, run, baseline)
-    run_samples = _samples(database, run)
+    need_same_demand(database, run, baseline)
+    run_samples = emission_samples(database, run)
     if baseline is None:
         emitted = _emitted(run, run_samples, fuel_price_per_l, begin_s, end_s)
         return EmissionComparison(emitted, None, 0, fuel_price_per_l, None, None, None, None)
-    baseline_samples = _samples(database, baseline)
+    baseline_samples = emission_samples(database, baseline)
     both = (run_samples, baseline_samples)
     begin_s = max(begin_s, *(x[:, 0].min(initial=inf) for x in both))
     last_s = min(x[:, 0].max(initial=-inf) for x in both)
@@ -454,8 +454,8 @@ def impact(
     )
 
 
-def _need_same_demand(database: Database, run: int, baseline: int | None) -> None:
-    """Raises MissingError."""
+def need_same_demand(database: Database, run: int, baseline: int | None) -> None:
+    """Raises MissingError for a run that is not there, or where the demands differ."""
     rows = database.rows(
         "SELECT id, scenario, seed, scale FROM run WHERE id IN (:run, :baseline)",
         run=run,
@@ -473,8 +473,8 @@ def _need_same_demand(database: Database, run: int, baseline: int | None) -> Non
         raise MissingError(f"{ran}: what one saved beside the other cannot be said")
 
 
-def _samples(database: Database, run: int) -> FloatArray:
-    """(n, 4): time s, vehicles, fuel mg/s, CO2 mg/s."""
+def emission_samples(database: Database, run: int) -> FloatArray:
+    """(n, 4) of a run: time s, vehicles, fuel mg/s, CO2 mg/s, in order of time."""
     rows = database.rows(
         "SELECT at_s, vehicles, fuel_mg_s, co2_mg_s FROM emission WHERE run_id = :run "
         "ORDER BY at_s",

@@ -63,7 +63,8 @@ def system(service: Monitoring) -> dict[str, Any]:
     together; `process`: this one alone. Shares are 0 to 1; null is not known.
 
     Some seconds old: `processes`, each by name (server, streets, embedded database); `streets`,
-    their performance; `errors_per_minute`, as logged; `open`: alerts on the program and streets.
+    their performance; `models`, drift and data of each; `errors_per_minute`, as logged; `open`:
+    alerts on the program and streets.
     """
     return service.system()
 

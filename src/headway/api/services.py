@@ -36,6 +36,7 @@ from headway.settings import (
     AlertSettings,
     CameraSettings,
     ExternalSettings,
+    ModelWatchSettings,
     NotifySettings,
     OidcSettings,
     UpkeepSettings,
@@ -83,6 +84,7 @@ class ApiSettings:
     cameras: CameraSettings = field(default_factory=CameraSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
     oidc: OidcSettings = field(default_factory=OidcSettings)
+    model_watch: ModelWatchSettings = field(default_factory=ModelWatchSettings)
     watched: Watched | None = None
 
 
@@ -231,6 +233,7 @@ class Services:
             alerts=self.settings.alerts,
             publish=self.hub.publish,
             notify=silences.notify,
+            model_watch=self.settings.model_watch,
             watched=self.settings.watched,
         )
 

@@ -223,6 +223,7 @@ def _api_settings(settings: Settings, folder: Path, watched: Watched | None) -> 
         secret_key=os.environ.get(SECRET_KEY, ""),
         alerts=settings.alerts,
         oidc=settings.oidc,
+        model_watch=settings.model_watch,
         watched=watched,
     )
 

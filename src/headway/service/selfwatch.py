@@ -1,5 +1,5 @@
-"""The program watches itself: machine, processes, streets, database and errors, checked against the
-alert rules; and it follows its settings file.
+"""The program watches itself: machine, processes, streets, who decides there, database and errors,
+checked against the alert rules; and it follows its settings file.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from headway.service.alert_desk import (
     ErrorCount,
     Publish,
 )
+from headway.service.model_watch import ModelWatch
 from headway.service.notification import Notify
 from headway.service.streets import RunningStreet, StreetService
-from headway.settings import AlertSettings, Settings, Watched, log_level
+from headway.settings import AlertSettings, ModelWatchSettings, Settings, Watched, log_level
 from headway.store import Database, Intake
 from headway.street.alerts import MACHINE_FIGURES, PROCESS_FIGURES
 from headway.telemetry import metrics
@@ -57,8 +58,9 @@ class Rate:
 class SelfWatch:
     """Looks every EVERY_S seconds in a thread of its own; `newest` is what it saw.
 
-    streets: asked each time, since they come after the start. watched: the settings file, None for
-        none. clock: given by tests.
+    streets: asked each time, since they come after the start. model_watch: how who decides on them
+        is watched. watched: the settings file, None for none. clock: given by tests.
+    models: what was seen of who decides on each street.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class SelfWatch:
         alerts: AlertSettings,
         publish: Publish,
         notify: Notify | None = None,
+        model_watch: ModelWatchSettings | None = None,
         watched: Watched | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -78,6 +81,7 @@ class SelfWatch:
         self._intake = intake
         self._streets = streets
         self._publish = publish
+        self.models = ModelWatch(database, streets, model_watch or ModelWatchSettings())
         self._watched = watched
         self._clock = clock
         self._log = telemetry.log("engine")
@@ -94,6 +98,7 @@ class SelfWatch:
     def begin(self) -> None:
         logging.getLogger("headway").addHandler(self.errors)
         self._thread.start()
+        self.models.begin()
 
     def close(self) -> None:
         """Wait for the last look, so that it holds no connection of a database that is closed;
@@ -101,6 +106,7 @@ class SelfWatch:
         """
         logging.getLogger("headway").removeHandler(self.errors)
         self._stop.set()
+        self.models.close()
         if self._thread.is_alive():
             self._thread.join(THREAD_ENDS_WITHIN_S)
         self.desk.close()
@@ -121,8 +127,8 @@ class SelfWatch:
         return True
 
     def figures(self) -> dict[str, Any]:
-        """What was seen last of processes, streets, database and errors; open alerts."""
-        names = ("processes", "streets", "database", "errors_per_minute")
+        """What was seen last of processes, streets, models, database and errors; open alerts."""
+        names = ("processes", "streets", "models", "database", "errors_per_minute")
         return {**{name: self.newest.get(name) for name in names}, "open": self.desk.open_alerts()}
 
     def look(self) -> dict[str, Any]:
@@ -135,6 +141,7 @@ class SelfWatch:
             "machine": {name: machine.get(name) for name in MACHINE_FIGURES},
             "processes": {p.name: asdict(p) for p in processes},
             "streets": {street.name: self._street(street) for street in live},
+            "models": self.models.figures(),
             "database": {
                 "alive": float(self._database.alive()),
                 "spool": float(self._intake.spool.waiting),

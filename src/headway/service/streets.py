@@ -634,6 +634,7 @@ class StreetService:
             None if now.mean_speed_mps is None else now.mean_speed_mps * KMH_PER_MPS,
             passed,
             throughput,
+            now.factors.get("performance"),
         )
 
     def _handle_signal_changes(self, street: RunningStreet, message: SignalChanges) -> None:

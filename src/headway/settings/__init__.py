@@ -22,6 +22,7 @@ from headway.settings.cameras import (
     CameraSettings,
     MetricInfo,
 )
+from headway.settings.models import BusinessSettings, ModelWatchSettings
 from headway.settings.reading import (
     ALIASES,
     SettingsError,
@@ -76,6 +77,7 @@ __all__ = [
     "SYSTEM_RULES",
     "AlertSettings",
     "ApiLimits",
+    "BusinessSettings",
     "CameraRule",
     "CameraSettings",
     "ControlSettings",
@@ -88,6 +90,7 @@ __all__ = [
     "LoopSettings",
     "MailSettings",
     "MetricInfo",
+    "ModelWatchSettings",
     "MqttSettings",
     "NotifySettings",
     "OidcSettings",

@@ -69,6 +69,30 @@ SYSTEM_RULES = (
     RuleSettings(
         name="restarts", path="streets.*.restarts_per_minute", threshold=0.0, level="error"
     ),
+    # of models: looked at every five minutes; what one look alone found is no alert yet
+    RuleSettings(name="inputs drift", path="models.*.drifting", threshold=0.0, for_s=360.0),
+    RuleSettings(name="outcome drifts", path="models.*.outcome_drift", threshold=0.0, for_s=360.0),
+    RuleSettings(
+        name="confidence not calibrated",
+        path="models.*.calibration_error",
+        threshold=0.25,
+        hysteresis=0.05,
+        for_s=360.0,
+    ),
+    RuleSettings(
+        name="data incomplete",
+        path="models.*.completeness",
+        condition="<",
+        threshold=0.9,
+        for_s=360.0,
+    ),
+    RuleSettings(name="data stale", path="models.*.freshness_s", threshold=300.0),
+    RuleSettings(
+        name="silent detectors", path="models.*.silent_lanes", threshold=0.0, level="info"
+    ),
+    RuleSettings(
+        name="slow decisions", path="models.*.decide_p99_ms", threshold=100.0, for_s=360.0
+    ),
 )
 
 

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from headway.settings.alerts import AlertSettings, NotifySettings
 from headway.settings.base import with_new_keys
 from headway.settings.cameras import CameraSettings
+from headway.settings.models import BusinessSettings, ModelWatchSettings
 from headway.settings.service import (
     ApiLimits,
     DatabaseSettings,
@@ -98,6 +99,8 @@ class Settings(BaseSettings):
     q_learning: QLearningSettings = QLearningSettings()
     server: ServerSettings = ServerSettings()
     oidc: OidcSettings = OidcSettings()
+    model_watch: ModelWatchSettings = ModelWatchSettings()
+    business: BusinessSettings = BusinessSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -129,4 +132,6 @@ RESTART_ONLY = (
     "sumo",
     "server",
     "oidc",
+    "model_watch",
+    "business",
 )

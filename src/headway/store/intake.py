@@ -57,6 +57,7 @@ COLUMNS = {
         "speed_kmh",
         "passed",
         "throughput",
+        "performance",
     ),
     "crossing": ("run_id", "junction", "signal_group"),
     "emission": ("run_id", "at_s", "vehicles", "fuel_mg_s", "co2_mg_s"),

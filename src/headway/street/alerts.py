@@ -33,11 +33,23 @@ PROGRAM_STREET_FIGURES = (
     "cycle_success_rate",
     "restarts_per_minute",
 )
+MODEL_FIGURES = (
+    "drifting",
+    "drift_share",
+    "outcome_drift",
+    "calibration_error",
+    "confidence_excess",
+    "completeness",
+    "freshness_s",
+    "silent_lanes",
+    "decide_p99_ms",
+)
 ANY_NAME = "NAME"  # of a street or a process
 PROGRAM: dict[str, object] = {
     "machine": dict.fromkeys(MACHINE_FIGURES),
     "processes": {ANY_NAME: dict.fromkeys(PROCESS_FIGURES)},
     "streets": {ANY_NAME: dict.fromkeys(PROGRAM_STREET_FIGURES)},
+    "models": {ANY_NAME: dict.fromkeys(MODEL_FIGURES)},
     "database": {"alive": None, "spool": None},
     "errors_per_minute": None,
 }  # what rules on the program may name, see `service.selfwatch`
@@ -49,7 +61,7 @@ def system_rules(alerts: AlertSettings) -> tuple[AlertRule, ...]:
     """
     rules = tuple(map(_rule, alerts.system))
     anywhere = (
-        re.sub(rf"^(streets|processes)\.({ANY_PART})", rf"\1.{ANY_NAME}", rule.path)
+        re.sub(rf"^(streets|processes|models)\.({ANY_PART})", rf"\1.{ANY_NAME}", rule.path)
         for rule in rules
     )
     _check(rules, anywhere, PROGRAM)

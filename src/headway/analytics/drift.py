@@ -1,0 +1,432 @@
+"""Whether newer values are of the same distribution as those of a reference.
+
+Traffic resembles what it was a moment ago, so that a test which takes rows for independent finds a
+drift nearly always. Each test here counts a series as so many independent values as would say as
+much (its effective size), found by the autocorrelation of the reference. Numbers: Kolmogorov and
+Smirnov's test below MANY rows of reference, above it the Wasserstein distance, in standard
+deviations. Categories: chi-squared, above it the Jensen-Shannon distance. Both distances have a
+threshold that follows from the reference, and a least one: with many rows the smallest change is
+significant, and does not matter. Changes on line: `Adwin`.
+
+Why so: docs/decisions/0031-drift.md; error rates: python -m bench drift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import isfinite, log, sqrt
+
+import numpy as np
+
+from headway.values import CountArray, FloatArray
+
+MANY = 1000  # rows of reference from which on distances are used
+ALARM = 0.01  # chance that a check of one figure finds a drift where there is none
+LEAST_EFFECTIVE = 20.0  # independent values on either side; fewer say nothing of a distribution
+LEAST_DISTANCE = 0.1  # standard deviations, or Jensen-Shannon: below it a drift does not matter
+LAGS_A_LENGTH = 5.0  # lags that are summed, in correlation lengths (A. Sokal, 1997, chapter 3)
+BRIDGES = 4000  # draws of the limit of the Wasserstein distance
+BRIDGE_POINTS = 200  # of each
+QUARTILES = (0.25, 0.5, 0.75)
+TAIL = 0.01  # chance below which that of a Wasserstein distance is extrapolated
+LEAST_EXPECTED = 5.0  # of a category, by effective size; rarer ones count as one
+SEED = 29
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What a check found.
+
+    test:      ks, wasserstein, chi-squared or jensen-shannon.
+    distance:  ks: largest difference of the two distributions, 0 to 1; wasserstein: in standard
+        deviations of the reference; chi-squared: Cramer's V, 0 to 1; jensen-shannon: square root
+        of the divergence in bits, 0 to 1. None where there is nothing to compare.
+    threshold: the distance from which on it is a drift, as a check of its own.
+    p:         chance of such a distance without drift.
+    n_reference, n_current: rows; effective_reference, effective_current: independent values that
+        would say as much.
+    drifts:    whether it is a drift. why: why that cannot be said; "" where it can.
+    """
+
+    test: str
+    distance: float | None
+    threshold: float | None
+    p: float | None
+    n_reference: int
+    n_current: int
+    effective_reference: float
+    effective_current: float
+    drifts: bool
+    why: str = ""
+
+
+def drift_of_numbers(reference: FloatArray, current: FloatArray, alarm: float = ALARM) -> Drift:
+    """Compare two series of numbers, (rows,) each in order of time. Raises ValueError where one is
+    not finite.
+
+    >>> calm = np.random.default_rng(1).normal(size=400)
+    >>> drift_of_numbers(calm[:200], calm[200:]).drifts
+    False
+    >>> drift_of_numbers(calm[:200], calm[200:] + 1.0).drifts
+    True
+    """
+    x, y = (_finite(np.asarray(v, np.float64)) for v in (reference, current))
+    test = "wasserstein" if len(x) >= MANY else "ks"
+    sizes = _sizes(len(x), len(y), _length_of_distribution(x))
+    if why := _too_few(sizes):
+        return _unknown(test, len(x), len(y), sizes, why)
+    harmonic = sizes[0] * sizes[1] / (sizes[0] + sizes[1])
+    if np.ptp(x) == 0.0:
+        return _of_a_constant(test, x, y, alarm)
+    from scipy import stats  # here: half a second that only those who ask need wait for
+
+    if test == "ks":
+        distance = float(stats.ks_2samp(x, y, method="asymp").statistic)
+        n = max(round(harmonic), 1)
+        p, threshold = float(stats.kstwo.sf(distance, n)), float(stats.kstwo.isf(alarm, n))
+    else:
+        deviation = float(x.std())
+        distance = float(stats.wasserstein_distance(x, y)) / deviation
+        null = _wasserstein_without_drift(x / deviation) / sqrt(harmonic)
+        p = _tail(null, distance)
+        threshold = max(float(np.quantile(null, 1.0 - alarm)), LEAST_DISTANCE)
+    return Drift(test, distance, threshold, p, len(x), len(y), *sizes, distance >= threshold)
+
+
+def drift_of_categories(
+    reference: Sequence[str | int], current: Sequence[str | int], alarm: float = ALARM
+) -> Drift:
+    """Compare how often each category occurs in two series, each in order of time.
+
+    Chi-squared is divided by the design effect (J. Rao and A. Scott, Journal of the American
+    Statistical Association 1981): rows for each independent value.
+
+    >>> drift_of_categories(["N", "S"] * 100, ["N", "S"] * 50).drifts
+    False
+    >>> drift_of_categories(["N", "S"] * 100, ["N", "N", "N", "S"] * 25).drifts
+    True
+    """
+    names = sorted({*map(str, reference), *map(str, current)})
+    place = {name: k for k, name in enumerate(names)}
+    x, y = (np.array([place[str(v)] for v in values], np.int64) for values in (reference, current))
+    test = "jensen-shannon" if len(x) >= MANY else "chi-squared"
+    sizes = _sizes(len(x), len(y), _length_of_categories(x, len(names)))
+    if why := _too_few(sizes):
+        return _unknown(test, len(x), len(y), sizes, why)
+    if len(names) == 1:
+        return Drift(test, 0.0, None, 1.0, len(x), len(y), *sizes, False)
+    from scipy import stats
+    from scipy.spatial.distance import jensenshannon
+
+    harmonic = sizes[0] * sizes[1] / (sizes[0] + sizes[1])
+    counts = np.array([np.bincount(v, minlength=len(names)) for v in (x, y)], np.float64)
+    counts = _without_rare(counts / counts.sum(axis=1, keepdims=True) * np.array(sizes)[:, None])
+    freedom = max(counts.shape[1] - 1, 1)
+    critical = float(stats.chi2.isf(alarm, freedom))
+    if test == "chi-squared":
+        found = stats.chi2_contingency(counts, correction=False)
+        n = float(counts.sum())
+        p, distance, threshold = found.pvalue, sqrt(found.statistic / n), sqrt(critical / n)
+    else:
+        distance = float(jensenshannon(counts[0], counts[1], base=2.0))
+        # near nought the divergence is an eighth of the chi-squared distance, in nats
+        in_bits = 8.0 * harmonic * log(2.0)
+        p = stats.chi2.sf(in_bits * distance**2, freedom)
+        threshold = max(sqrt(critical / in_bits), LEAST_DISTANCE)
+    drifts = distance >= threshold
+    return Drift(test, distance, threshold, float(p), len(x), len(y), *sizes, drifts)
+
+
+def confirmed(found: Iterable[Drift], share: float = ALARM) -> list[Drift]:
+    """Several checks that are read together: a drift is one only where, of all that are found, a
+    share of `share` is false at most (Y. Benjamini and Y. Hochberg, JRSS B 1995).
+    """
+    checks = list(found)
+    p = np.sort([c.p for c in checks if c.p is not None])
+    below = np.flatnonzero(p <= share * np.arange(1, len(p) + 1) / max(len(p), 1))
+    most = float(p[below[-1]]) if len(below) else -1.0
+    return [replace(c, drifts=c.drifts and c.p is not None and c.p <= most) for c in checks]
+
+
+def correlation_length(series: FloatArray) -> float:
+    """Rows for each independent value, at least 1: 1 + 2 (r1 + r2 + ...), the autocorrelations r
+    summed over five times what that gives. len(series) where it does not end before.
+    """
+    n = len(series)
+    x = series - series.mean() if n else series
+    power = float((x**2).sum())
+    if n < 4 or power == 0.0:
+        return 1.0
+    spectrum = np.abs(np.fft.rfft(x, 2 * n)) ** 2
+    found = np.fft.irfft(spectrum)[:n] / power
+    lengths = 2.0 * np.cumsum(found) - 1.0
+    ends = np.flatnonzero(np.arange(n) >= LAGS_A_LENGTH * lengths)
+    if not len(ends):
+        return float(n)
+    return float(min(max(lengths[ends[0]], 1.0), n))
+
+
+def _finite(values: FloatArray) -> FloatArray:
+    if not np.isfinite(values).all():
+        raise ValueError("a value is not finite: leave out what was not measured")
+    return values
+
+
+def _sizes(reference: int, current: int, length: float) -> tuple[float, float]:
+    """Effective sizes. Both by the reference: a drift that has begun within the newer values looks
+    like autocorrelation of them.
+    """
+    return reference / length, current / length
+
+
+def _too_few(sizes: tuple[float, float]) -> str:
+    which = "reference" if sizes[0] <= sizes[1] else "newer values"
+    if min(sizes) >= LEAST_EFFECTIVE:
+        return ""
+    return (
+        f"the {which} say as much as {min(sizes):.0f} independent values, {LEAST_EFFECTIVE:.0f} "
+        "are needed: compare longer spans"
+    )
+
+
+def _unknown(test: str, n: int, m: int, sizes: tuple[float, float], why: str) -> Drift:
+    return Drift(test, None, None, None, n, m, *sizes, False, why)
+
+
+def _of_a_constant(test: str, x: FloatArray, y: FloatArray, alarm: float) -> Drift:
+    """The reference never changed: any share of other values that it should have shown is a
+    drift (had they this share, it would have shown none with a chance of `alarm`).
+    """
+    share = float((y != x[0]).mean())
+    p = float((1.0 - share) ** len(x))
+    threshold = 1.0 - alarm ** (1.0 / len(x))
+    drifts = share >= max(threshold, LEAST_DISTANCE)
+    return Drift(test, share, threshold, p, len(x), len(y), float(len(x)), float(len(y)), drifts)
+
+
+def _wasserstein_without_drift(x: FloatArray) -> FloatArray:
+    """(BRIDGES,): sqrt(n) times the Wasserstein distance of n independent values to their
+    distribution, in the limit: the integral of |B(F(x))| over x, B a Brownian bridge (E. del
+    Barrio, E. Gine and C. Matran, Annals of Probability 1999).
+    """
+    quantiles = np.quantile(x, (np.arange(BRIDGE_POINTS) + 0.5) / BRIDGE_POINTS)
+    found: FloatArray = _bridges() @ np.diff(quantiles)
+    return found
+
+
+def _tail(draws: FloatArray, value: float) -> float:
+    """Chance of `value` or more: the share of the draws; beyond TAIL, where these are few, as far
+    as they fall between a chance of ten times TAIL and TAIL (norms of Gaussian processes fall as
+    exp(-c x^2)).
+    """
+    begins, ends = np.quantile(draws, (1.0 - 10.0 * TAIL, 1.0 - TAIL))
+    if value <= ends:
+        return float((draws >= value).mean())
+    return float(TAIL * 10.0 ** (-(value**2 - ends**2) / (ends**2 - begins**2)))
+
+
+@lru_cache(maxsize=1)
+def _bridges() -> FloatArray:
+    """(BRIDGES, BRIDGE_POINTS - 1): |B| at 1, 2, ... steps of 1 / BRIDGE_POINTS."""
+    steps = np.random.default_rng(SEED).normal(size=(BRIDGES, BRIDGE_POINTS))
+    walks = np.cumsum(steps, axis=1) / sqrt(BRIDGE_POINTS)
+    at = np.arange(1, BRIDGE_POINTS + 1) / BRIDGE_POINTS
+    found: FloatArray = np.abs(walks - at * walks[:, -1:])[:, :-1]
+    return found
+
+
+def _without_rare(counts: FloatArray) -> FloatArray:
+    """(2, categories): those that are expected too seldom for chi-squared become one, the last."""
+    expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
+    is_rare = expected.min(axis=0) < LEAST_EXPECTED
+    if is_rare.sum() < 2:
+        return counts
+    rare = counts[:, is_rare].sum(axis=1, keepdims=True)
+    return np.hstack([counts[:, ~is_rare], rare])
+
+
+def _length_of_distribution(x: FloatArray) -> float:
+    """Largest correlation length of being below a quartile: that of its distribution function."""
+    if not len(x):
+        return 1.0
+    return max(correlation_length((x <= q).astype(np.float64)) for q in np.quantile(x, QUARTILES))
+
+
+def _length_of_categories(x: CountArray, categories: int) -> float:
+    """Mean correlation length of the indicators of each category, weighed by 1 - its share."""
+    if not len(x):
+        return 1.0
+    weights = 1.0 - np.bincount(x, minlength=categories) / len(x)
+    if weights.sum() == 0.0:
+        return 1.0
+    lengths = [correlation_length((x == k).astype(np.float64)) for k in range(categories)]
+    return float(np.average(lengths, weights=weights))
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """Of so many values: their mean, and the sum of squares about it."""
+
+    n: int
+    mean: float
+    squares: float
+
+    def with_newer(self, other: _Bucket) -> _Bucket:
+        n, d = self.n + other.n, other.mean - self.mean
+        return _Bucket(
+            n,
+            self.mean + d * other.n / n,
+            self.squares + other.squares + d * d * self.n * other.n / n,
+        )
+
+
+BUCKETS_A_ROW = 5
+LEAST_SIDE = 5  # values on either side of a cut
+LEAST_WINDOW = 10
+CUT_EVERY = 4  # values between two looks for a cut
+
+
+class Adwin:
+    """A window of the newest values that is cut where its older part has another mean (ADWIN2,
+    A. Bifet and R. Gavalda, Learning from Time-Varying Data with Adaptive Windowing, SDM 2007).
+
+    Values are of 0 to 1 and independent (of those that are not, give means of blocks). delta, 0 to
+    1, bounds the chance of a false cut at each value. Memory grows with the window's logarithm.
+    """
+
+    def __init__(self, delta: float = 0.002) -> None:
+        if not 0.0 < delta < 1.0:
+            raise ValueError(f"delta is {delta}: it is a chance, between 0 and 1")
+        self.delta = delta
+        self.changes = 0
+        self._added = 0
+        self._rows: list[list[_Bucket]] = [[]]  # of 1, 2, 4, ... values; the newest last
+
+    @property
+    def n(self) -> int:
+        """Values in the window."""
+        return sum(bucket.n for row in self._rows for bucket in row)
+
+    @property
+    def mean(self) -> float:
+        """Of the window; nan where it is empty."""
+        return self._total(self._oldest_first()).mean if self.n else float("nan")
+
+    def add(self, value: float) -> bool:
+        """Take a value in; whether the mean has changed, and older values went. Raises ValueError
+        for one that is not within 0 to 1.
+        """
+        if not (isfinite(value) and 0.0 <= value <= 1.0):
+            raise ValueError(f"{value} is not within 0 to 1: scale what is measured")
+        self._rows[0].append(_Bucket(1, value, 0.0))
+        self._compress()
+        self._added += 1
+        has_changed = False
+        while self._added % CUT_EVERY == 0 and self._cut_once():
+            has_changed = True
+        self.changes += has_changed
+        return has_changed
+
+    def _compress(self) -> None:
+        """Where a row is full its two oldest become one of the next row."""
+        for k, row in enumerate(self._rows):
+            if len(row) <= BUCKETS_A_ROW:
+                return
+            merged = row.pop(0).with_newer(row.pop(0))
+            if k + 1 == len(self._rows):
+                self._rows.append([])
+            self._rows[k + 1].append(merged)
+
+    def _cut_once(self) -> bool:
+        """Drop the oldest bucket where any cut shows two different means."""
+        buckets = self._oldest_first()
+        total = self._total(buckets)
+        if total.n < LEAST_WINDOW:
+            return False
+        whole, variance = total.n * total.mean, total.squares / total.n
+        older_n, older = 0, 0.0
+        for bucket in buckets[:-1]:
+            older_n += bucket.n
+            older += bucket.n * bucket.mean
+            newer_n = total.n - older_n
+            if older_n < LEAST_SIDE or newer_n < LEAST_SIDE:
+                continue
+            gap = abs((whole - older) / newer_n - older / older_n)
+            if gap > bound(older_n, newer_n, variance, self.delta):
+                next(row for row in reversed(self._rows) if row).pop(0)
+                while len(self._rows) > 1 and not self._rows[-1]:
+                    self._rows.pop()
+                return True
+        return False
+
+    def _oldest_first(self) -> list[_Bucket]:
+        return [bucket for row in reversed(self._rows) for bucket in row]
+
+    def _total(self, buckets: list[_Bucket]) -> _Bucket:
+        n = sum(bucket.n for bucket in buckets)
+        mean = sum(bucket.n * bucket.mean for bucket in buckets) / max(n, 1)
+        squares = sum(b.squares + b.n * (b.mean - mean) ** 2 for b in buckets)
+        return _Bucket(n, mean, squares)
+
+
+def bound(older: int, newer: int, variance: float, delta: float) -> float:
+    """How far the means of two parts of a window may lie apart without a change (their equation
+    3.1): m is half the harmonic mean of the parts, ln(2 ln(n) / delta) stands for all cuts.
+    """
+    m = 1.0 / (1.0 / older + 1.0 / newer)
+    chance = log(2.0 * log(older + newer) / delta)
+    return sqrt(2.0 / m * variance * chance) + 2.0 / (3.0 * m) * chance
+
+
+RANGE = 3.0  # standard deviations of block means; what is further from the mean counts as there
+DELTA = 0.05  # of `residual_drift`: its cuts are few, and Bernstein's bound is wide
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualDrift:
+    """Whether the mean of residuals has changed. block: rows that one value of ADWIN is the mean
+    of; since: row of the newer residuals by which it was found; before, now: mean of the reference,
+    and of ADWIN's window at the end, in the residuals' unit.
+    """
+
+    drifts: bool
+    since: int | None
+    block: int
+    n_reference: int
+    n_current: int
+    before: float | None
+    now: float | None
+    why: str = ""
+
+
+def residual_drift(
+    reference: FloatArray, current: FloatArray, delta: float = DELTA
+) -> ResidualDrift:
+    """ADWIN over residuals (predicted less realised), (rows,) each in order of time: over the
+    reference first, whose own changes do not count, then over the newer ones.
+    """
+    x, y = (_finite(np.asarray(v, np.float64)) for v in (reference, current))
+    length = correlation_length(x)
+    if why := _too_few(_sizes(len(x), len(y), length)):
+        return ResidualDrift(False, None, 1, len(x), len(y), None, None, why)
+    block = round(length)
+    before, after = _block_means(x, block), _block_means(y, block)
+    centre, deviation = float(x.mean()), float(before.std())
+    scale = RANGE * deviation if deviation > 0.0 else max(abs(centre), 1.0)
+    before, after = (0.5 + 0.5 * np.clip((v - centre) / scale, -1.0, 1.0) for v in (before, after))
+    window, since = Adwin(delta), None
+    for value in before.tolist():
+        window.add(value)
+    for k, value in enumerate(after.tolist()):
+        if window.add(value) and since is None:
+            since = (k + 1) * block - 1
+    now = centre + scale * (2.0 * window.mean - 1.0)
+    return ResidualDrift(since is not None, since, block, len(x), len(y), centre, now)
+
+
+def _block_means(x: FloatArray, block: int) -> FloatArray:
+    whole = len(x) // block
+    found: FloatArray = x[: whole * block].reshape(whole, block).mean(axis=1)
+    return found

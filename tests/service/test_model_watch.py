@@ -1,0 +1,141 @@
+"""Who decides on each street is watched, and alert rules are checked on what is found."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from headway.analytics import MissingError
+from headway.analytics.calibration import reliability
+from headway.analytics.model_monitoring import Latency, Monitoring, Quality
+from headway.service import model_watch
+from headway.service.alert_desk import AlertDesk
+from headway.service.model_watch import ANSWER_WITHIN_S, ModelWatch
+from headway.settings import AlertSettings, DatabaseSettings, ModelWatchSettings
+from headway.store import Database
+from headway.street.alerts import MACHINE_FIGURES
+
+
+def found(street, completeness=1.0, freshness_s=3.0):
+    nothing = reliability(np.zeros(0), np.zeros(0, bool), np.zeros(0, np.int64))
+    return Monitoring(
+        run=1,
+        street=street,
+        scenario="cologne1",
+        controller="planner",
+        begin_s=0.0,
+        end_s=60.0,
+        pieces=0,
+        profile=False,
+        checks=(),
+        outcomes=(),
+        calibration=nothing,
+        calibration_of={f"J of {street}": nothing},
+        quality=(Quality(f"J of {street}", completeness, freshness_s, ()),),
+        latency=Latency(0, None, None, None),
+    )
+
+
+def street(name, **more):
+    usual = {"finished": False, "fault": "", "stop": None, "snapshot": None}
+    return SimpleNamespace(name=name, **usual | more)
+
+
+class Watch:
+    """What is found of each street: `answers`; an error is raised."""
+
+    def __init__(self, monkeypatch, *streets, every_s=300.0):
+        self.streets = {s.name: s for s in streets}
+        self.answers = {s.name: found(s.name) for s in streets}
+        self.asked = []
+        service = SimpleNamespace(streets=self.streets)
+        monkeypatch.setattr(model_watch, "monitor", self.monitor)
+        database = Database(None, "", pool_settings=DatabaseSettings(answer_within_s=60.0))
+        self.watch = ModelWatch(database, lambda: service, ModelWatchSettings(every_s=every_s))
+
+    def monitor(self, database, name, window_s):
+        self.asked.append((name, database.pool_settings.answer_within_s, window_s))
+        if isinstance(self.answers[name], Exception):
+            raise self.answers[name]
+        return self.answers[name]
+
+
+def test_streets_that_run_are_looked_at_with_little_time_for_each_question(monkeypatch):
+    told = Watch(
+        monkeypatch,
+        street("a"), street("over", finished=True), street("broken", fault="x"),
+        street("stopped", stop=object()),
+    )  # fmt: skip
+    told.watch.look()
+    assert told.asked == [("a", ANSWER_WITHIN_S, 6 * 3600.0)]
+    assert list(told.watch.figures()) == ["a"]
+    told.streets["a"].stop = object()
+    assert told.watch.figures() == {}
+
+
+def test_one_street_that_cannot_be_looked_at_keeps_none_from_it(monkeypatch):
+    told = Watch(monkeypatch, street("a"), street("b"), street("c"))
+    told.watch.look()
+    told.answers |= {
+        "a": MissingError("nothing"),
+        "b": sa.exc.OperationalError("", None, Exception()),
+    }
+    told.watch.look()
+    assert list(told.watch.newest) == ["c"]
+
+
+def test_a_junction_is_found_in_the_street_that_has_it(monkeypatch):
+    told = Watch(monkeypatch, street("a"), street("b"))
+    told.watch.look()
+    assert told.watch.of_junction("J of b").street == "b"
+    assert told.watch.of_junction("J of b", "b").street == "b"
+    with pytest.raises(MissingError, match="junction 'J of b' of street 'a'"):
+        told.watch.of_junction("J of b", "a")
+    with pytest.raises(MissingError, match="looked at every 300 s"):
+        told.watch.of_junction("J9")
+
+
+def test_nothing_is_stale_while_time_stands_by_order(monkeypatch):
+    paused = SimpleNamespace(paused_by="ann")
+    told = Watch(monkeypatch, street("a", snapshot=paused), street("b"))
+    told.watch.look()
+    assert {n: f["freshness_s"] for n, f in told.watch.figures().items()} == {"a": None, "b": 3.0}
+
+
+def test_without_a_period_nobody_looks(monkeypatch):
+    told = Watch(monkeypatch, street("a"), every_s=0.0)
+    told.watch.begin()
+    told.watch.close()
+    assert told.asked == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "bad", "good"),
+    [
+        ("inputs drift", {"drifting": 1.0}, {"drifting": 0.0}),
+        ("outcome drifts", {"outcome_drift": 1.0}, {"outcome_drift": 0.0}),
+        ("confidence not calibrated", {"calibration_error": 0.3}, {"calibration_error": 0.1}),
+        ("data incomplete", {"completeness": 0.8}, {"completeness": 1.0}),
+        ("data stale", {"freshness_s": 400.0}, {"freshness_s": 5.0}),
+        ("silent detectors", {"silent_lanes": 2.0}, {"silent_lanes": 0.0}),
+        ("slow decisions", {"decide_p99_ms": 150.0}, {"decide_p99_ms": 5.0}),
+    ],
+)  # fmt: skip
+def test_each_rule_that_comes_with_headway_opens_and_closes(rule, bad, good):
+    """Also where a figure is not known: that opens nothing."""
+    now, told = [0.0], []
+    machine = dict.fromkeys(MACHINE_FIGURES, 0.0)
+    calm = {"machine": machine, "database": {"alive": 1.0}, "errors_per_minute": 0.0}
+    desk = AlertDesk(AlertSettings(), lambda *event: told.append(event), clock=lambda: now[0])
+
+    def check(figures):
+        for _ in range(4):
+            now[0] += 200.0
+            desk.check(calm | {"models": {"a": figures}})
+        return [alert["rule"] for alert in desk.open_alerts()]
+
+    unknown = dict.fromkeys(bad)
+    assert [check(good), check(bad), check(good), check(unknown)] == [[], [rule], [], []]
