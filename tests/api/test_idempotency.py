@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -325,6 +326,22 @@ def test_lines_that_cannot_be_read_are_left_out(tmp_path, line):
     path.write_bytes(line + b"\n" + path.read_bytes())
     assert Played(path=path).post("a") == 409
     assert path.read_bytes().count(b"\n") == 1, "it is written anew"
+
+
+def test_a_disk_that_is_full_for_a_while_leaves_the_book_whole(tmp_path):
+    path = tmp_path / "begun.jsonl"
+    played = Played(path=path)
+    played.post("a")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+    try:
+        assert played.post("b") == 200
+        again = Played(path=path)  # starts all the same
+        assert again.post("a") == 409
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert played.post("c") == 200
+    assert Played(path=path).post("c") == 409
 
 
 def test_a_disk_that_takes_nothing_ends_no_order(tmp_path):

@@ -337,6 +337,20 @@ def test_a_key_file_is_made_once_and_private_to_its_owner(tmp_path):
     assert read_key(tmp_path / "b.key") != read_key(path)
 
 
+def test_a_full_disk_leaves_no_key_file_that_holds_none(tmp_path):
+    """An empty one stayed, and no backup could be made any more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            new_key(tmp_path / "a.key")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+    new_key(tmp_path / "a.key")
+    assert len(read_key(tmp_path / "a.key")) == 32
+
+
 def test_an_invalid_backup_key_is_refused_with_a_remedy(tmp_path):
     path = tmp_path / "k"
     path.write_bytes(b" \n" + base64.b64encode(KEY) + b"\n\n")

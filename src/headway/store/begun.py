@@ -4,6 +4,7 @@ starts after a process that was killed does not do it once more.
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
@@ -41,7 +42,8 @@ class BegunBook:
         if path is not None and path.exists():
             for line in path.read_bytes().splitlines():
                 self._read(line)
-            self._write_anew()
+            with self._lock:
+                self._keep(None)
 
     def find(self, name: str) -> Begun | None:
         with self._lock:
@@ -64,20 +66,31 @@ class BegunBook:
         row = [name, found.request, found.until_s, found.status]
         with self._lock:
             self._use(row)
-            if self._path is None:
-                return
-            try:
-                with self._path.open("ab", buffering=0) as stream:
-                    stream.write(json.dumps(row).encode() + b"\n")
-                    size = stream.tell()
-                if size > MOST_BYTES:
-                    self._write_anew()
-            except OSError as error:
-                if not self._has_fault:
-                    telemetry.log("api").error("what was begun is not kept", error=str(error))
-                self._has_fault = True
-            else:
-                self._has_fault = False
+            self._keep(json.dumps(row).encode() + b"\n")
+
+    def _keep(self, line: bytes | None) -> None:
+        """One line more; None for all of it anew."""
+        if self._path is None:
+            return
+        try:
+            if line is None or self._is_too_long_with(line):
+                self._write_anew()
+        except OSError as error:
+            if not self._has_fault:
+                telemetry.log("api").error("what was begun is not kept", error=str(error))
+            self._has_fault = True
+        else:
+            self._has_fault = False
+
+    def _is_too_long_with(self, line: bytes) -> bool:
+        """The file, to which it is added, whole or not at all. Raises OSError."""
+        assert self._path is not None
+        with self._path.open("ab", buffering=0) as stream:
+            size = stream.tell()
+            if stream.write(line) != len(line):
+                stream.truncate(size)
+                raise OSError(errno.ENOSPC, "the disk took a part only")
+        return size + len(line) > MOST_BYTES
 
     def _use(self, row: list[Any]) -> None:
         name, request, until_s, status = row

@@ -234,11 +234,18 @@ def vacuum(database: Database) -> None:
 
 
 def new_key(path: Path) -> None:
-    """Make a key file, readable by this user alone. Raises FileExistsError rather than write over
-    one.
+    """Make a key file, readable by this user alone; none where the disk does not take it. Raises
+    FileExistsError rather than write over one, OSError.
     """
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-        stream.write(base64.b64encode(secrets.token_bytes(32)) + b"\n")
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(base64.b64encode(secrets.token_bytes(32)) + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:  # an empty one would end all backups to come
+        path.unlink()
+        raise
 
 
 def read_key(path: Path) -> bytes:
