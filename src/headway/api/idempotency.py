@@ -230,12 +230,13 @@ def key_of(given: str) -> str:
 
 def parameter() -> dict[str, Any]:
     """Of the OpenAPI document."""
+    n = LONGEST_KEY
     return {
         "name": HEADER,
         "in": "header",
         "required": False,
         "description": DESCRIPTION,
-        "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY + 2},
+        "schema": {"type": "string", "pattern": f'^("[!-~]{{1,{n}}}"|[!#-~]{{1,{n}}})$'},
     }
 
 
