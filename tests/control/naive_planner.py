@@ -261,8 +261,19 @@ def unroll(scene, state, stage, begin, end, stages, change, opens, least, before
     return cost + rest(scene, state) + lateness(scene, shown)
 
 
-def brute_force(scene, stages, change, soon, possible, harm, holds, lengths, least):
-    """Every plan in full: the stage that is best begun now, 0 where to hold the first is better.
+def brute_force(scene, *about):
+    """The stage that is best begun now, 0 where to hold the first is better; see `every_plan`."""
+    stay, now, later = every_plan(scene, *about)
+    best = min(now, key=now.get, default=0)
+    # of plans that cost the same, the one that leaves at once
+    if not now or now[best] >= stay or (later and min(later) < now[best] - 1e-9):
+        return 0
+    return best
+
+
+def every_plan(scene, stages, change, soon, possible, harm, holds, lengths, least):
+    """Every plan in full: what it costs to hold the first stage to the end, to begin each other now
+    (by stage, at best), and to begin another later (each, at best).
     stages: lights by column; change(x, y): seconds until
     each green that y begins; soon: the same for each stage from now;
     possible: seconds until the first may be left for each.
@@ -307,11 +318,7 @@ def brute_force(scene, stages, change, soon, possible, harm, holds, lengths, lea
                 now[s] = min(costs)
             else:
                 later.append(min(costs))
-    best = min(now, key=now.get, default=0)
-    # of plans that cost the same, the one that leaves at once
-    if not now or now[best] >= stay or (later and min(later) < now[best] - 1e-9):
-        return 0
-    return best
+    return stay, now, later
 
 
 # --- from the network and the observation ---

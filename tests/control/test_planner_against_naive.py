@@ -22,8 +22,9 @@ from tests.control.naive_planner import Car, Scene
 
 from headway.control import candidates, lane_queues, planner_kernel, search
 from headway.control import queue_model as queue
+from headway.control.alternatives import plan_costs
 from headway.control.planner import MODEL, signals_of, traffic_of
-from headway.control.queue_model import HELD, ROLLOUT_A, StagePeriod, as_record
+from headway.control.queue_model import HELD, ROLLOUT_A, StagePeriod, as_record, no_progress
 
 pytestmark = pytest.mark.slow
 
@@ -272,6 +273,37 @@ def test_the_search_finds_what_brute_force_finds(seed):
             dict(enumerate(least)),
         )  # fmt: skip
         assert search.search(waiting, tried, holds, lengths, FIGURES) == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_alternative_costs_what_its_best_plan_does_and_the_least_is_chosen(seed):
+    random = np.random.default_rng(1300 + seed)
+    holds, lengths = np.array([0.0, 1.0, 4.0, 10.0, 22.0]), np.array([5.0, 9.0, 16.0])
+    for _ in range(16):
+        scene, stages, trans, soon, earliest, harm, least = random_search(random)
+        waiting, yields = arrays(scene)
+        if random.random() < 0.7:
+            limit_cycles(random, scene)
+        tried = stages_of(scene, stages, yields, trans, soon, least, earliest, harm)
+        stay, now, later = naive.every_plan(
+            scene, [as_lights(x) for x in stages], lambda x, y, trans=trans: opens_of(trans[x, y]),
+            [opens_of(x) for x in soon], earliest, harm, holds, lengths,
+            dict(enumerate(least)),
+        )  # fmt: skip
+        problem = search.SearchProblem(
+            waiting,
+            tried,
+            no_progress(len(waiting.start) - 1),
+            search.no_starts(4),
+            holds,
+            lengths,
+            FIGURES,
+        )
+        delay_s, lasts_s, chosen = plan_costs(problem)
+        expected = [min([stay, *later]), *(now[s] for s in range(1, len(stages)))]
+        assert delay_s == pytest.approx(expected, abs=1e-6)
+        assert ((lasts_s >= 0) & (lasts_s <= 2 * FIGURES.horizon_s)).all()
+        assert chosen == search.search(waiting, tried, holds, lengths, FIGURES)
 
 
 def arms():

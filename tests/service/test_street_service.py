@@ -14,15 +14,20 @@ import pytest
 from structlog.testing import capture_logs
 from tests.store.intakes import Intake
 
+from headway.control.models import ModelFile
 from headway.plants.sumo.scenarios import demand_of, scenario
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
+from headway.service.orders import OrderState, PlacedOrder
 from headway.service.streets import StreetService
 from headway.settings import Settings
 from headway.street.messages import (
+    Deploy,
+    Identified,
     JunctionState,
     Optimise,
     Reporting,
+    Rollback,
     RunEnded,
     SignalChanges,
     Snapshot,
@@ -850,3 +855,47 @@ def test_the_end_does_not_wait_for_ever(service, task):
     live.thread = SimpleNamespace(join=waited.append)
     service.stop()
     assert waited == [10.0]
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+def fast(name="fast"):
+    return ModelFile(name, 3, "planner", "0" * 64, "x")
+
+
+def test_a_model_is_deployed_and_rolled_back_as_an_order_on_record(service, task):
+    live = played(service, task)
+    for change in (Deploy("canary", fast(), ("C",)), Rollback("canary"), Rollback()):
+        placed = service.change_models(PlacedOrder("headway", "model", "ann"), change)
+        assert live.engine.orders[-1] == Identified(placed.id, (change,))
+        assert service.orders.find("headway", placed.id).state == OrderState.ACCEPTED
+        service.orders.apply("headway", placed.id)
+    before = list(live.engine.orders)
+    with pytest.raises(ValueError, match=r"^no junction D on street 'headway'$"):
+        service.change_models(
+            PlacedOrder("headway", "model", "ann"), Deploy("shadow", fast(), ("C", "D"))
+        )
+    assert live.engine.orders == before
+    with pytest.raises(KeyError):
+        service.change_models(PlacedOrder("nobody", "model", "ann"), Rollback())
+
+
+def test_who_is_champion_canary_and_shadow_is_known_from_the_snapshot(service, task):
+    models = {"champion": {"model": "fast@3"}, "canary": None, "shadow": None}
+    live = played(service, task, replace(snapshot(1.0), controller="fast@3", models=models))
+    assert live.models == models
+    assert live.controller == "fast@3"
+    assert live.optimiser == "greedy", "the optimisation is switched on by a name of the catalogue"
+    assert service.streets["headway"].models is live.snapshot.models
+
+
+def test_nobody_is_known_before_the_first_snapshot(service, task):
+    assert played(service, task).models == {}
+
+
+def test_who_watches_hears_at_once_of_a_canary_that_was_withdrawn(service, task, reported):
+    withdrawn = Event(5.0, "engine.canary_withdrawn", "", {"model": "fast@3", "why": "slow"})
+    played(service, task, withdrawn)
+    heard = [message for topic, _, message in reported if topic == "alerts"]
+    assert [m["data"]["model"] for m in heard if m["kind"] == withdrawn.kind] == ["fast@3"]

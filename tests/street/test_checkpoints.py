@@ -52,7 +52,7 @@ def test_a_checkpoint_holds_the_plant_the_street_and_its_run(tmp_path):
         for n in ("plant.xml.gz", "street.msgpack")
     }
     assert json.loads((folder / "about.json").read_text()) == {
-        "format": 8,
+        "format": 9,
         "time_s": 12.3456,
         "key": "run",
         "sha256": digests,
@@ -124,8 +124,8 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path, name, how)
     [
         "[1]",
         '{"format": 3}',
-        '{"format": 8, "key": "run"}',
-        '{"format": 8, "key": "run", "sha256": {}, "time_s": "late"}',
+        '{"format": 9, "key": "run"}',
+        '{"format": 9, "key": "run", "sha256": {}, "time_s": "late"}',
         "",
         "null",
     ],
@@ -143,10 +143,10 @@ def test_a_checkpoint_of_another_version_is_passed_over_with_the_reason(tmp_path
     """Its state may have other parts: it is refused, not guessed at."""
     old = save(tmp_path, 1.0)
     about = json.loads((save(tmp_path, 2.0).folder / "about.json").read_text())
-    (tmp_path / "00000000002.000" / "about.json").write_text(json.dumps(about | {"format": 9}))
+    (tmp_path / "00000000002.000" / "about.json").write_text(json.dumps(about | {"format": 10}))
     assert checkpoint.latest(tmp_path, "run") == old
     assert checkpoint.found(tmp_path, "run")[1] == [
-        ("00000000002.000", "it has format 9, of another version; this one reads 8")
+        ("00000000002.000", "it has format 10, of another version; this one reads 9")
     ]
     del about["format"]
     (tmp_path / "00000000002.000" / "about.json").write_text(json.dumps(about))
@@ -159,7 +159,7 @@ def test_those_that_earlier_versions_put_into_the_folder_of_all_runs_are_named(t
     (tmp_path / "00000000002.000" / "street.pickle").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     save(checkpoint.folder_of(tmp_path, "run"), 3.0)
     assert checkpoint.of_earlier_versions(tmp_path) == [
-        ("00000000002.000", "it has format 5, of another version; this one reads 8")
+        ("00000000002.000", "it has format 5, of another version; this one reads 9")
     ]
 
 

@@ -595,7 +595,8 @@ def ran(plant):
 def test_a_resumed_street_continues_identically(plant):
     before = ran(plant)
     state = decode(encode(before.state(), before.state_classes()), before.state_classes())
-    assert state["controllers"] == {"controller": "says", "fallback": "second", "relief": ""}
+    who = {"controller": "says", "fallback": "second", "relief": "", "canary": "", "shadow": ""}
+    assert state["controllers"] == who
     anew = MadePlant(two_junctions(), begin_s=104.0)
     says, second = Says(confidence=(0.9, 0.1)), Says("second", (*A_SECOND, *B_SECOND))
     street, _ = street_of(anew, says, second, cycle_s=2.0)

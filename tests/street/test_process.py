@@ -23,6 +23,8 @@ import pytest
 import structlog
 from tests.street.builders import MadePlant, Says, named, street_of, two_junctions, vehicles
 
+from headway.control.models import ModelFile
+from headway.control.qtable import QTable
 from headway.plants.sumo import SumoPlant
 from headway.plants.sumo import read_network as read_sumo_network
 from headway.plants.sumo.scenarios import demand_of
@@ -38,9 +40,12 @@ from headway.street.event_log import read
 from headway.street.external.merge import Reported, SourceRows
 from headway.street.external.places import Places
 from headway.street.external.rows import ObservationRow, ObservedEmergency
+from headway.street.guard import HUNG
 from headway.street.messages import (
     AtJunction,
+    CanaryBounds,
     ChangeRule,
+    Deploy,
     Identified,
     JunctionState,
     Optimise,
@@ -48,6 +53,7 @@ from headway.street.messages import (
     Release,
     Reporting,
     Reset,
+    Rollback,
     RunEnded,
     SignalChanges,
     Snapshot,
@@ -56,8 +62,10 @@ from headway.street.messages import (
     Waiting,
 )
 from headway.street.opening import open_street
+from headway.street.orders import OrderStore
 from headway.street.process import ProcessState, StreetProcess, work
 from headway.street.run import LIMITS
+from headway.street.step_mark import hung, set_hung
 from headway.values import Event
 
 
@@ -770,7 +778,7 @@ def test_checkpoints_of_earlier_versions_are_refused_by_name_and_not_run(play, t
     ((_, _, refused),) = played.events("engine.checkpoint_refused")
     assert refused == {
         "checkpoint": "00000000125.000",
-        "why": "it has format 5, of another version; this one reads 8",
+        "why": "it has format 5, of another version; this one reads 9",
     }
     assert not (tmp_path / "ran").exists()
 
@@ -1220,7 +1228,7 @@ def test_orders_that_cannot_be_executed_are_refused_with_the_reason(play, tmp_pa
     ]  # fmt: skip
     assert refused[3][2]["why"].endswith(
         "There are: Override, Release, Reset, Optimise, Reported, Reporting, Switch, Pause, "
-        "ChangeRule."
+        "ChangeRule, Deploy, Rollback."
     )
     assert played.of(RunEnded) == [RunEnded(107.0, True)]
     assert len(played.loops) == 1, "the loop goes on as it is: its schedule too"
@@ -1505,7 +1513,7 @@ def test_a_change_of_the_settings_file_is_applied_and_recorded(play, tmp_path, t
         {"changed": ["loop", "control", "log"], "controller": "greedy"},
     )
     street, loop = played.runs[-1].street, played.loops[-1]
-    assert [guard.within_s for guard in street.guards.values()] == [0.5] * 3
+    assert [guard.within_s for guard in street.guards.values()] == [0.5] * 5
     assert (
         street.cycle_s,
         street.trust.threshold,
@@ -2025,3 +2033,245 @@ def test_the_loops_status_report_goes_out_with_the_first_snapshot_and_then_each_
     assert {"sections", "alerts", "recovery", "streams"} <= report.keys()
     assert len(found) > 1
     assert found[1] is None
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def models(tmp_path_factory):
+    """Models of the planner by name and version, each a file of its own."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def make(name="fast", version=1, horizon_s=90.0):
+        path = folder / f"{name}-{version}.yaml"
+        path.write_text(f"planner: {{horizon_s: {horizon_s}}}\n")
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        return ModelFile(name, version, "planner", sha256, str(path))
+
+    return make
+
+
+def decides(played):
+    """(time, who decides) at each change of it, as snapshots tell."""
+    found = []
+    for s in played.of(Snapshot):
+        if not found or found[-1][1] != s.controller:
+            found.append((s.time_s, s.controller))
+    return found
+
+
+def test_a_champion_is_in_force_within_a_tick_and_the_gate_is_as_it_was(play, models):
+    """Ordered between the tick to 105 and the one to 106."""
+    gate = []
+
+    def orders(played):
+        def look():
+            gate.append(repr(played.runs[-1].street.gate.state()))
+
+        order = Identified("7", (Deploy("all", models(), by="Ann"),))
+        return {5: [look, order, look]}
+
+    played = play(orders)
+    assert decides(played) == [(101.0, "fixed"), (106.0, "fast@1")]
+    assert gate[0] == gate[1]
+    told = {
+        "mode": "all", "model": "fast@1", "kind": "planner", "sha256": models().sha256,
+        "junctions": [], "by": "Ann", "controller": "fast@1",
+    }  # fmt: skip
+    assert played.events("engine.model_deployed", "engine.order_applied") == [
+        (105.0, "engine.model_deployed", told),
+        (105.0, "engine.order_applied", {"id": "7"}),
+    ]
+    (name,) = {s.models["champion"]["model"] for s in played.of(Snapshot) if s.time_s > 105}
+    assert (name, played.runs[-1].street.loop_state.controller is not None) == ("fast@1", True)
+    assert not (played.folder / "orders.json").exists(), "the run is finished"
+
+
+def test_models_outlive_the_process_and_are_rolled_back_in_the_next_one(play, models):
+    one, two = models("one"), models("two", 2)
+    bounds = CanaryBounds(turn_s=60.0)
+    first = play(
+        {
+            3: [Deploy("all", one)],
+            4: [Deploy("all", two), Deploy("canary", models("three"), canary=bounds)],
+            5: [Deploy("shadow", models("four"))],
+            20: [None],
+        }
+    )
+    assert decides(first) == [(101.0, "fixed"), (104.0, "one@1"), (105.0, "two@2")]
+    trial = first.runs[-1].street.rollout.canary.trial
+    assert trial.elapsed_s == 15.0  # its first tick began at 104, the last at 119
+
+    second = play({2: [Rollback("shadow")], 3: [Rollback()], 6: [Rollback()], 9: [Rollback()]})
+    assert second.events("engine.restored")[0][2]["controller"] == "two@2"
+    assert second.events("engine.order_refused")[0][2]["why"].startswith("no model is champion")
+    begun = second.of(Snapshot)[0].models
+    assert (begun["champion"]["model"], begun["before"]) == ("two@2", "one@1")
+    assert (begun["canary"]["model"], begun["shadow"]["model"]) == ("three@1", "four@1")
+    assert begun["canary"]["elapsed_s"] == 16.0, "the trial goes on"
+    assert begun["shadow"]["ticks"] == 1
+    assert decides(second) == [(121.0, "two@2"), (124.0, "one@1"), (127.0, "fixed")]
+    rolled = [d for *_, d in second.events("engine.model_rolled_back")]
+    assert [(d["what"], d["model"], d.get("controller")) for d in rolled] == [
+        ("shadow", "four@1", None),
+        ("deploy", "two@2", "one@1"),
+        ("deploy", "one@1", "fixed"),
+    ]
+    last = second.of(Snapshot)[-1].models
+    assert [last[k] for k in ("champion", "before", "canary", "shadow")] == [None, "", None, None]
+
+
+def test_a_model_that_cannot_be_had_is_refused_whole(play, models, tmp_path):
+    good, changed, gone = models(), models("changed"), models("gone")
+    Path(changed.path).write_text("planner: {horizon_s: 91.0}\n")
+    Path(gone.path).unlink()
+    table = tmp_path / "q.table"
+    QTable(4, 8, table, network=7)
+    sha256 = hashlib.sha256(table.read_bytes()).hexdigest()
+    of_another = ModelFile("table", 1, "q-table", sha256, str(table))
+    wrong = [
+        Deploy("all", changed),
+        Deploy("shadow", gone),
+        Deploy("canary", of_another),
+        Deploy("all", replace(good, kind="q-table")),
+        Deploy("canary", good, ("nowhere",)),
+        Rollback(),
+        Rollback("canary"),
+        Rollback("shadow", ("nowhere",)),
+    ]
+    before = []
+
+    def orders(played):
+        def look():
+            street = played.runs[-1].street
+            before.append((repr(street.rollout.report("", 1.0)), repr(street.gate.state())))
+
+        return {5: [look, Identified("7", (wrong[0],)), *wrong[1:], look], 6: [None]}
+
+    played = play(orders)
+    refused = played.events("engine.order_refused")
+    assert refused[0][2]["id"] == "7"
+    says = [
+        "was changed", "cannot be read", "trained for another network", "is no Q-table",
+        "no junction nowhere on this street", "no model is champion here", "there is no canary",
+        "no junction nowhere on this street",
+    ]  # fmt: skip
+    for (_, _, data), part in zip(refused, says, strict=True):
+        assert part in data["why"]
+    assert before[0] == before[1]
+    assert decides(played) == [(101.0, "fixed")]
+    assert not (played.folder / "orders.json").exists()
+
+
+def test_a_disk_that_keeps_no_order_leaves_the_street_as_it_is(play, models, monkeypatch):
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(OrderStore, "_write", fails)
+    played = play({5: [Deploy("all", models()), Deploy("canary", models("two"))]}, until_s=110.0)
+    assert [d["why"] for *_, d in played.events("engine.order_refused")] == [
+        "[Errno 28] No space left on device"
+    ] * 2
+    assert decides(played) == [(101.0, "fixed")]
+    assert played.of(Snapshot)[-1].models["canary"] is None
+
+
+def test_a_shadow_changes_nothing_that_sumo_is_told(play, models):
+    """The whole run beside the real SUMO, tick by tick, under the planner."""
+
+    def run(folder, *orders):
+        played = play(
+            {1: [Reporting(scene=True, record=True), *orders]},
+            folder=folder,
+            control={"controller": "planner"},
+        )
+        shown = [(s.time_s, s.shown, s.vehicles, s.stopped) for s in played.of(Snapshot)]
+        scenes = [s.scene.at_m.tolist() for s in played.of(Snapshot) if s.scene is not None]
+        changes = [m.changes for m in played.of(SignalChanges)]
+        return played, (shown, scenes, changes)
+
+    folder = Path(models().path).parent
+    _, alone = run(folder / "alone")
+    played, beside = run(folder / "beside", Deploy("shadow", models(horizon_s=20.0)))
+    assert beside == alone
+    told = played.of(Snapshot)[-1].models["shadow"]
+    assert told["ticks"] == 59
+    assert told["predicted_delay_s"] is not None
+
+
+def test_a_controller_that_is_ordered_decides_everywhere_and_for_good(play, models):
+    bounds = CanaryBounds(turn_s=60.0)
+    played = play(
+        {
+            3: [Deploy("all", models()), Deploy("canary", models("two"), canary=bounds)],
+            6: [Switch(controller="greedy")],
+            9: [None],
+        }
+    )
+    assert decides(played) == [(101.0, "fixed"), (104.0, "fast@1"), (107.0, "greedy")]
+    ended = [(d["what"], d["model"]) for *_, d in played.events("engine.model_rolled_back")]
+    assert ended == [("deploy", "fast@1"), ("canary", "two@1")]
+    again = play()
+    assert decides(again) == [(110.0, "greedy")]
+    assert again.of(Snapshot)[0].models["canary"] is None
+
+
+def test_a_controller_of_the_settings_file_decides_in_place_of_the_champion(
+    play, tmp_path, tiny, models
+):
+    then = FIRST.replace("controller: fixed", "controller: greedy")
+    more = {3: [Deploy("all", models())]}
+    played = followed(play, tmp_path, tiny, then, more=more)
+    assert [who for _, who in decides(played)] == ["fixed", "fast@1", "greedy"]
+    assert played.runs[-1].street.rollout.deployed.champions == ()
+    assert played.events("engine.model_rolled_back")[0][2]["controller"] == "greedy"
+
+
+def test_a_model_that_is_lost_before_the_next_start_is_left_out_and_said(play, models):
+    one, two, three = models("one"), models("two"), models("three")
+    play({3: [Deploy("all", one), Deploy("all", two), Deploy("shadow", three)], 9: [None]})
+    for lost in (two, three):
+        Path(lost.path).unlink()
+    played = play({5: [None]})
+    refused = {d["order"]: d["why"] for *_, d in played.events("engine.order_refused")}
+    assert list(refused) == ["all two@1", "shadow three@1"]
+    assert all("cannot be read" in why for why in refused.values())
+    assert decides(played) == [(110.0, "one@1")], "the champion before it"
+    again = play()
+    assert again.events("engine.order_refused") == [], "it is not tried again"
+    assert again.events("engine.restored")[0][2]["controller"] == "one@1"
+
+
+def test_a_canary_that_ends_by_itself_does_not_come_back_with_the_next_process(play, models):
+    def orders(played):
+        def slow():
+            wall = itertools.count(0, 5)
+            guard = played.runs[-1].street.guards["canary"]
+            guard._stopwatch = lambda: next(wall)
+
+        return {3: [Deploy("canary", models())], 6: [slow], 9: [None]}
+
+    played = play(orders)
+    (told,) = played.events("engine.canary_withdrawn")
+    assert (told[0], told[2]["model"], told[2]["why"]) == (106.0, "fast@1", "took 5.000 s")
+    again = play({3: [None]})
+    assert again.of(Snapshot)[0].models["canary"] is None
+    assert again.events("engine.order_refused") == []
+
+
+def test_a_canary_whose_step_hung_the_process_is_withdrawn_by_the_next_one(play, models, tmp_path):
+    play({3: [Deploy("canary", models()), Deploy("shadow", models("two"))], 9: [None]})
+    set_hung(tmp_path, {"canary", "shadow"})
+    played = play({3: [Deploy("shadow", models("three"))], 5: [None]})
+    (told,) = played.events("engine.canary_withdrawn")
+    assert told[2]["why"] == HUNG
+    assert len(played.events("engine.canary_hung", "engine.shadow_hung")) == 2
+    assert hung(played.folder) == ("canary",), "another shadow has another chance"
+    assert played.of(Snapshot)[-1].models["shadow"]["ticks"] > 0
+
+
+def test_another_scenario_has_none_of_the_models_of_the_street_before(play, models, early):
+    played = play({3: [Deploy("all", models())], 6: [Switch(scenario=early)], 9: [None]})
+    assert played.events("engine.started")[-1][2]["controller"] == "fixed"
+    assert played.of(Snapshot)[-1].models["champion"] is None

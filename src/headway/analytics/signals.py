@@ -98,7 +98,8 @@ RUNS = """
             FROM event
             WHERE run_id = run.id
                 AND kind IN (
-                    'engine.started', 'engine.restored', 'engine.controller', 'engine.settings')
+                    'engine.started', 'engine.restored', 'engine.controller', 'engine.settings',
+                    'engine.model_deployed', 'engine.model_rolled_back')
                 AND data ->> 'controller' <> ''
         ) AS controllers
     FROM run

@@ -15,6 +15,7 @@ import numpy as np
 
 from headway.control import model_check
 from headway.control import planner_kernel as kernel
+from headway.control.alternatives import Alternatives, alternatives
 from headway.control.cycles import no_cycles
 from headway.control.lane_queues import SignalTimes, Traffic
 from headway.control.model_check import ModelCheck
@@ -116,6 +117,39 @@ class Planner:
             check=check,
         )
         return proposal, after
+
+    def alternatives(
+        self, observation: Observation, state: PlannerState, junction: int
+    ) -> Alternatives:
+        """What it could aim at now at one junction, and what each costs. It takes longer than a
+        step.
+        """
+        _, began_s, ended_s = self._last_changes(observation, state)
+        return Alternatives(
+            *alternatives(
+                self._tables,
+                self._model,
+                float(observation.at_s),
+                junction,
+                int(state.target[junction]),
+                began_s,
+                state.cycles,
+                signals_of(observation, ended_s),
+                traffic_of(observation),
+                bool(observation.links_known),
+            )
+        )
+
+    def predicted_delay_s(
+        self, observation: Observation, state: PlannerState, junction: int
+    ) -> float:
+        """Of the plan that it follows at one junction: see `Alternatives.delay_s`."""
+        found = self.alternatives(observation, state, junction)
+        return float(found.delay_s[found.chosen])
+
+    def stage_colours(self, junction: int) -> ColourArray:
+        """int8 (stages, groups of the junction), by the numbers of `PlannerState.target`."""
+        return self._stages.of_junction(junction)
 
     def _last_changes(
         self, observation: Observation, state: PlannerState

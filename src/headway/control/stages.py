@@ -47,6 +47,11 @@ class StageTable:
         for j in junctions:
             self._conflicts[j.first : j.end, : j.end - j.first] = j.conflicts
 
+    def of_junction(self, junction: int) -> ColourArray:
+        """int8 (stages, groups), those of one junction."""
+        rows = slice(self.ptr[junction], self.ptr[junction + 1])
+        return self.colours[rows, : self._width[junction]]
+
     def wanted(self, target: IntArray) -> ColourArray:
         """Colours (groups,) of the stage `target` (junctions,) of each junction."""
         return np.asarray(colours_of(target, self.ptr, self.colours, self._junction, self._first))

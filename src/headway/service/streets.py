@@ -32,14 +32,14 @@ from headway.store import Intake, Recorder
 from headway.street.alerts import MOST_ORDERED
 from headway.street.engine import START_EVENTS, Engine, StreetOrder
 from headway.street.messages import (
-    AtJunction,
-    ChangeRule,
+    Deploy,
     Identified,
     JunctionState,
     KnownRule,
-    Optimise,
     Pause,
+    PlainOrder,
     Reporting,
+    Rollback,
     RunEnded,
     SignalChanges,
     Snapshot,
@@ -61,6 +61,7 @@ STOP_WITHIN_S = 10.0
 TURN_WITHIN_S = 0.5  # an order to stop or start waits so long for the one before
 URGENT = (
     "alert.",
+    "engine.canary_withdrawn",
     "safety.cycle_exceeded",
     "safety.emergency",
     "safety.source",
@@ -188,6 +189,13 @@ class RunningStreet:
         return self.controller_ordered or from_settings
 
     @property
+    def models(self) -> Mapping[str, Any]:
+        """Who is champion, canary and shadow where, with their figures, as was said last: see
+        `headway.street.rollout.Rollout.report`. Empty before that.
+        """
+        return self.snapshot.models if self.snapshot is not None else {}
+
+    @property
     def controller(self) -> str:
         """Who decides, as was said last; by the settings before that."""
         said = self.snapshot.controller if self.snapshot is not None else ""
@@ -299,9 +307,7 @@ class StreetService:
         if switch is not None and switch.controller not in ("", FIXED_TIME):
             street.controller_ordered = switch.controller
 
-    def place(
-        self, order: PlacedOrder, *orders: AtJunction | Optimise | Switch | Pause | ChangeRule
-    ) -> PlacedOrder:
+    def place(self, order: PlacedOrder, *orders: PlainOrder) -> PlacedOrder:
         """Send orders to a street, on record as one; what becomes of it is in `orders`. Raises as
         `order`, and is refused on record then; StreetStateError for a street that was stopped.
         """
@@ -314,6 +320,15 @@ class StreetService:
             self.orders.refuse(order.street, placed.id, str(error))
             raise
         return placed
+
+    def change_models(self, order: PlacedOrder, change: Deploy | Rollback) -> PlacedOrder:
+        """Deploy a model, or roll one back; in force from the street's next tick on. Raises as
+        `place`; ValueError for junctions that it has not.
+        """
+        known = {junction.id for junction in self.streets[order.street].network.junctions}
+        if unknown := [name for name in change.junctions if name not in known]:
+            raise ValueError(f"no junction {', '.join(unknown)[:200]} on street {order.street!r}")
+        return self.place(order, change)
 
     def pause(self, order: PlacedOrder, on: bool) -> PlacedOrder:
         """Let the time of a street stand, or go on. Raises as `place`; StreetStateError where it
@@ -588,7 +603,8 @@ class StreetService:
                     self.orders.find_in_force(street.name, junction.junction, junction.order)
         if snapshot.report is not None:
             street.report = snapshot.report
-        if snapshot.controller not in ("", FIXED_TIME):
+        is_model = bool(snapshot.models.get("champion"))
+        if snapshot.controller not in ("", FIXED_TIME) and not is_model:
             street.controller_ordered = snapshot.controller  # also one ordered before a restart
         if len(street.colours) < len(snapshot.shown):  # groups that have not changed yet
             now = self._now()

@@ -25,7 +25,7 @@ ABOUT_FILE = "about.json"
 FILES = (PLANT_FILE, STREET_FILE)
 LONGEST_NAME = 60  # characters of a run's folder, before its digest
 # counts up when what is written changes: a state of another format is not resumed
-FORMAT = 8
+FORMAT = 9
 
 
 class Checkpointable(Protocol):

@@ -14,6 +14,7 @@ import numpy as np
 
 from headway.control import Controller
 from headway.control.fixed import programme_colours
+from headway.control.planner import Planner
 from headway.plants.sumo import SumoPlant
 from headway.roads import Network, Timing
 from headway.safety import ControlSource, ObservationCheck, SafetyGate
@@ -25,6 +26,7 @@ from headway.street.external.merge import External
 from headway.street.guard import (
     CONTROLLER,
     FALLBACK,
+    HUNG,
     RELIEF,
     ROLES,
     STEP_WITHIN_S,
@@ -32,6 +34,7 @@ from headway.street.guard import (
     name_of,
 )
 from headway.street.plausibility import drop_implausible
+from headway.street.rollout import Rollout
 from headway.street.signal_log import SignalLog
 from headway.street.silence import SilenceDetector
 from headway.street.state_file import PLAIN, StateError, require_like
@@ -47,7 +50,6 @@ from headway.values import (
 )
 
 NEVER_RELIEVED = ("planner", "fixed")
-HUNG = "the process did not come back from its step"
 FIXED_TIME = "fixed_time"  # who decides where neither controller nor fallback can
 OLDEST_S = 60.0  # observations of which nobody learns anything any more
 TIME_TOLERANCE_S = 1e-6  # of simulated times that are sums of ticks
@@ -95,6 +97,7 @@ class Street:
     silence:              which lanes have no detection any more; controllers and gate are given the
         traffic that is presumed there.
     relief:               decides on junctions that are, in place of the controller; None for none.
+    rollout:              models that decide in turn with the controller, or beside it.
     signal_log:           changes of colour and actuations, where it is enabled.
     durations:            wall time of each part of the tick, read from `clock`.
     guards:               by role, they ask controller, fallback and relief, none of which is
@@ -147,10 +150,12 @@ class Street:
         self.silence = SilenceDetector(network, plant.time_s)
         self.relief = relief
         self._relief_state: Any = None  # None while it does not decide anywhere
+        self.rollout = Rollout(network, self.guards, record, clock)
         self.signal_log = SignalLog(network)
         self.durations = Durations()
         self.arrived = np.zeros(len(network.links), np.int64)
         self._ticks_in_cycle = 0
+        self._champions: Proposal | None = None  # of this tick, before anybody else's
         self._observation_check = ObservationCheck(network)
         self._observation_faults = FaultChanges()
 
@@ -162,6 +167,7 @@ class Street:
         observation = self._observe(now_s)
         t1 = clock()
         proposal, fallback = None, None
+        self._champions = None
         if observation is not None:
             proposal, fallback = self._decide(observation)
         t2 = clock()
@@ -174,6 +180,10 @@ class Street:
             self._record(event)
         self.signal_log.add(self.observation, before, command.colours)
         self.plant.apply(command)
+        if self.rollout.shadow is not None and observation is not None:
+            self.rollout.decide_beside(
+                self._champions, self.controller, self.loop_state.controller, observation
+            )
         t4 = clock()
         self.plant.advance(period_s)
         t5 = clock()
@@ -297,14 +307,21 @@ class Street:
         """Congested junctions are left to `relief`. The planner needs none, and a fixed programme
         is to stay what it is.
         """
-        return self.relief is not None and name_of(self.controller) not in NEVER_RELIEVED
+        return self.relief is not None and _is_relieved(self.controller)
 
     def _relieved(self, proposal: Proposal, observation: Observation) -> Proposal:
         """The proposal, in which congested junctions show what `relief` wants; as it is where that
         proposes nothing.
         """
         congested = self.congestion.junctions()
-        if self.relief is None or not (self.relieves and congested.any()):
+        canary = self.rollout.canary
+        if canary is not None and canary.decides:  # who decides on a junction is relieved there
+            relieved = _is_relieved(canary.controller)
+            congested &= np.where(canary.of_junction, relieved, self.relieves)
+            relieves = self.relief is not None
+        else:
+            relieves = self.relieves
+        if self.relief is None or not (relieves and congested.any()):
             self._relief_state = None
             return proposal
         guard = self.guards[RELIEF]
@@ -325,6 +342,8 @@ class Street:
         if proposal is None or not self._is_fresh(proposal, self.controller, guard, observation):
             return None
         state.controller = after
+        self._champions = proposal
+        proposal = self.rollout.decide(proposal, observation, self.gate)
         return self._relieved(proposal, observation)
 
     def _is_fresh(
@@ -403,15 +422,21 @@ class Street:
         """What a controller proposes now, from its start; it is compiled afterwards. None if it
         cannot, which its first tick will record.
         """
-        guard = Guard(
-            role,
-            len(self.network.groups),
-            len(self.network.junctions),
-            record=_ignore,
-            within_s=math.inf,
-            mark=mark,
-        )
-        return guard.step(controller, self.observation, None)[0]
+        return self._rehearsed(controller, role, mark)[0]
+
+    def fault_of(self, controller: Controller, role: str) -> str:
+        """Why a controller cannot decide now; empty where it can. It is compiled afterwards."""
+        proposal, guard = self._rehearsed(controller, role, self.guards[role].mark)
+        if proposal is not None and not self.gate.is_sound(proposal, self.observation.at_s):
+            return "its proposal is not of now"
+        return "" if proposal is not None else guard.fault or "it proposes nothing"
+
+    def _rehearsed(
+        self, controller: Controller, role: str, mark: MutableSequence[int] | None
+    ) -> tuple[Proposal | None, Guard]:
+        groups, junctions = len(self.network.groups), len(self.network.junctions)
+        guard = Guard(role, groups, junctions, record=_ignore, within_s=math.inf, mark=mark)
+        return guard.step(controller, self.observation, None)[0], guard
 
     def set_controller(self, controller: Controller) -> None:
         """Another controller, from its start, from the next tick on."""
@@ -439,6 +464,7 @@ class Street:
             "congestion": self.congestion.state(),
             "silence": self.silence.state(),
             "relief": self._relief_state,
+            "rollout": self.rollout.state(),
             "down_until_s": {role: guard.resting_until_s for role, guard in self.guards.items()},
             "external": self.external.state(),
             "controllers": self._names(),
@@ -450,13 +476,14 @@ class Street:
             CONTROLLER: name_of(self.controller),
             FALLBACK: name_of(self.fallback),
             RELIEF: "" if self.relief is None else name_of(self.relief),
+            **self.rollout.names(),
         }
 
     def state_classes(self) -> tuple[type, ...]:
         """Those that stand in `state`, beside the ones that every state may hold."""
         loop = self.loop_state
         own = (type(x) for x in (loop, loop.controller, loop.fallback, self._relief_state))
-        return tuple(kind for kind in own if kind not in PLAIN)
+        return (*(kind for kind in own if kind not in PLAIN), *self.rollout.state_classes())
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned; the plant must have been restored before. Its
@@ -475,6 +502,7 @@ class Street:
         self.silence.resume(state["silence"], self.observation.at_s)
         self.external.resume(state["external"])
         self._relief_state = state["relief"]
+        self.rollout.resume(state["rollout"])
         for role, until_s in state["down_until_s"].items():
             guard = self.guards[role]
             guard.down_until_s = max(guard.down_until_s, until_s)
@@ -497,7 +525,14 @@ class Street:
             fallback=loop.fallback if is_same[FALLBACK] else None,
         )
         relief = state.get("relief") if is_same[RELIEF] else None
-        return {**state, "loop": loop, "relief": relief, "controllers": now}
+        rollout = self.rollout.of_present_models(state.get("rollout"), is_same)
+        present = {"loop": loop, "relief": relief, "rollout": rollout, "controllers": now}
+        return {**state, **present}
+
+
+def _is_relieved(controller: Controller) -> bool:
+    """Of a model the label says nothing."""
+    return not isinstance(controller, Planner) and name_of(controller) not in NEVER_RELIEVED
 
 
 def _ignore(event: Event) -> None:

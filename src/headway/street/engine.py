@@ -21,12 +21,14 @@ from headway.street.limits import timing_of
 from headway.street.messages import (
     AtJunction,
     ChangeRule,
+    Deploy,
     Identified,
     Optimise,
     Pause,
     Release,
     Reporting,
     Reset,
+    Rollback,
     RunEnded,
     Snapshot,
     Switch,
@@ -51,6 +53,8 @@ StreetOrder = (
     | Reported
     | Pause
     | ChangeRule
+    | Deploy
+    | Rollback
     | Identified
 )
 

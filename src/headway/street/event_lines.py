@@ -28,6 +28,7 @@ ERRORS = (
     "safety.monitor",
 )
 WARNINGS = (
+    "engine.canary_withdrawn",
     "engine.order_refused",
     "engine.orders_unreadable",
     "engine.settings_refused",

@@ -22,10 +22,12 @@ from headway.control import Controller
 from headway.values import Event, Observation, Proposal, Vehicles, described
 
 CONTROLLER, FALLBACK, RELIEF = "controller", "fallback", "relief"
-ROLES = (CONTROLLER, FALLBACK, RELIEF)
+CANARY, SHADOW = "canary", "shadow"
+ROLES = (CONTROLLER, FALLBACK, RELIEF, CANARY, SHADOW)
 NOBODY = 0  # in `mark`; else the place of the role in ROLES, from 1
 STEP_WITHIN_S = 1.0  # wall time: a tick of real time
 DOWN_S = 60.0  # simulated: long enough that a slow controller costs little, short enough to return
+HUNG = "the process did not come back from its step"
 LONGEST_NAME = 100  # characters
 LATEST_S = 10**12  # of any clock; a whole number in Python has no end
 LONGEST_FAULT = 500  # characters of an error in an event: it is the controller's own
@@ -62,6 +64,11 @@ class Guard:
         self._stopwatch = stopwatch
         self._code = ROLES.index(role) + 1
         self._fault = ""  # the last one recorded; empty while all is well
+
+    @property
+    def fault(self) -> str:
+        """The last one recorded; empty while all is well."""
+        return self._fault
 
     @property
     def resting_until_s(self) -> float:

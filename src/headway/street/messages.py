@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from headway.control.models import ModelFile
 from headway.plants.sumo import Scene
 from headway.safety import Override
 from headway.settings import RuleSettings, Settings
 from headway.street.signal_log import Actuation, ColourChange
+
+SHORTEST_TURN_S, LONGEST_TURN_S = 60.0, 3600.0  # of a canary
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,8 @@ class Snapshot:
     sources:       figures of each source of observations from outside.
     paused_by:     the operator by whose order time stands; empty while it goes on.
     rules:         the alert rules on it.
+    models:        who decides where beside or instead of the controllers of the catalogue; see
+        `rollout.Rollout.report`.
     """
 
     time_s: float
@@ -105,6 +110,7 @@ class Snapshot:
     budget_ms: float = 0.0
     paused_by: str = ""
     rules: tuple[KnownRule, ...] = ()
+    models: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +242,102 @@ class KnownRule:
 
 
 @dataclass(frozen=True, slots=True)
+class CanaryBounds:
+    """When a canary decides, and from when on it is worse than the champion; see `canary.Trial`.
+
+    hours:        (from, to) of the day, 0..24, by the street's clock; empty for all of it.
+    turn_s:       seconds for which it and the champion take turns.
+    worse_by:     share of delay by which it may be worse.
+    false_alarms: share of the trials of a canary no worse than that which end it all the same.
+
+    Raises ValueError for what cannot be.
+    """
+
+    hours: tuple[tuple[float, float], ...] = ()
+    turn_s: float = 240.0
+    worse_by: float = 0.05
+    false_alarms: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not all(0.0 <= begin < end <= 24.0 for begin, end in self.hours):
+            raise ValueError(f"canary: hours: {self.hours!r:.80} are no parts of a day of 24 hours")
+        if not SHORTEST_TURN_S <= self.turn_s <= LONGEST_TURN_S:
+            raise ValueError(
+                f"canary: turn_s: {self.turn_s:g} is not within {SHORTEST_TURN_S:g} to "
+                f"{LONGEST_TURN_S:g} s"
+            )
+        if not 0.0 <= self.worse_by <= 1.0:
+            raise ValueError(f"canary: worse_by: {self.worse_by:g} is not within 0 to 1")
+        if not 0.0001 <= self.false_alarms <= 0.2:
+            raise ValueError(f"canary: false_alarms: {self.false_alarms:g} is not 0.0001 to 0.2")
+
+
+@dataclass(frozen=True, slots=True)
+class Deploy:
+    """An order: a model in force from the next tick on.
+
+    mode:      all: it is the champion, which decides on the whole street. canary: it takes turns
+        with the champion on `junctions`, within `canary`. shadow: it decides beside the champion,
+        and nothing follows it.
+    junctions: of a canary or a shadow; empty for all of them.
+    by:        the operator.
+
+    Raises ValueError for another mode, and for junctions of a champion.
+    """
+
+    mode: Literal["all", "canary", "shadow"]
+    model: ModelFile
+    junctions: tuple[str, ...] = ()
+    canary: CanaryBounds = CanaryBounds()
+    by: str = ""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("all", "canary", "shadow"):
+            raise ValueError(f"no mode {self.mode!r:.40}. There are: all, canary, shadow.")
+        if self.mode == "all" and self.junctions:
+            raise ValueError(
+                "a champion decides on the whole street: leave out the junctions, or deploy the "
+                "model as a canary there"
+            )
+        if len(set(self.junctions)) < len(self.junctions):
+            raise ValueError("a junction is given twice. Give it once.")
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """An order: a model does not decide any more.
+
+    what:      deploy: the champion before decides again, or the controller of the settings and
+        orders where there is none. canary, shadow: it ends, or leaves `junctions`.
+    by:        the operator.
+
+    Raises ValueError for another kind, and for junctions of a champion.
+    """
+
+    what: Literal["deploy", "canary", "shadow"] = "deploy"
+    junctions: tuple[str, ...] = ()
+    by: str = ""
+
+    def __post_init__(self) -> None:
+        if self.what not in ("deploy", "canary", "shadow"):
+            raise ValueError(f"no {self.what!r:.40}. There are: deploy, canary, shadow.")
+        if self.what == "deploy" and self.junctions:
+            raise ValueError(
+                "a champion decides on the whole street: roll it back without junctions"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Identified:
     """Orders that are answered under one id, by the event `engine.order_applied` or
     `engine.order_refused`. They are carried out one after the other, until one is refused.
     """
 
     id: str
-    orders: tuple[AtJunction | Optimise | Switch | Pause | ChangeRule, ...]
+    orders: tuple[PlainOrder, ...]
+
+
+PlainOrder = AtJunction | Optimise | Switch | Pause | ChangeRule | Deploy | Rollback
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from headway.roads import Network
 from headway.safety import Order, Override
 from headway.settings import Settings, overridden
 from headway.street.messages import Optimise, Switch
+from headway.street.rollout import Deployed
 
 SECTIONS = {
     "scenario": "street",
@@ -71,6 +72,21 @@ class OrderStore:
         self._key = key
         if content:
             self._write(content)
+
+    # --- models
+
+    def deployed(self) -> Deployed:
+        """The models that were ordered; none where what stands there cannot be read."""
+        try:
+            return Deployed.read(self._read().get("models", {}))
+        except ValueError:
+            return Deployed()
+
+    def store_deployed(self, deployed: Deployed) -> None:
+        """Raises OSError."""
+        content = self._read()
+        if content.get("models", {}) or deployed != Deployed():
+            self._write(content | {"models": deployed.as_json()})
 
     # --- of single junctions
 
@@ -149,7 +165,7 @@ class OrderStore:
             return f"it is no JSON ({error})"
         if not isinstance(found, dict) or "task" not in found:
             return "it names no task"
-        for name, kind in (("orders", dict), ("overrides", list)):
+        for name, kind in (("orders", dict), ("overrides", list), ("models", dict)):
             if not isinstance(found.get(name, kind()), kind):
                 return f"its {name} are none"
         return ""

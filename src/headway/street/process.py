@@ -19,6 +19,7 @@ from headway import telemetry
 from headway.compiled_code import is_compiled, while_compiling
 from headway.control import Controller
 from headway.control.catalogue import controller
+from headway.control.models import model_controller
 from headway.plants import PlantError
 from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import is_of_catalogue, scenario
@@ -43,6 +44,7 @@ from headway.street.junction_states import junction_states
 from headway.street.messages import (
     AtJunction,
     ChangeRule,
+    Deploy,
     Identified,
     JunctionState,
     KnownRule,
@@ -51,6 +53,7 @@ from headway.street.messages import (
     Release,
     Reporting,
     Reset,
+    Rollback,
     RunEnded,
     SignalChanges,
     Switch,
@@ -59,6 +62,7 @@ from headway.street.messages import (
 )
 from headway.street.opening import open_street
 from headway.street.orders import AppliedSettings, Orders, OrderStore, with_orders
+from headway.street.rollout import ROLES, Change, Deployed
 from headway.street.run import LIMITS, StreetRun, open_run, relief_of
 from headway.street.step_mark import forget, hung, set_hung
 
@@ -184,6 +188,7 @@ class StreetProcess:
                     raise
                 self._orders.drop(name)
                 refused.append({"order": f"{name} {orders[name]}", "why": str(error)})
+        self._keep_deployed(refused, run)
         if unreadable:
             about = {"why": unreadable, "kept_as": str(self._orders.aside)}
             run.record("engine.orders_unreadable", about)
@@ -191,6 +196,12 @@ class StreetProcess:
             run.record("engine.order_refused", about)
         self._take_up_overrides(run)
         return run
+
+    def _keep_deployed(self, refused: list[dict[str, str]], run: StreetRun) -> None:
+        """The models that could be had; the others are refused."""
+        refused += run.street.rollout.refused
+        if run.street.rollout.refused:
+            self._orders.store_deployed(run.street.rollout.deployed)
 
     def _drop_orders_not_allowed(self) -> list[dict[str, str]]:
         """Each with the reason: one that cannot be taken does not take the others along."""
@@ -313,7 +324,12 @@ class StreetProcess:
     # --- what is reported ---
 
     def _publish(self) -> None:
-        """A snapshot, if the loop's stream has one; the settings file is looked at as often."""
+        """A snapshot, if the loop's stream has one; the settings file is looked at as often. A
+        canary that has ended by itself has ended for the next process too.
+        """
+        if self.run.street.rollout.take_end():
+            with self._disk_may_fail():
+                self._orders.store_deployed(self.run.street.rollout.deployed)
         for message in self._snapshots.take():
             self._put_snapshot(message.values["states"])
             self._follow_settings()
@@ -408,6 +424,7 @@ class StreetProcess:
         if new.control.controller != before.control.controller:
             street.set_controller(self._controller(new.control.controller))
             self._drop_orders("controller")  # the file spoke last, for the next process too
+            self._end_champions(new.control.controller)
             self._move_run()
         elif _figures_changed(name_of(street.controller), before, new):
             street.set_controller(self._controller(name_of(street.controller)))
@@ -503,10 +520,15 @@ class StreetProcess:
                 self._pause(order)
             case ChangeRule():
                 self._change_rule(order)
+            case Deploy():
+                self._deploy(order)
+            case Rollback():
+                self._roll_back(order)
             case _:
                 raise ValueError(
                     f"no order of the kind {type(order).__name__}. There are: Override, Release, "
-                    "Reset, Optimise, Reported, Reporting, Switch, Pause, ChangeRule."
+                    "Reset, Optimise, Reported, Reporting, Switch, Pause, ChangeRule, Deploy, "
+                    "Rollback."
                 )
 
     def _by_number(self, order: AtJunction) -> Override | Release | Reset:
@@ -581,6 +603,7 @@ class StreetProcess:
             self.run.street.set_controller(self._controller(order.controller))
             self._is_well(CONTROLLER)
             self.run.record("engine.controller", {"controller": order.controller})
+            self._end_champions(order.controller)
 
     def _switch_scenario(self, name: str, settings: Settings, before: Orders) -> None:
         """Raises RuntimeError if it does not start: there is no street left, so the next process
@@ -598,6 +621,84 @@ class StreetProcess:
         for left in (self.run.checkpoints, run.checkpoints):  # given up, or of an earlier run
             checkpoint.clear(left)
         self._use_run(run)
+        with self._disk_may_fail():
+            self._orders.store_deployed(Deployed())  # they were of the street before
+
+    # --- models
+
+    def _deploy(self, order: Deploy) -> None:
+        """Raises ValueError, with nothing changed, for a model that cannot decide here."""
+        street = self.run.street
+        change = street.rollout.prepared(order, street.gate.timing, self.settings, street.fault_of)
+        self._use_models(change)
+        if order.mode == "all":
+            assert change.controller is not None
+            street.set_controller(change.controller)
+        self._is_well(ROLES[order.mode])
+        data: dict[str, Any] = {
+            "mode": order.mode,
+            "model": order.model.label,
+            "kind": order.model.kind,
+            "sha256": order.model.sha256,
+            "junctions": list(order.junctions),
+            "by": order.by,
+        }
+        if order.mode == "all":
+            data["controller"] = order.model.label
+        self.run.record("engine.model_deployed", data)
+
+    def _roll_back(self, order: Rollback) -> None:
+        """Raises ValueError where there is nothing to roll back, or the champion before cannot be
+        had any more; nothing has changed then.
+        """
+        street, before = self.run.street, self.run.street.rollout.deployed
+        street.rollout.check(order)
+        after = before.with_rollback(order)
+        data: dict[str, Any] = {"what": order.what, "junctions": list(order.junctions)}
+        data["by"] = order.by
+        if order.what != "deploy":
+            ended = before.canary if order.what == "canary" else before.shadow
+            assert ended is not None
+            self._use_models(Change(after))
+            self.run.record("engine.model_rolled_back", data | {"model": ended.model.label})
+            return
+        assert before.champion is not None
+        if after.champion is None:
+            of_settings = with_orders(self.settings, self._orders.load())
+            champion = self._controller(of_settings.control.controller)
+        else:
+            timing = street.gate.timing
+            champion = model_controller(after.champion, street.network, timing, self.settings)
+            street.rehearse(champion)
+        self._use_models(Change(after))
+        street.set_controller(champion)
+        self._is_well(CONTROLLER)
+        data |= {"model": before.champion.label, "controller": name_of(champion)}
+        self.run.record("engine.model_rolled_back", data)
+
+    def _end_champions(self, controller: str) -> None:
+        """A controller of the catalogue was ordered, or the settings' is another one: it decides
+        everywhere.
+        """
+        before = self.run.street.rollout.deployed
+        after = before.without_champions()
+        if after == before:
+            return
+        with self._disk_may_fail():
+            self._orders.store_deployed(after)
+        self._use_models(Change(after), store=False)
+        for what, ended in (("deploy", before.champion), ("canary", before.canary)):
+            model = ended.model if isinstance(ended, Deploy) else ended
+            if model is not None:
+                data = {"what": what, "model": model.label, "junctions": [], "by": ""}
+                self.run.record("engine.model_rolled_back", data | {"controller": controller})
+
+    def _use_models(self, change: Change, store: bool = True) -> None:
+        """From the next tick on, and for the next process. Raises OSError, with nothing changed."""
+        street = self.run.street
+        if store:
+            self._orders.store_deployed(change.deployed)
+        street.rollout.use(change, street.observation, street.gate.faults)
 
     # --- the street of the moment ---
 
@@ -624,12 +725,14 @@ class StreetProcess:
         return found
 
     def _open_run(self, settings: Settings, resume: bool) -> StreetRun:
+        deployed = self._orders.deployed() if resume else Deployed()
         return open_run(
             task=replace(self._task, settings=settings),
             key=self._key_of(settings),
             outbox=self._outbox,
             resume=resume,
             open_street=self._open_street,
+            deployed=deployed if deployed != Deployed() else None,
         )
 
     def _key_of(self, ordered: Settings) -> str:

@@ -30,6 +30,7 @@ from headway.street.junction_states import junction_states
 from headway.street.limits import timing_of, without_unknown_junctions
 from headway.street.messages import JunctionState, Reporting, Snapshot, Task
 from headway.street.opening import open_street
+from headway.street.rollout import Deployed
 from headway.street.state_file import StateError
 from headway.street.step_mark import hung, open_mark
 from headway.values import Event
@@ -196,6 +197,7 @@ class StreetRun:
         speed = loop.settings.speed_factor
         vehicles = street.observation.vehicles
         recent = list(street.durations.rows)[-TICK_MEAN_OVER:]
+        tick_ms = 1e3 * sum(map(sum, recent)) / max(len(recent), 1)
         return Snapshot(
             time_s=self.time_s,
             begin_s=self.scenario.begin_s,
@@ -209,7 +211,7 @@ class StreetRun:
             budget_ms=1e3 * self.tick_s / speed if speed else 0.0,
             overruns=pacing.overruns,
             jitter_p99_s=pacing.jitter_p99_s,
-            tick_ms=1e3 * sum(map(sum, recent)) / max(len(recent), 1),
+            tick_ms=tick_ms,
             checkpoint_s=loop.last_checkpoint_s,
             trouble=self.recorder.trouble,
             junctions=junctions,
@@ -223,6 +225,7 @@ class StreetRun:
             speed_factor=loop.settings.speed_factor,
             cycle_s=street.cycle_s,
             sources=street.external.states(self.time_s),
+            models=street.rollout.report(name_of(street.controller), tick_ms),
         )
 
     def _emission(self) -> tuple[int, float, float] | None:
@@ -253,10 +256,11 @@ def open_run(
     outbox: Outbox,
     resume: bool = True,
     open_street: Callable[..., Street] = open_street,
+    deployed: Deployed | None = None,
 ) -> StreetRun:
     """The run of `task`, which `key` identifies: from its newest checkpoint that can be loaded if
-    there is one and `resume`, else from its beginning. Raises ValueError, OSError or PlantError if
-    the scenario cannot be started.
+    there is one and `resume`, else from its beginning. deployed: models that were ordered. Raises
+    ValueError, OSError or PlantError if the scenario cannot be started.
     """
     s = task.settings
     of_scenario = scenario(s.street.scenario)
@@ -280,6 +284,7 @@ def open_run(
         step_within_s=s.control.step_within_s,
         mark=open_mark(folder),
         hung=hung(folder),
+        **({} if deployed is None else {"deployed": deployed}),
     )
     usable, refused = checkpoint.found(own, key) if resume else ([], [])
     street, found = _newest_street(opener, sumo_settings(s, of_scenario), usable, refused)
@@ -413,6 +418,8 @@ def _record_start(
         "net": run.scenario.net,
         "controller": s.control.controller,
     }
+    if (champion := run.street.rollout.deployed.champion) is not None:
+        about["controller"] = champion.label
     if run.scenario.additional:
         about["additional"] = list(run.scenario.additional)
     at_s = run.scenario.begin_s if found is None else found.time_s

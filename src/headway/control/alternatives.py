@@ -1,0 +1,175 @@
+"""What the planner's search compares at one junction, told: the expected delay of each stage that
+could be aimed at now, compiled.
+
+The search itself (`headway.control.search`) stops looking as soon as a decision is clear; here
+every alternative is worked out to its end, which takes longer and is not for the tick.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numba import njit
+
+from headway.control.candidates import (
+    MOST_TRIED,
+    asks_for_change,
+    candidate_stages,
+    demand_bits,
+    is_settled,
+    look_ahead,
+    most_useful,
+    worth_trying,
+)
+from headway.control.cycles import cycle_times
+from headway.control.lane_queues import build_queues, observe, vehicle_memory
+from headway.control.queue_model import HELD, StagePeriod, compiled, no_progress, served_now_s
+from headway.control.search import (
+    EPS_S,
+    FIRST,
+    LENGTH_MARGIN_S,
+    SearchProblem,
+    clears_s,
+    fill_starts,
+    hold_cost,
+    left_cost,
+    no_starts,
+    rollout,
+)
+from headway.values import FloatArray, IntArray, Observation
+
+
+class Alternatives(NamedTuple):
+    """The stages of a junction that are worth aiming at now; the first is the one aimed at so far.
+
+    stages:     int (n,), numbers of the stages of the junction.
+    delay_s:    float (n,), what the best plan costs that begins so: vehicle seconds of delay of the
+        vehicles in view up to the planner's horizon, stops and weights counted.
+    lasts_s:    float (n,), how long that plan shows the stage from now on, changes of signals
+        included; the horizon where it has no reason to end.
+    is_bound:   nothing else can begin now, or nobody asks for it: the first is kept.
+    chosen:     place of the stage that the planner aims at.
+    """
+
+    stages: IntArray
+    delay_s: FloatArray
+    lasts_s: FloatArray
+    is_bound: bool
+    chosen: int
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A controller that tells what its plan costs."""
+
+    def predicted_delay_s(self, observation: Observation, state: object, junction: int) -> float:
+        """Vehicle seconds up to its horizon, of what it aims at."""
+
+
+@njit(cache=True)
+def alternatives(  # type: ignore[no-untyped-def]
+    tables, model, at_s, junction, stage, began_s, cycles, signals, traffic, links_known
+):
+    """(stages, delay_s, lasts_s, is_bound, chosen) of `Alternatives`. stage: the one aimed at.
+    Other arguments: see `planner_kernel.decide`.
+    """
+    observed = observe(tables, signals, traffic)
+    cycles, times = cycle_times(tables, at_s, began_s, cycles, observed)
+    first_stage = tables.junctions[junction].first_stage
+    count = tables.junctions[junction + 1].first_stage - first_stage
+    if not links_known:
+        count = tables.junctions[junction].own_stages
+    if stage >= count:
+        stage = 0
+
+    queues = build_queues(tables, model, junction, observed, vehicle_memory(traffic))
+    demand = demand_bits(tables, junction, signals, queues)
+    is_bound = is_settled(tables, junction, count, stage, signals)
+    is_bound |= not asks_for_change(tables, junction, stage, demand)
+    rows = slice(first_stage, first_stage + count)
+    picks = worth_trying(tables.lit[rows], tables.green[rows], stage, demand)
+    if len(picks) > MOST_TRIED:
+        served_s = served_now_s(queues, tables.stages[rows][picks], model)
+        picks = most_useful(picks, served_s, tables.lit[rows], tables.green[rows], demand.need)
+    opens_now_s, leaves_s, none_can_begin = look_ahead(
+        tables, junction, picks, signals, times.barred_s
+    )
+    is_bound |= none_can_begin
+    candidates = candidate_stages(
+        tables, model, junction, picks, demand, opens_now_s, leaves_s, times
+    )
+    problem = SearchProblem(
+        queues,
+        candidates,
+        no_progress(len(queues.start) - 1),
+        no_starts(candidates.colours.shape[1]),
+        tables.holds_s,
+        tables.lengths_s,
+        model,
+    )
+    delay_s, lasts_s, chosen = plan_costs(problem)
+    return picks, delay_s, lasts_s, is_bound, 0 if is_bound else chosen
+
+
+@njit(cache=True)
+def plan_costs(problem):  # type: ignore[no-untyped-def]
+    """(delay_s, lasts_s, chosen) of `Alternatives`, for the candidates of a search. Of plans that
+    cost the same, one that leaves at once is chosen before one that holds for a time, and one that
+    holds to the horizon before both.
+    """
+    candidates = problem.candidates
+    count = len(candidates.colours)
+    delay_s = np.empty(count)
+    lasts_s = np.empty(count)
+
+    # hold the stage of now: to the horizon, or for a time and then another one
+    horizon_s = problem.model.horizon_s
+    least = hold_cost(problem, horizon_s)
+    least += left_cost(problem, HELD) + candidates.blocking_cost[0] * horizon_s
+    to_horizon = least
+    held_least_s = horizon_s
+    for held_s in problem.holds_s[1:]:
+        cost = hold_cost(problem, held_s) + candidates.blocking_cost[0] * held_s
+        for stage in range(1, count):
+            if candidates.leaves_s[stage] > held_s + EPS_S:
+                continue
+            opens_s = candidates.opens_after_s[0, stage]
+            found, _ = least_plan(problem, stage, opens_s, held_s, cost, least)
+            if found < least:
+                least, held_least_s = found, held_s
+    delay_s[0], lasts_s[0] = least, held_least_s
+
+    # leave it at once
+    cost = hold_cost(problem, 0.0)
+    for stage in range(1, count):
+        opens_s = candidates.opens_now_s[stage]
+        delay_s[stage], lasts_s[stage] = least_plan(problem, stage, opens_s, 0.0, cost, np.inf)
+
+    chosen = 0
+    best = to_horizon
+    for stage in range(1, count):
+        if delay_s[stage] < best:
+            chosen, best = stage, delay_s[stage]
+    return delay_s, lasts_s, 0 if delay_s[0] < best else chosen
+
+
+@compiled
+def least_plan(problem, stage, opens_after_s, begin_s, cost, bound):  # type: ignore[no-untyped-def]
+    """(cost, seconds that the stage lasts) of the best plan of `search.least_plan_cost`."""
+    colours = problem.candidates.colours[stage]
+    fill_starts(problem, opens_after_s, begin_s, FIRST)
+    opens_after_s = problem.starts.times_s[FIRST]
+    clear_s = clears_s(problem, HELD, StagePeriod(colours, opens_after_s, begin_s, begin_s))
+    least = bound
+    lasts_s = 0.0
+    for i in range(-1, len(problem.lengths_s)):
+        end_s = clear_s if i < 0 else begin_s + problem.lengths_s[i]
+        if i >= 0 and end_s >= clear_s - LENGTH_MARGIN_S:
+            break
+        period = StagePeriod(colours, opens_after_s, begin_s, end_s)
+        blocked = problem.candidates.blocking_cost[stage] * (end_s - begin_s)
+        found = rollout(problem, stage, period, cost + blocked, least)
+        if found < least:
+            least, lasts_s = found, end_s - begin_s
+    return least, lasts_s
