@@ -69,9 +69,7 @@ def open_street(
         street.rollout.refused += refused
         if deployed != NOTHING_DEPLOYED:
             found = replace(deployed, champions=champions)
-            street.rollout.take_up(
-                found, timing, settings or Settings(), street.observation, hung
-            )
+            street.rollout.take_up(found, timing, settings or Settings(), street.observation, hung)
         _rehearse(street, timing)
     except BaseException:
         plant.close()
