@@ -193,6 +193,20 @@ class ErasureQuery(TypedDict, total=False):
     end: Moment
 
 
+class JobQuery(PageQuery, total=False):
+    street: str
+    state: str
+
+
+class ModelQuery(PageQuery, total=False):
+    name: str
+    kind: str
+
+
+class StreetQuery(TypedDict, total=False):
+    street: str
+
+
 class HistoryQuery(TypedDict, total=False):
     street: str
     kinds: str
@@ -688,3 +702,38 @@ class Routes(ABC):
     def stream_history(self, topic: Topic, **query: Unpack[HistoryQuery]) -> Any:
         """Messages after `last_id`; waits up to `wait_s` (15) where there are none."""
         return self.call("GET", _path("/api/v1/live/{}/history", topic), _given(query))
+
+    def start_job(
+        self, kind: str, arguments: Json, street: str = "headway", idempotency_key: str = ""
+    ) -> Any:
+        """Train, tune or evaluate, which `headway worker` does; `id` of the answer is the job's."""
+        body = {"kind": kind, "arguments": arguments}
+        return self.call("POST", "/api/v1/ml/train", {"street": street}, body, idempotency_key)
+
+    def jobs(self, **query: Unpack[JobQuery]) -> Any:
+        """A page of the jobs, the newest first."""
+        return self.call("GET", "/api/v1/ml/jobs", _given(query))
+
+    def job(self, job_id: int) -> Any:
+        """Its state, progress, and what came of it."""
+        return self.call("GET", _path("/api/v1/ml/jobs/{}", job_id))
+
+    def cancel_job(self, job_id: int) -> Any:
+        """One that has ended stays as it is."""
+        return self.call("DELETE", _path("/api/v1/ml/jobs/{}", job_id))
+
+    def models(self, **query: Unpack[ModelQuery]) -> Any:
+        """A page of the versions of models, the newest first."""
+        return self.call("GET", "/api/v1/ml/models", _given(query))
+
+    def model(self, model_id: int) -> Any:
+        """One version: what it was made from, its metrics, its lineage."""
+        return self.call("GET", _path("/api/v1/ml/models/{}", model_id))
+
+    def model_status(self, junction: str, **query: Unpack[StreetQuery]) -> Any:
+        """Who decides at a junction."""
+        return self.call("GET", _path("/api/v1/ml/status/{}", junction), _given(query))
+
+    def model_health(self) -> Any:
+        """Of registry and jobs."""
+        return self.call("GET", "/api/v1/ml/health")

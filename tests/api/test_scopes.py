@@ -97,7 +97,7 @@ def test_no_route_is_open_to_bounds_unless_it_knows_them(service):
     own = (
         "/engine/state", "/streams", "/api/v1/cameras", "/ingest/", "/tickets", "/live/",
         "/stream/", "/api/v1/simulations", "/api/v1/junctions", "/api/v1/records", "/api/v1/counts",
-        "/api/v1/export/", "/api/v1/runs",
+        "/api/v1/export/", "/api/v1/runs", "/ml/health",
     )  # fmt: skip
     document = httpx.get(f"{service.url}/openapi.json").json()
     with bounded(service, Role.ENGINEER, nowhere) as client:

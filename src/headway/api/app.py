@@ -23,6 +23,7 @@ from headway.api import (
     ingest,
     lists,
     live,
+    models,
     monitoring,
     observations,
     problems,
@@ -143,7 +144,7 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, services: Services) -> 
 
 
 def _add_routes(app: FastAPI) -> None:
-    for part in (system, ingest, lists, export, observations, queries, streets):
+    for part in (system, ingest, lists, export, observations, queries, streets, models):
         app.include_router(part.router)
     for router, *paths in RESOURCES:
         for path in paths:

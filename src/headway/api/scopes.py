@@ -33,7 +33,9 @@ BY_SIMULATION = re.compile(
 SOME_OF_SIMULATIONS = re.compile(r"/api/v1/(?:export/)?(?:simulations|junctions|records)")
 SOME_OF_CAMERAS = re.compile(r"/api/v1/(?:export/)?counts")
 BY_DEVICE = re.compile(r"(?:/api/v1/violations|/analytics/violations)")
-BY_STREET = re.compile(r"/api/v1/observations(?:/sources|/places)?")
+# of the street that is named, or else the usual one
+BY_STREET = re.compile(r"/api/v1/observations(?:/sources|/places)?|/api/v1/ml/(?:train|status/.+)")
+BY_NAMED_STREET = re.compile(r"/api/v1/ml/jobs")
 KINDS_OF_CAMERAS = ("camera.", "violation.")  # of live messages
 KINDS_OF_EITHER = ("alert.",)  # acknowledged or silenced
 USUAL_STREET = "headway"  # of observations that name none
@@ -41,9 +43,10 @@ USUAL_STREET = "headway"  # of observations that name none
 OWN = {
     "GET": re.compile(
         r"/api/v1/engine/state|/streams|/api/v1/cameras|/api/v1/runs(?:/[^/]+/[^/]+)?"
-        r"|/stream/[^/]+|/ws/[^/]+|/api/v1/live/[^/]+(?:/events|/history)?"
+        r"|/api/v1/ml/(?:jobs/[^/]+|health)|/stream/[^/]+|/ws/[^/]+|/api/v1/live/[^/]+(?:/events|/history)?"
     ),
     "POST": re.compile(r"/api/v1/ingest/(?:simulation|batch)|/api/v1/tickets"),
+    "DELETE": re.compile(r"/api/v1/ml/jobs/[^/]+"),
 }
 
 
@@ -118,6 +121,9 @@ class Bounds:
         query = QueryParams(connection.get("query_string", b""))
         if BY_STREET.fullmatch(path):
             return all(map(self.has_street, query.getlist("street") or [USUAL_STREET]))
+        if BY_NAMED_STREET.fullmatch(path):
+            asked = query.getlist("street")
+            return bool(asked) and all(map(self.has_street, asked))
         if BY_SIMULATION.fullmatch(path):
             asked = query.getlist("simulation_id")
             return bool(asked) and all(map(self.has_street, asked))

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -22,6 +23,7 @@ from headway.api.relay import Relay
 from headway.api.seal import Seal
 from headway.api.security import Keyring
 from headway.api.turns import PROBES_AT_ONCE, Turns
+from headway.learning.registry import Registry, signing_key
 from headway.sensing import MISSING
 from headway.service.cameras import NOTIFIER_ENDS_WITHIN_S, CameraService
 from headway.service.monitoring import MonitoringService
@@ -172,6 +174,12 @@ class Services:
     @property
     def folder(self) -> Path:
         return self.settings.folder
+
+    @cached_property
+    def registry(self) -> Registry:
+        """Raises ValueError where its key on disk is damaged, OSError."""
+        key = signing_key(self.folder, self.settings.secret_key)
+        return Registry(self.database, self.folder, key)
 
     def make_camera_service(self) -> CameraService:
         """Raises SensingError where the extra `vision` is missing."""

@@ -209,6 +209,13 @@ def junction_of(street: RunningStreet, junction: str) -> int:
     raise ProblemError(404, f"street {street.name!r} has no junction {junction!r}")
 
 
+def folders_of(request: Request) -> list[str]:
+    """From which scenarios may be chosen, by the settings of the streets."""
+    found = services_of(request).street_service
+    streets = found.streets.values() if found is not None else ()
+    return list({f: None for s in streets for f in s.task.settings.sumo.folders})
+
+
 Street = Annotated[RunningStreet, Depends(street_by_name)]
 RuleName = Annotated[
     str,
@@ -408,10 +415,7 @@ def scenarios(request: Request) -> list[str]:
     """What can be switched to: scenarios of the catalogue, and `.sumocfg` files by their path below
     an allowed folder (settings: `sumo.folders`).
     """
-    found = services_of(request).street_service
-    streets = found.streets.values() if found is not None else ()
-    folders = {f: None for s in streets for f in s.task.settings.sumo.folders}
-    return [*RESCO, *scenarios_in(list(folders))]
+    return [*RESCO, *scenarios_in(folders_of(request))]
 
 
 @router.get("/engine/controllers", responses=OK)

@@ -72,6 +72,17 @@ CANCEL = """
     WHERE id = :id AND state IN ('waiting', 'running')
 """
 
+BACKLOG = """
+    SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
+        count(*) FILTER (WHERE state = 'running') AS running,
+        count(*) FILTER (WHERE state = 'running'
+            AND heartbeat_at < now() - make_interval(secs => :silent_s)) AS silent,
+        extract(epoch FROM now() - min(asked_at) FILTER (WHERE state = 'waiting'))::float8
+            AS longest_wait_s
+    FROM ml_job WHERE state IN ('waiting', 'running')
+"""
+SILENT_S = 60.0  # of a worker: then it is taken for dead
+
 CATALOGUE = get_args(ControllerName)
 MODEL = rf"{NAME.pattern}@([1-9][0-9]{{0,8}}|{'|'.join(ALIASES)})"
 ModelName = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
@@ -163,6 +174,24 @@ class LearningJob:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Jobs that have not ended. silent: of those that go on, whose worker has said nothing for
+    SILENT_S; longest_wait_s: of those that wait, None for none of them.
+    """
+
+    waiting: int
+    running: int
+    silent: int
+    longest_wait_s: float | None
+
+    @property
+    def is_left_lying(self) -> bool:
+        """A worker is silent, or none takes what waits."""
+        is_waiting = (self.longest_wait_s or 0.0) > SILENT_S
+        return self.silent > 0 or (is_waiting and not self.running)
+
+
 class Jobs:
     """folders: from which scenarios may be taken, beside the catalogue. All methods raise
     SQLAlchemyError where the database is away.
@@ -241,6 +270,10 @@ class Jobs:
         """
         self._database.execute(CANCEL, id=job_id, by=by)
         return self.job(job_id)
+
+    def backlog(self) -> Backlog:
+        """What has not ended."""
+        return Backlog(**self._database.rows(BACKLOG, silent_s=SILENT_S)[0])
 
     def take(self, worker: str) -> LearningJob | None:
         """The next job that may begin, from now on this worker's; None for none."""
