@@ -191,10 +191,12 @@ def test_jobs_are_listed_newest_first_by_street_and_state(jobs):
     assert [j.id for j in jobs.jobs(2, after_id=numbers[3])] == numbers[1:3][::-1]
     assert [j.id for j in jobs.jobs(street="a")] == [numbers[2], numbers[0]]
     assert [j.id for j in jobs.jobs(state="failed")] == [numbers[0]]
-    with pytest.raises(UnknownJobError, match="no job has the id 0"):
-        jobs.job(0)
-    with pytest.raises(UnknownJobError, match="no job has the id 0"):
-        jobs.cancel(0, "bob")
+    assert jobs.jobs(street="a\0b") == jobs.jobs(state="\ud800") == []
+    for number in (0, -1, 2**63):
+        with pytest.raises(UnknownJobError, match=f"no job has the id {number}"):
+            jobs.job(number)
+        with pytest.raises(UnknownJobError, match=f"no job has the id {number}"):
+            jobs.cancel(number, "bob")
 
 
 EVALUATE = {"scenario": "cologne1", "controllers": ["fixed"], "seeds": [1]}

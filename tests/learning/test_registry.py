@@ -108,8 +108,23 @@ def test_a_name_is_its_newest_version_and_at_a_number_that_one(registry):
             continue
         with pytest.raises(UnknownModelError, match=unknown):
             registry.find(unknown)
-    with pytest.raises(UnknownModelError, match="id 99"):
-        registry.get(99)
+    for number in (99, 0, -1, 2**63):
+        with pytest.raises(UnknownModelError, match=f"no model has the id {number}"):
+            registry.get(number)
+
+
+@pytest.mark.parametrize("letters", ["a\0b", "\ud800", "a\n"])
+def test_letters_that_the_database_refuses_are_of_nothing(registry, letters):
+    version = add(registry)
+    registry.set_alias("north", "", "champion", version.id, "ann")
+    for reference in (letters, f"{letters}@1", f"own@{letters}"):
+        with pytest.raises(UnknownModelError):
+            registry.find(reference)
+    with pytest.raises(UnknownModelError, match="no such street"):
+        registry.find("own@champion", letters)
+    assert registry.list(name=letters) == registry.list(kind=letters) == []
+    assert registry.aliases(letters) == registry.history(letters) == []
+    assert registry.history("north", letters) == []
 
 
 def test_a_list_has_the_newest_first_and_goes_on_where_it_ended(registry):

@@ -30,7 +30,10 @@ def makes(kind, arguments, folder, tell):
     note(folder, f"made:{arguments['episodes']}")
     (folder / "tuned.yaml").write_text(PLANNER)
     tell(0.5, "half")
-    return Done({"stopped": 1.0}, str(folder / "tuned.yaml"), "planner", arguments["name"], {})
+    made_from = {"niceness": os.nice(0)}
+    return Done(
+        {"stopped": 1.0}, str(folder / "tuned.yaml"), "planner", arguments["name"], made_from
+    )
 
 
 def waits(kind, arguments, folder, tell):

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, get_args
 import sqlalchemy as sa
 from pydantic import Field, ValidationError
 
-from headway.learning.registry import ALIASES, NAME
+from headway.learning.registry import ALIASES, LARGEST_ID, NAME
 from headway.plants.sumo.allowed import allowed_scenario
 from headway.settings import ControllerName
 from headway.settings.base import Section
@@ -239,7 +239,9 @@ class Jobs:
 
     def job(self, job_id: int) -> LearningJob:
         """Raises UnknownJobError."""
-        rows = self._database.rows(f"SELECT {COLUMNS} FROM ml_job WHERE id = :id", id=job_id)
+        is_one = 0 < job_id <= LARGEST_ID
+        query = f"SELECT {COLUMNS} FROM ml_job WHERE id = :id"
+        rows = self._database.rows(query, id=job_id) if is_one else ()
         if not rows:
             raise UnknownJobError(f"no job has the id {job_id}.")
         return LearningJob(**rows[0])
@@ -252,6 +254,8 @@ class Jobs:
         state: str | None = None,
     ) -> list[LearningJob]:
         """The newest first; after_id: those that come after this one in the list."""
+        if not all(text is None or text.isprintable() for text in (street, state)):
+            return []  # the database refuses such letters, and nothing has them
         rows = self._database.rows(
             f"SELECT {COLUMNS} FROM ml_job "
             "WHERE (CAST(:after AS bigint) IS NULL OR id < :after) "
@@ -268,6 +272,7 @@ class Jobs:
         """End a job: at once where it waits, within seconds where it goes on, and as it is where it
         has ended. Raises UnknownJobError.
         """
+        self.job(job_id)
         self._database.execute(CANCEL, id=job_id, by=by)
         return self.job(job_id)
 

@@ -33,6 +33,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 LONGEST_NAME = 256  # letters, of a street or junction
 LARGEST_NOTE_BYTES = 1 << 20  # of `made_from` and of `metrics`, as JSON
 MOST_LISTED = 10_000
+LARGEST_ID = 2**63 - 1  # that a column can hold
 LOCK = 4848  # any number that no other lock of the database has: rows are numbered one by one
 COLUMNS = """
     id, name, version, kind, sha256, size, code_version, made_from::text AS made_from,
@@ -172,7 +173,8 @@ class Registry:
 
     def get(self, version_id: int) -> ModelVersion:
         """Raises UnknownModelError; ModelFaultError for a row that was altered."""
-        rows = self._versions("WHERE id = :id", id=version_id)
+        is_one = 0 < version_id <= LARGEST_ID
+        rows = self._versions("WHERE id = :id", id=version_id) if is_one else ()
         if not rows:
             raise UnknownModelError(f"no model has the id {version_id}.")
         return _sound(rows[0])
@@ -184,6 +186,8 @@ class Registry:
         Raises UnknownModelError, also where several versions have the alias; ModelFaultError.
         """
         name, _, which = reference.partition("@")
+        if not NAME.fullmatch(name):
+            raise UnknownModelError(f"{reference[:LONGEST_NAME]!r}: no model has such a name.")
         if which in ALIASES:
             return self._of_alias(name, which, street)
         if which and not (which.isascii() and which.isdigit() and len(which) < 10):
@@ -203,6 +207,8 @@ class Registry:
         return _sound(rows[0])
 
     def _of_alias(self, name: str, alias: str, street: str | None) -> ModelVersion:
+        if not _are_askable(street):
+            raise UnknownModelError(f"{name}@{alias}: there is no such street.")
         having = self._now("TRUE" if street is None else "street = :street", street=street)
         found = {
             entry.version_id: entry
@@ -229,6 +235,8 @@ class Registry:
         """Versions, the newest first; after_id: those that come after this one in the list. One
         whose row was altered is listed with its fault.
         """
+        if not _are_askable(name, kind):
+            return []
         return self._versions(
             "WHERE (CAST(:after AS bigint) IS NULL OR id < :after) "
             "AND (CAST(:name AS text) IS NULL OR name = :name) "
@@ -306,12 +314,16 @@ class Registry:
         """What is in force on a street: of each junction and alias the newest entry, where it names
         a version. Raises ModelFaultError for an entry that was altered.
         """
+        if not _are_askable(street):
+            return []
         return [e for e in self._now("street = :street", street=street) if e.label]
 
     def history(self, street: str, junction: str | None = None) -> Sequence[ModelAlias]:
         """All entries of a street, or of one of its junctions (empty: those of the whole street),
         the newest first. Raises ModelFaultError for an entry that was altered.
         """
+        if not _are_askable(street, junction):
+            return []
         where = (
             "WHERE a.street = :street AND (CAST(:junction AS text) IS NULL OR "
             "a.junction = :junction) ORDER BY a.number DESC"
@@ -433,6 +445,11 @@ def _text(name: str, note: dict[str, Any]) -> str:
     if len(text.encode()) > LARGEST_NOTE_BYTES:
         raise ValueError(f"{name}: is larger than {LARGEST_NOTE_BYTES >> 20} MiB as JSON.")
     return text
+
+
+def _are_askable(*texts: str | None) -> bool:
+    """Whether the database can be asked for them: it refuses some letters, and nothing has them."""
+    return all(text is None or text.isprintable() for text in texts)
 
 
 def _require_place(what: str, name: str, shortest: int) -> None:

@@ -38,6 +38,7 @@ from headway.runtime.supervisor import end_with_parent, ignore_interrupts
 
 KEPT = 2  # checkpoints of a training; the older one, should the disk have spoilt the newest
 MODELS = "models"
+NICENESS = 10  # jobs give way to streets that run on the same machine
 RUNS_AT_ONCE = max(1, (os.cpu_count() or 2) - 1)  # one processor is left to the streets
 
 Tell = Callable[[float, str], None]  # progress (0 to 1), and what is done
@@ -79,6 +80,7 @@ def run_in_child(
 ) -> None:
     """A process of one job; it ends with its parent. Sends Told, then Done or Failed."""
     ignore_interrupts()
+    os.nice(NICENESS)
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     place = folder / "tmp"
     place.mkdir(parents=True, exist_ok=True)

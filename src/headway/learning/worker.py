@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from headway import telemetry
-from headway.learning.jobs import Jobs, LearningJob, LostJobError
+from headway.learning.jobs import Jobs, LearningJob, LostJobError, UnknownJobError
 from headway.learning.registry import Registry
 from headway.learning.work import MODELS, Do, Done, Failed, Told, do_job, run_in_child
 from headway.runtime.supervisor import interrupts_held
@@ -69,10 +69,15 @@ class Worker:
 
     def run(self, until_idle: bool = False) -> None:
         """Until `stop`; with until_idle also when there is nothing to do."""
+        is_tidy = False
         while not self._stop.is_set():
             job = self._reached(self._next)
             if job is not None:
                 self._work_on(job)
+                is_tidy = False
+            elif not is_tidy:
+                self._reached(self._clear_ended)
+                is_tidy = True
             elif until_idle and self._reached_since is not None:
                 return
             else:
@@ -193,6 +198,13 @@ class Worker:
             if self._stop.wait(IDLE_S):
                 return None
         return found
+
+    def _clear_ended(self) -> None:
+        """Folders of jobs that ended while no worker had them."""
+        for folder in self._folder.glob("*"):
+            with contextlib.suppress(UnknownJobError):
+                if folder.name.isdigit() and self._jobs.job(int(folder.name)).ended_at is not None:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _clear(self, job: LearningJob) -> None:
         shutil.rmtree(self._folder / str(job.id), ignore_errors=True)
