@@ -132,6 +132,31 @@ def test_an_entry_that_is_there_already_is_not_written_again(recorder, trail, da
     assert written(database) == ["POST /1", "POST /2", "POST /3"]
 
 
+def test_after_a_long_replay_that_was_killed_no_entry_is_there_twice(
+    recorder, trail, database, tmp_path, monkeypatch
+):
+    """The first ones were given again, and looked for among the newest alone."""
+    monkeypatch.setattr(room, "LOOKED_BACK", 3)
+    monkeypatch.setattr("headway.store.spool.AT_ONCE", 2, raising=False)
+    trail.fault = sa.exc.OperationalError("x", {}, psycopg.OperationalError("away"))
+    record(recorder, 1)
+    record(recorder, 2, 3, 4, 5, 6)
+    trail.fault, add, left = None, trail.add, []
+
+    def noted(who, what, *words, **named):
+        add(who, what, *words, **named)
+        left.append((what, (tmp_path / "audit.jsonl").read_bytes()))
+
+    monkeypatch.setattr(trail, "add", noted)
+    recorder.catch_up()
+    last, as_it_was = left[4]
+    database.execute("DELETE FROM audit WHERE what = :what", what=left[5][0])
+    (tmp_path / "audit.jsonl").write_bytes(as_it_was)  # killed after the fifth
+    again = AuditRecorder(Audit(database, Seal(tmp_path)), Intake(database, tmp_path), tmp_path)
+    again.catch_up()
+    assert sorted(written(database)) == [f"POST /{n}" for n in range(1, 7)], last
+
+
 @pytest.mark.parametrize("back", ["disk", "database"])
 def test_what_neither_took_is_kept_once_one_of_them_takes_entries(
     recorder, trail, database, monkeypatch, back

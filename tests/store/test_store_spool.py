@@ -87,6 +87,28 @@ def test_bytes_come_back_as_the_database_reads_them(spool):
     assert given_back(spool) == [("violation_picture", [["id", 0, 1.5, "\\x00ff"]])]
 
 
+@pytest.mark.parametrize("limit", ["AT_ONCE", "AT_ONCE_S"])
+def test_who_starts_after_a_process_that_was_killed_does_not_begin_anew(
+    spool, path, monkeypatch, limit
+):
+    """What a long replay had given was given again from the first on, each time."""
+    monkeypatch.setattr(room, limit, 2 if limit == "AT_ONCE" else -1.0)
+    for number in range(5):
+        spool.put("event", [[number]])
+    path.write_bytes(b"damaged\n" * 2 + path.read_bytes())
+    left = []  # each with the oldest that a new process would find then
+
+    def write(kind, rows):
+        there = path.read_bytes()
+        oldest = next(number for number in range(5) if line("event", [number]) in there)
+        left.append((rows[0][0], oldest))
+
+    assert spool.replay(write) == 5
+    assert [number for number, _ in left] == [0, 1, 2, 3, 4]
+    assert all(number - oldest < 2 for number, oldest in left)
+    assert (spool.waiting, path.read_bytes()) == (0, b"")
+
+
 def test_an_empty_spool_replays_nothing(spool, path):
     assert given_back(spool) == []
     assert not path.exists()

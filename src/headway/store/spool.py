@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 CHUNK = 1 << 20  # bytes that are copied at once
 LONG_LINE = 1 << 23  # bytes from which a batch is several lines
+AT_ONCE = 2000  # lines that are replayed before they are forgotten
+AT_ONCE_S = 10.0  # or for so long: what follows is copied each time
 LONGEST_LINE = 1 << 26  # bytes that are read at once
 
 
@@ -73,20 +76,35 @@ class Spool:
         `write`; what they put is given, too. Raises OSError.
         """
         with self._replaying:
-            done, ended, rest = 0, 0, 0
-            try:
-                for line, end in self._read():
-                    batch = _batch(line)
-                    if batch is None:  # damaged since it was written
-                        self._put_aside(line)
-                    else:
-                        write(*batch)
-                        done += 1
-                    ended += line.endswith(b"\n")
-                    rest = end
-            finally:
-                self._forget(ended, rest)
+            done, is_at_end = 0, False
+            while not is_at_end:
+                more, is_at_end = self._replay_some(write)
+                done += more
             return done
+
+    def _replay_some(self, write: Callable[[str, list[Any]], object]) -> tuple[int, bool]:
+        """The first of the lines that wait, which are forgotten then: whoever starts after a
+        process that was killed begins with what comes after them. (batches written, nothing waits
+        any more).
+        """
+        done, ended, rest, is_at_end = 0, 0, 0, True
+        until_s = time.monotonic() + AT_ONCE_S
+        try:
+            for line, end in self._read():
+                batch = _batch(line)
+                if batch is None:  # damaged since it was written
+                    self._put_aside(line)
+                else:
+                    write(*batch)
+                    done += 1
+                is_whole = line.endswith(b"\n")
+                ended, rest = ended + is_whole, end
+                if is_whole and (ended >= AT_ONCE or time.monotonic() > until_s):
+                    is_at_end = False
+                    break
+        finally:
+            self._forget(ended, rest)
+        return done, is_at_end
 
     def _read(self) -> Iterator[tuple[bytes, int]]:
         """Lines, each with the place behind it, until there is none; whole ones, since nobody puts
