@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import threading
 import time
 
@@ -20,7 +21,7 @@ from headway.api.audit import Audit, AuditEntry, AuditRecorder
 from headway.api.seal import Seal
 from headway.api.security import Principal, Role
 from headway.store import Intake
-from headway.store.handed import hand
+from headway.store.handed import hand, handed
 from headway.store.spool import SpoolFullError
 from headway.telemetry import metrics
 from tests.api.service import serving
@@ -287,6 +288,35 @@ def test_what_commands_have_done_is_taken_into_the_trail_once(recorder, trail, d
     ]
     assert [p.name for p in (tmp_path / "handed").iterdir()] == ["0.unreadable"]
     assert trail.verify() == (2, "")
+
+
+def test_what_root_leaves_is_the_server_s(tmp_path):
+    if os.geteuid():
+        pytest.skip("root alone gives files to others")
+    os.chown(tmp_path, 12345, 12346)
+    hand(tmp_path, [1])
+    (left,) = (tmp_path / "handed").iterdir()
+    for path in (left, left.parent):
+        assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)
+
+
+def test_what_another_user_left_holds_up_nothing(tmp_path, monkeypatch):
+    for number in range(3):
+        hand(tmp_path, [number])
+    first = min((tmp_path / "handed").iterdir())
+    read = type(first).read_bytes
+
+    def refused(path):
+        if path == first:
+            raise PermissionError(13, "not yours", str(path))
+        return read(path)
+
+    monkeypatch.setattr(type(first), "read_bytes", refused)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)  # nothing can be taken away
+        assert list(handed(tmp_path)) == []
+    assert list(handed(tmp_path)) == [[1], [2]]
+    assert list((tmp_path / "handed").iterdir()) == [first]
 
 
 def test_an_entry_that_nothing_takes_is_told_once_to_whoever_waits_for_it(

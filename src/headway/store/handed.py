@@ -15,8 +15,8 @@ FOLDER = "handed"
 
 
 def hand(folder: Path, row: list[Any]) -> None:
-    """Whole or not at all. Raises OSError."""
-    place = folder / FOLDER
+    """Whole or not at all; the folder's owner's, also where root leaves it. Raises OSError."""
+    place, owner = folder / FOLDER, folder.stat()
     place.mkdir(mode=0o700, exist_ok=True)
     draft = place / f"{time.time_ns():020d}-{os.getpid()}.draft"
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -24,20 +24,28 @@ def hand(folder: Path, row: list[Any]) -> None:
         json.dump(row, stream)
         stream.flush()
         os.fsync(stream.fileno())
+    if os.geteuid() == 0:
+        for path in (place, draft):
+            os.chown(path, owner.st_uid, owner.st_gid)
     draft.replace(draft.with_suffix(".json"))
 
 
 def handed(folder: Path) -> Iterator[list[Any]]:
-    """The oldest first; each is gone once the next one is asked for. One that cannot be read is
-    put aside under another name. Raises OSError.
+    """The oldest first; each is gone once the next one is asked for. What is none is put aside,
+    what another user alone may read stays: it holds up nothing else. Raises OSError.
     """
-    for path in sorted((folder / FOLDER).glob("*.json")):
+    place = folder / FOLDER
+    if not os.access(place, os.W_OK | os.X_OK):  # there is none, or nothing can be taken away
+        return
+    for path in sorted(place.glob("*.json")):
         try:
             row = json.loads(path.read_bytes())
-            if not isinstance(row, list):
-                raise ValueError("no row")
-        except (ValueError, RecursionError):
-            path.rename(path.with_suffix(".unreadable"))
+        except PermissionError:
             continue
-        yield row
-        path.unlink()
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, list):
+            yield row
+            path.unlink()
+        else:
+            path.rename(path.with_suffix(".unreadable"))
