@@ -205,6 +205,15 @@ def test_jensen_and_shannon_by_hand():
     assert found.distance == near(math.sqrt(bits))
 
 
+def test_the_chance_of_a_jensen_shannon_distance_is_that_of_chi_squared():
+    """Where two distributions are near each other the one is the other, but for its unit."""
+    found = drift_of_categories(shuffled(N=600, S=600), shuffled(N=210, S=190))
+    deflated = found.effective_reference / 1200
+    table = np.array([[600, 600], [210, 190]]) * deflated
+    assert found.test == "jensen-shannon"
+    assert found.p == near(stats.chi2_contingency(table, correction=False).pvalue, rel=0.01)
+
+
 def test_a_category_that_is_new_is_a_drift_and_one_that_is_rare_is_none():
     usual = shuffled(N=150, S=150)
     assert drift_of_categories(usual, shuffled(N=40, S=40, E=40)).drifts

@@ -196,6 +196,17 @@ def test_what_a_confidence_said_is_held_against_what_came_ten_minutes_later(reco
     assert figures["confidence_excess"] == near((120 * 0.5 + 340 * 0.9 - 340) / 460)
 
 
+def test_short_runs_are_held_against_what_came_together(record):
+    """Of 30 minutes, 20 have an outcome: one run has two blocks, and five have ten."""
+    for _ in range(5):
+        record.observe(record.run("short"), minutes=30)
+    found = monitor(record.database, "short")
+    assert (found.calibration.n, found.calibration.blocks) == (2 * 5 * 20, 10)
+    assert found.calibration.interval_95 is not None
+    recent = monitor(record.database, "short", 3600.0)
+    assert (recent.calibration.n, recent.calibration.blocks) == (2 * 2 * 20, 4)
+
+
 def test_a_controller_that_predicts_nothing_has_no_calibration(record):
     record.observe(record.run("silent"), performance=None)
     found = monitor(record.database, "silent")

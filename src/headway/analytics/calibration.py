@@ -103,12 +103,12 @@ def _error(sums: FloatArray) -> float:
 
 def _bin(k: int, sums: FloatArray) -> Bin:
     """sums: (blocks, 3) of this bin."""
-    n, confidence, true = sums.sum(axis=0)
+    n, confidence, true = sums.sum(axis=0).tolist()
     low, high = k / BINS, (k + 1) / BINS
     if not n:
         return Bin(low, high, 0, None, None, None)
     interval = wilson(true / n, float((sums[:, 0] > 0).sum()))
-    return Bin(low, high, int(n), float(confidence / n), float(true / n), interval)
+    return Bin(low, high, int(n), confidence / n, true / n, interval)
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:

@@ -295,9 +295,8 @@ def monitor(database: Database, street: str, window_s: float = WINDOW_S) -> Moni
     if not spans:
         raise MissingError(f"nothing of street {street!r} was observed yet")
     run, names = runs[0]["id"], [row["junction"] for row in spans]
-    first_s, last_s = min(r["first_s"] for r in spans), max(r["last_s"] for r in spans)
-    end_s = (last_s // BIN_S + 1.0) * BIN_S
-    window = _Piece(run, max(end_s - window_s, first_s // BIN_S * BIN_S), end_s)
+    first_s, end_s = _span(spans)
+    window = _Piece(run, max(end_s - window_s, first_s), end_s)
     pieces = _reference(database, street, runs[0], window, first_s)
     bins = _bins(database, window, names)
     current = _series([bins], [window])
@@ -307,7 +306,7 @@ def monitor(database: Database, street: str, window_s: float = WINDOW_S) -> Moni
         *_checks(reference, current, names, profile),
         *_signal_checks(database, pieces, window),
     ]
-    of_all, of_each = _calibrations(database, window, names)
+    of_all, of_each = _calibrations(database, _newest([*pieces, window], window_s), names)
     found = confirmed(check.drift for check in checks)
     return Monitoring(
         run=run,
@@ -348,9 +347,14 @@ def _reference(
         spans = database.rows(JUNCTIONS, run=row["id"])
         if len(found) >= PIECES or not spans:
             continue
-        begin_s, end_s = min(r["first_s"] for r in spans), max(r["last_s"] for r in spans)
-        found += _days_before(window, row["id"], begin_s, end_s)
+        found += _days_before(window, row["id"], *_span(spans))
     return found[:PIECES][::-1]
+
+
+def _span(spans: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """[begin, end) of the minutes of a run. spans: rows of JUNCTIONS."""
+    first_s, last_s = min(r["first_s"] for r in spans), max(r["last_s"] for r in spans)
+    return first_s // BIN_S * BIN_S, (last_s // BIN_S + 1.0) * BIN_S
 
 
 def _days_before(window: _Piece, run: int, first_s: float, last_s: float) -> Iterator[_Piece]:
@@ -478,31 +482,42 @@ def _outcomes(
     return tuple(found)
 
 
+def _newest(pieces: Sequence[_Piece], window_s: float) -> list[_Piece]:
+    """The last of them that together last for window_s, or all: one run may be a short one."""
+    found, lasted_s = list[_Piece](), 0.0
+    for piece in reversed(pieces):
+        if lasted_s >= window_s:
+            break
+        found.append(piece)
+        lasted_s += piece.end_s - piece.begin_s
+    return found
+
+
 def _calibrations(
-    database: Database, window: _Piece, names: Sequence[str]
+    database: Database, pieces: Sequence[_Piece], names: Sequence[str]
 ) -> tuple[Calibration, dict[str, Calibration]]:
-    """Of all junctions together, and of each: confidences of the window, each with what its
-    junction's `performance` was LEAD_S later.
+    """Of all junctions together, and of each: confidences, each with what its junction's
+    `performance` was LEAD_S later.
     """
-    rows = database.rows(
-        PREDICTIONS,
-        run=window.run,
-        junctions=list(names),
-        begin=window.begin_s,
-        end=window.end_s,
-        bin_s=BIN_S,
-    )
-    later = {(r["junction"], r["at_s"] // BIN_S): r["performance"] for r in rows}
     found: dict[str, list[tuple[float, bool, int]]] = {name: [] for name in names}
-    for row in rows:
-        performance = later.get((row["junction"], (row["at_s"] + LEAD_S) // BIN_S))
-        if performance is not None:
-            entry = (
-                min(max(row["confidence"], 0.0), 1.0),
-                performance >= CAME_TRUE,
-                int(row["at_s"] // CALIBRATION_BLOCK_S),
-            )
-            found[row["junction"]].append(entry)
+    for number, piece in enumerate(pieces):
+        rows = database.rows(
+            PREDICTIONS,
+            run=piece.run,
+            junctions=list(names),
+            begin=piece.begin_s,
+            end=piece.end_s,
+            bin_s=BIN_S,
+        )
+        later = {(r["junction"], r["at_s"] // BIN_S): r["performance"] for r in rows}
+        first_block = number * round(DAY_S / CALIBRATION_BLOCK_S)
+        for row in rows:
+            performance = later.get((row["junction"], (row["at_s"] + LEAD_S) // BIN_S))
+            if performance is not None:
+                block = int((row["at_s"] - piece.begin_s) // CALIBRATION_BLOCK_S)
+                confidence = min(max(row["confidence"], 0.0), 1.0)
+                is_true = performance >= CAME_TRUE
+                found[row["junction"]].append((confidence, is_true, first_block + block))
     of_all = [entry for entries in found.values() for entry in entries]
     return _calibration(of_all), {name: _calibration(found[name]) for name in names}
 
