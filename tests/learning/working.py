@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from headway.learning.work import Done
+from headway.learning.process import Done
 
 PLANNER = "planner: {headway_s: 2.1}\n"
 

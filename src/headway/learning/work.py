@@ -1,4 +1,4 @@
-"""What a job does, in a process of its own: training, tuning, evaluation, each from where the last
+"""What a job does, in its process: training, tuning, evaluation, each from where the last
 attempt left it.
 
 An attempt writes into a folder of its own and reads those of the attempts before it: one that was
@@ -13,11 +13,7 @@ import json
 import math
 import os
 import shutil
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,70 +25,15 @@ from headway.experiments.processes import run_all
 from headway.experiments.statistics import interval, paired_p
 from headway.learning import training
 from headway.learning.jobs import EvaluateArguments, TrainArguments, TuneArguments
+from headway.learning.process import MODELS, Done, Tell
 from headway.learning.training import Memory, TrainingSettings
 from headway.learning.tuning import Generation, Tuning, TuningSettings, as_settings
 from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import PROFILES, work_out
-from headway.runtime.supervisor import end_with_parent, ignore_interrupts
 
 KEPT = 2  # checkpoints of a training; the older one, should the disk have spoilt the newest
-MODELS = "models"
-NICENESS = 10  # jobs give way to streets that run on the same machine
 RUNS_AT_ONCE = max(1, (os.cpu_count() or 2) - 1)  # one processor is left to the streets
-
-Tell = Callable[[float, str], None]  # progress (0 to 1), and what is done
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """How far a job is."""
-
-    progress: float
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A job at its end. file: of the model that it made, empty for none; kind: of that, made_from:
-    as the registry has it, name: what it is to be called.
-    """
-
-    result: dict[str, Any]
-    file: str = ""
-    kind: str = ""
-    name: str = ""
-    made_from: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A job that cannot be done, and why."""
-
-    error: str
-
-
-Do = Callable[[str, Mapping[str, Any], Path, Tell], Done]
-
-
-def run_in_child(
-    pipe: Connection, do: Do, kind: str, arguments: Mapping[str, Any], folder: Path
-) -> None:
-    """A process of one job; it ends with its parent. Sends Told, then Done or Failed."""
-    ignore_interrupts()
-    os.nice(NICENESS)
-    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
-    place = folder / "tmp"
-    place.mkdir(parents=True, exist_ok=True)
-    tempfile.tempdir = str(place)  # goes with the job, whatever ends this process
-
-    def tell(progress: float, note: str) -> None:
-        pipe.send(Told(progress, note))
-
-    try:
-        pipe.send(do(kind, arguments, folder, tell))
-    except (ValueError, RuntimeError, OSError, ArithmeticError, LookupError, ImportError) as error:
-        pipe.send(Failed(f"{type(error).__name__}: {error}"))
 
 
 def do_job(kind: str, arguments: Mapping[str, Any], folder: Path, tell: Tell) -> Done:

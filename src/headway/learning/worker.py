@@ -8,14 +8,12 @@ that was killed leaves its job to the next one that looks, which goes on where t
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import shutil
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,9 +21,8 @@ import sqlalchemy as sa
 
 from headway import telemetry
 from headway.learning.jobs import Jobs, LearningJob, LostJobError, UnknownJobError
+from headway.learning.process import MODELS, Child, Do, Done, Failed, Told, do_job
 from headway.learning.registry import Registry
-from headway.learning.work import MODELS, Do, Done, Failed, Told, do_job, run_in_child
-from headway.runtime.supervisor import interrupts_held
 from headway.store import Database, DatabaseError
 
 T = TypeVar("T")
@@ -115,7 +112,7 @@ class Worker:
             if arguments is None:
                 return
             attempt = self._folder / str(job.id) / str(job.attempt)
-            with contextlib.closing(_Child(self._do, job, arguments, attempt)) as child:
+            with contextlib.closing(Child(self._do, job.kind, arguments, attempt)) as child:
                 self._attend(job, child)
         except LostJobError as error:
             self._log.warning("job lost", job=job.id, why=str(error))
@@ -137,7 +134,7 @@ class Worker:
             self._insist(lambda: self._jobs.end(job, "failed", why))
             return None
 
-    def _attend(self, job: LearningJob, child: _Child) -> None:
+    def _attend(self, job: LearningJob, child: Child) -> None:
         """Until it has ended, and that is written. Raises LostJobError."""
         beat = self._clock()
         while not child.listen(BEAT_S):
@@ -148,14 +145,18 @@ class Worker:
             if self._clock() - beat < BEAT_S:
                 continue
             beat = self._clock()
-            if self._reached(lambda: self._jobs.beat(job, child.told.progress, child.told.note)):
+            if self._reached(lambda: self._beat(job, child)):
                 child.close()
                 self._insist(lambda: self._jobs.end(job, "cancelled"))
                 self._clear(job)
                 return
         self._conclude(job, child)
 
-    def _conclude(self, job: LearningJob, child: _Child) -> None:
+    def _beat(self, job: LearningJob, child: Child) -> bool:
+        told = child.told or Told(job.progress, job.note)
+        return self._jobs.beat(job, told.progress, told.note)
+
+    def _conclude(self, job: LearningJob, child: Child) -> None:
         outcome = child.outcome
         if isinstance(outcome, Done):
             self._insist(lambda: self._finish(job, outcome))
@@ -208,50 +209,3 @@ class Worker:
 
     def _clear(self, job: LearningJob) -> None:
         shutil.rmtree(self._folder / str(job.id), ignore_errors=True)
-
-
-class _Child:
-    """The process of one job. told: what it said last; outcome: None until it has ended, and if it
-    ended without one.
-    """
-
-    def __init__(
-        self, do: Do, job: LearningJob, arguments: Mapping[str, Any], folder: Path
-    ) -> None:
-        self.told = Told(job.progress, job.note)
-        self.outcome: Done | Failed | None = None
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe(duplex=False)
-        words = (theirs, do, job.kind, arguments, folder)
-        self._process: Any = context.Process(target=run_in_child, args=words)
-        with interrupts_held():
-            self._process.start()
-        theirs.close()
-
-    def listen(self, seconds: float) -> bool:
-        """Hear what it says for so long; whether it has ended."""
-        try:
-            while self._pipe.poll(seconds):
-                said = self._pipe.recv()
-                if not isinstance(said, Told):
-                    self.outcome = said
-                    return True
-                self.told = said
-                seconds = 0.0
-        except (EOFError, OSError):
-            self._process.join()
-            return True
-        return False
-
-    def ending(self) -> str:
-        """How a process ended that said nothing of it."""
-        status = self._process.exitcode or 0
-        if status < 0:
-            name = signal.Signals(-status).name
-            return f"the process of the job was ended by {name}, as where memory is short"
-        return f"the process of the job ended with status {status}; standard error may say why"
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.join()
-        self._pipe.close()
