@@ -20,7 +20,9 @@ def test_a_table_by_hand():
     """0.95 and 0.85, of which half and all come true: 2/4 |0.95 - 0.5| + 2/4 |0.85 - 1| = 0.3."""
     found = of((0.95, True), (0.95, False), (0.85, True), (0.85, True))
     assert found.error == near(0.3)
-    assert (found.n, found.confidence, found.true) == (4, near(0.9), 0.75)
+    assert (found.n, found.confidence, found.true, found.excess) == (
+        4, near(0.9), 0.75, near(0.15),
+    )  # fmt: skip
     assert found.resolution == near(0.05)
     ninth, last = found.bins[8:]
     assert (ninth.low, ninth.high, ninth.n, ninth.confidence, ninth.true) == (

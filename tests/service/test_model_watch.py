@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,9 +15,11 @@ from headway.analytics.model_monitoring import Latency, Monitoring, Quality
 from headway.service import model_watch
 from headway.service.alert_desk import AlertDesk
 from headway.service.model_watch import ANSWER_WITHIN_S, ModelWatch
+from headway.service.selfwatch import SelfWatch
 from headway.settings import AlertSettings, DatabaseSettings, ModelWatchSettings
 from headway.store import Database
 from headway.street.alerts import MACHINE_FIGURES
+from headway.telemetry import metrics
 
 
 def found(street, completeness=1.0, freshness_s=3.0):
@@ -139,3 +142,35 @@ def test_each_rule_that_comes_with_headway_opens_and_closes(rule, bad, good):
 
     unknown = dict.fromkeys(bad)
     assert [check(good), check(bad), check(good), check(unknown)] == [[], [rule], [], []]
+
+
+class Alive(Database):
+    def alive(self):
+        return True
+
+
+def test_the_program_sees_what_was_found_with_its_own_figures(monkeypatch, tmp_path):
+    """Rules are checked on it, `GET monitoring/system` shows it, and so does Prometheus."""
+    seen = street("seen", engine=SimpleNamespace(pid=None))
+    told = Watch(monkeypatch, seen)
+    told.answers["seen"] = found("seen", freshness_s=400.0)
+    watch = SelfWatch(
+        tmp_path,
+        Alive(None, ""),
+        SimpleNamespace(spool=SimpleNamespace(waiting=0)),
+        lambda: SimpleNamespace(streets=told.streets),
+        AlertSettings(),
+        lambda *event: None,
+    )
+    assert watch.look()["models"] == {}
+    watch.models.look()
+    assert watch.look()["models"]["seen"]["freshness_s"] == 400.0
+    shown = watch.figures()
+    assert shown["models"]["seen"]["completeness"] == 1.0
+    assert ("data stale", "models.seen.freshness_s") in [
+        (a["rule"], a["path"]) for a in shown["open"]
+    ]
+    labels = {"street": "seen", "figure": "completeness"}
+    assert metrics.registry.get_sample_value("headway_model", labels) == 1.0
+    unknown = metrics.registry.get_sample_value("headway_model", labels | {"figure": "drifting"})
+    assert math.isnan(unknown)

@@ -25,6 +25,7 @@ METRICS = {
     "machine": ("headway_machine", "gauge", ("figure",)),
     "process": ("headway_process", "gauge", ("process", "figure")),
     "cycle_success": ("headway_cycle_success_rate", "gauge", ("street",)),
+    "models": ("headway_model", "gauge", ("street", "figure")),
     "errors": ("headway_errors", "counter", ("component",)),
     "requests": ("headway_requests", "counter", ("method", "route", "status")),
     "request_s": ("headway_request_seconds", "histogram", ("route",)),

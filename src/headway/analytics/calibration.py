@@ -39,8 +39,9 @@ class Calibration:
     error: expected calibration error, the mean of |confidence - share that came true| over the
         bins, weighed by their n (M. Naeini, G. Cooper and M. Hauskrecht, AAAI 2015); None for none.
     interval_95: of the error, by a bootstrap of blocks; None where these are too few.
-    confidence, true: means of all. resolution: standard deviation of the confidence; where it is
-        nought, the confidence tells no prediction from another.
+    confidence, true: means of all; excess: the one less the other.
+    resolution: standard deviation of the confidence; where it is nought, the confidence tells no
+        prediction from another.
     why: why something is None; "" where nothing is.
     """
 
@@ -50,6 +51,7 @@ class Calibration:
     interval_95: tuple[float, float] | None
     confidence: float | None
     true: float | None
+    excess: float | None
     resolution: float | None
     bins: tuple[Bin, ...]
     why: str = ""
@@ -73,7 +75,7 @@ def reliability(confidence: FloatArray, true: BoolArray, block: CountArray) -> C
     bins = tuple(_bin(k, sums[:, k]) for k in range(BINS))
     if not len(p):
         why = "nothing was predicted yet whose outcome is known"
-        return Calibration(0, 0, None, None, None, None, None, bins, why)
+        return Calibration(0, 0, None, None, None, None, None, None, bins, why)
     interval, why = None, ""
     if len(names) >= LEAST_BLOCKS:
         random = np.random.default_rng(SEED)
@@ -90,6 +92,7 @@ def reliability(confidence: FloatArray, true: BoolArray, block: CountArray) -> C
         interval_95=interval,
         confidence=float(p.mean()),
         true=float(t.mean()),
+        excess=float(p.mean() - t.mean()),
         resolution=float(p.std()),
         bins=bins,
         why=why,

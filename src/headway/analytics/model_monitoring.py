@@ -218,7 +218,8 @@ class Monitoring:
     why: str = ""
 
     def figures(self) -> dict[str, float | None]:
-        """For alert rules; None where a figure is not known.
+        """For alert rules; None where a figure is not known, as those of a calibration that is too
+        small for an interval.
 
         drifting: inputs that drift; drift_share: of those that can be judged; outcome_drift: 1
         where an outcome drifts, else 0; calibration_error: 0 to 1; confidence_excess: mean
@@ -230,15 +231,13 @@ class Monitoring:
         fresh = [q.freshness_s for q in self.quality if q.freshness_s is not None]
         decide, c = self.latency.decide_ms, self.calibration
         drifting = float(sum(d.drifts for d in judged))
-        known = c.confidence is not None and c.true is not None and c.interval_95 is not None
+        is_known = c.interval_95 is not None
         return {
             "drifting": drifting if judged else None,
             "drift_share": drifting / len(judged) if judged else None,
             "outcome_drift": float(any(d.drifts for d in outcomes)) if outcomes else None,
-            "calibration_error": c.error if known else None,
-            "confidence_excess": c.confidence - c.true  # type: ignore[operator]
-            if known
-            else None,
+            "calibration_error": c.error if is_known else None,
+            "confidence_excess": c.excess if is_known else None,
             "completeness": min((q.completeness for q in self.quality), default=None),
             "freshness_s": max(fresh, default=None),
             "silent_lanes": float(sum(len(q.silent_lanes) for q in self.quality)),

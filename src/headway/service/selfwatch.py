@@ -5,6 +5,7 @@ checked against the alert rules; and it follows its settings file.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -247,3 +248,6 @@ def _measure(state: Mapping[str, Any]) -> None:
     for name, street in state["streets"].items():
         if street.get("cycle_success_rate") is not None:
             metrics.cycle_success.labels(name).set(street["cycle_success_rate"])
+    for name, figures in state["models"].items():
+        for figure, value in figures.items():
+            metrics.models.labels(name, figure).set(math.nan if value is None else value)

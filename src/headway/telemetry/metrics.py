@@ -196,6 +196,12 @@ cycle_success = Gauge(
     ("street",),
     registry=registry,
 )
+models = Gauge(
+    "headway_model",
+    "Drift, calibration, data and latency of who decides on a street (docs/monitoring.md)",
+    ("street", "figure"),
+    registry=registry,
+)
 errors = Counter("headway_errors", "Errors logged, by component", ("component",), registry=registry)
 memory_bytes = Gauge(
     "headway_memory_bytes", "Resident memory of this process, bytes", registry=registry
