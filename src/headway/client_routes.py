@@ -734,6 +734,60 @@ class Routes(ABC):
         """Who decides at a junction."""
         return self.call("GET", _path("/api/v1/ml/status/{}", junction), _given(query))
 
+    def deploy(
+        self,
+        model_id: int,
+        mode: str,
+        *,
+        street: str = "headway",
+        junctions: Sequence[str] = (),
+        hours: Sequence[Sequence[float]] = (),
+        turn_s: float = 240.0,
+        worse_by: float = 0.05,
+        false_alarms: float = 0.02,
+        idempotency_key: str = "",
+    ) -> Any:
+        """A model decides. mode: all, canary or shadow; the others are of a canary, junctions of a
+        shadow too.
+        """
+        body = {
+            "mode": mode,
+            "junctions": list(junctions),
+            "hours": [list(part) for part in hours],
+            "turn_s": turn_s,
+            "worse_by": worse_by,
+            "false_alarms": false_alarms,
+        }
+        path = _path("/api/v1/ml/deploy/{}", model_id)
+        return self.call("POST", path, {"street": street}, body, idempotency_key)
+
+    def roll_back(
+        self,
+        junction: str,
+        what: str = "deploy",
+        *,
+        everywhere: bool = False,
+        street: str = "headway",
+        idempotency_key: str = "",
+    ) -> Any:
+        """what: deploy (the champion of the whole street), canary or shadow."""
+        body = {"what": what, "everywhere": everywhere}
+        path = _path("/api/v1/ml/rollback/{}", junction)
+        return self.call("POST", path, {"street": street}, body, idempotency_key)
+
+    def model_metrics(self, junction: str, **query: Unpack[StreetQuery]) -> Any:
+        """Drift, calibration, and quality of the data."""
+        return self.call("GET", _path("/api/v1/ml/metrics/{}", junction), _given(query))
+
+    def metrics_of_junctions(self, intersections: Sequence[str], street: str = "headway") -> Any:
+        """The same of several junctions."""
+        body = {"intersections": list(intersections)}
+        return self.call("POST", "/api/v1/ml/metrics", {"street": street}, body)
+
+    def model_performance(self, junction: str, **query: Unpack[StreetQuery]) -> Any:
+        """How it does now, how long decisions take, what is saved."""
+        return self.call("GET", _path("/api/v1/ml/performance/{}", junction), _given(query))
+
     def model_health(self) -> Any:
         """Of registry and jobs."""
         return self.call("GET", "/api/v1/ml/health")

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from headway.analytics.calibration import reliability
+from headway.analytics.model_monitoring import Latency, Monitoring, Quality, Quantiles
 from headway.api.scopes import Bounds
 from headway.api.security import Role
 from headway.learning.jobs import Jobs
 from headway.learning.registry import Registry
+from headway.runtime import WorkerError
+from headway.service.orders import OrderFilter
 from headway.store import Database
+from headway.street.messages import CanaryBounds, Deploy, Rollback
+from headway.values import Event
 from tests.api.service import serving, swapped
 from tests.api.streets import SNAPSHOT, standing
+from tests.waiting import until
 
 # one server for all of them
 pytestmark = pytest.mark.xdist_group("api-models")
@@ -22,6 +31,16 @@ pytestmark = pytest.mark.xdist_group("api-models")
 ML = "/api/v1/ml"
 TRAIN = {"kind": "train", "arguments": {"scenario": "cologne3", "name": "own", "episodes": 3}}
 FIGURES = b"planner:\n  horizon_s: 61.0\n"
+
+
+NOTHING = reliability(np.zeros(0), np.zeros(0, bool), np.zeros(0, np.int64))
+MONITORING = Monitoring(
+    run=1, street="headway", scenario="cologne3", controller="planner", begin_s=0.0, end_s=3600.0,
+    pieces=0, profile=False, checks=(), outcomes=(), calibration=NOTHING,
+    calibration_of={"360082": NOTHING, "360086": NOTHING},
+    quality=(Quality("360082", 0.5, None, ("l",)), Quality("360086", 1.0, 2.0, ())),
+    latency=Latency(2, Quantiles(2, 1.0, 2.0, 3.0, 4.0), None, 1.0), why="nothing before",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +61,20 @@ def services(running):
     live = services.street_service.streets["headway"]
     live.snapshot, live.engine.fault = replace(SNAPSHOT), None
     live.engine.orders.clear()
+    live.engine.on_order = None
     return services
+
+
+@pytest.fixture
+def live(services):
+    """A street that obeys at once."""
+    live = services.street_service.streets["headway"]
+    live.engine.on_order = lambda order: say(services, live, "engine.order_applied", id=order.id)
+    return live
+
+
+def say(services, live, kind, **data):
+    services.street_service._handle(live, Event(25300.0, kind, "", data))
 
 
 @pytest.fixture
@@ -226,13 +258,170 @@ def test_the_status_of_a_junction_says_who_decides_and_who_did_before(call, serv
     assert (found["shadow"], found["history"][0]["label"]) == (None, "")
 
 
+def test_a_model_is_deployed_and_rolled_back_by_an_order_on_record(call, services, live):
+    version = add(services, "rolled")
+    status, done = call("POST", f"/deploy/{version.id}", "operator", json={"mode": "all"})
+    assert (status, done["state"], done["detail"]) == (200, "applied", "headway: deploy rolled@1")
+    canary = {"mode": "canary", "junctions": ["360082"], "hours": [[7, 9.5]], "turn_s": 120}
+    assert call("POST", f"/deploy/{version.id}", "operator", json=canary)[0] == 200
+    shadow = {"mode": "shadow"}
+    assert call("POST", f"/deploy/{version.id}", "operator", json=shadow)[0] == 200
+    file = services.registry.file(version)
+    assert live.engine.orders == [
+        Deploy("all", file, by="a-operator"),
+        Deploy("canary", file, ("360082",), CanaryBounds(((7.0, 9.5),), 120.0), "a-operator"),
+        Deploy("shadow", file, by="a-operator"),
+    ]
+    live.engine.orders.clear()
+    back = "/rollback/360082"
+    assert call("POST", back, "operator", json={})[1]["detail"] == "headway: rollback deploy"
+    assert call("POST", back, "operator", json={"what": "canary"})[0] == 200
+    more = {"what": "shadow", "everywhere": True}
+    assert call("POST", back, "operator", json=more)[0] == 200
+    assert live.engine.orders == [
+        Rollback("deploy", (), "a-operator"),
+        Rollback("canary", ("360082",), "a-operator"),
+        Rollback("shadow", (), "a-operator"),
+    ]
+    record = services.street_service.orders.newest("headway", OrderFilter(kind="deploy"), 1)[0]
+    assert (record.arguments, record.by) == ({"model": "rolled@1", "mode": "shadow"}, "a-operator")
+
+
+def test_what_a_street_says_of_its_models_is_entered_in_the_registry(call, services, live):
+    version = add(services, "entered")
+    data = {"mode": "all", "model": version.label, "junctions": [], "by": "ann"}
+    say(services, live, "engine.model_deployed", **data)
+    until(lambda: [e.label for e in services.registry.history("headway", "")][:1] == ["entered@1"])
+    found = call("GET", "/status/360082")[1]["champion"]
+    assert (found["label"], found["set_by"]) == ("entered@1", "ann")
+
+
+def test_a_model_that_the_street_refuses_is_a_problem(call, services, live):
+    version = add(services, "refused")
+    why = {"order": "Deploy", "why": "of another network"}
+    live.engine.on_order = lambda order: say(
+        services, live, "engine.order_refused", id=order.id, **why
+    )
+    status, problem = call("POST", f"/deploy/{version.id}", "operator", json={"mode": "all"})
+    assert (status, problem["detail"]) == (409, "headway: of another network")
+    live.engine.fault = WorkerError("the street begins anew")
+    assert call("POST", f"/deploy/{version.id}", "operator", json={"mode": "all"})[0] == 503
+
+
+def test_a_street_that_does_not_answer_in_time_may_obey_later(call, services, monkeypatch):
+    monkeypatch.setattr("headway.api.models.ANSWER_WITHIN_S", 0.05)
+    version = add(services, "later")
+    status, done = call("POST", f"/deploy/{version.id}", "operator", json={"mode": "all"})
+    assert (status, done["state"]) == (200, "accepted")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/deploy/{id}", {"mode": "most"}, 422),
+        ("/deploy/{id}", {}, 422),
+        ("/deploy/{id}", {"mode": "all", "junctions": ["360082"]}, 422),
+        ("/deploy/{id}", {"mode": "canary", "junctions": ["nowhere"]}, 422),
+        ("/deploy/{id}", {"mode": "canary", "junctions": ["360082", "360082"]}, 422),
+        ("/deploy/{id}", {"mode": "canary", "hours": [[9, 7]]}, 422),
+        ("/deploy/{id}", {"mode": "canary", "hours": [[7]]}, 422),
+        ("/deploy/{id}", {"mode": "canary", "turn_s": 1}, 422),
+        ("/deploy/{id}", {"mode": "canary", "more": 1}, 422),
+        ("/deploy/{id}?street=nowhere", {"mode": "all"}, 404),
+        ("/deploy/999999", {"mode": "all"}, 404),
+        ("/rollback/nowhere", {}, 404),
+        ("/rollback/360082", {"what": "all"}, 422),
+    ],
+)
+def test_what_cannot_be_deployed_or_rolled_back_reaches_no_street(
+    call, services, live, path, body, status
+):
+    path = path.format(id=add(services, "bad").id)
+    found, problem = call("POST", path, "operator", json=body)
+    assert found == status, problem
+    assert live.engine.orders == []
+
+
+def test_numbers_that_are_none_are_refused(call, services, live):
+    text = b'{"mode": "canary", "hours": [[NaN, 5]], "worse_by": NaN}'
+    found = call("POST", f"/deploy/{add(services).id}", "operator", content=text,
+                 headers={"Content-Type": "application/json"})  # fmt: skip
+    assert (found[0], live.engine.orders) == (422, [])
+
+
+def test_a_model_whose_file_was_altered_is_not_deployed(call, services, live):
+    version = add(services, "torn", content=b"planner:\n  horizon_s: 62.5\n")
+    path = Path(services.registry.file(version).path)
+    path.chmod(0o600)
+    path.write_bytes(b"planner:\n  horizon_s: 99.0\n")
+    status, problem = call("POST", f"/deploy/{version.id}", "operator", json={"mode": "all"})
+    assert (status, "torn@1" in problem["detail"], live.engine.orders) == (409, True, [])
+
+
+def test_who_may_deploy_and_where(call, services, live):
+    path, a = f"/deploy/{add(services).id}", Bounds.of(["baseline"], None)
+    assert call("POST", path, "viewer", json={"mode": "all"})[0] == 403
+    assert call("POST", "/rollback/360082", "viewer", json={})[0] == 403
+    assert call("POST", path, "operator", a, json={"mode": "all"})[0] == 403
+    assert call("POST", "/rollback/360082", "operator", a, json={})[0] == 403
+    assert live.engine.orders == []
+    baseline = services.street_service.streets["baseline"]
+    baseline.engine.on_order = lambda order: say(
+        services, baseline, "engine.order_applied", id=order.id
+    )
+    assert call("POST", f"{path}?street=baseline", "operator", a, json={"mode": "all"})[0] == 200
+
+
+def test_the_status_of_a_junction_has_the_canary_and_the_shadow_that_are_there(call, live):
+    champion, canary = {"model": "a@1"}, {"model": "b@1", "junctions": ["360086"]}
+    shadow = {"model": "c@1", "junctions": ["360082"], "disagreement": 0.25}
+    models = {
+        "controller": "a@1", "champion": champion, "before": "", "canary": canary, "shadow": shadow,
+    }  # fmt: skip
+    live.snapshot = replace(live.snapshot, models=models, controller="a@1")
+    _, found = call("GET", "/status/360082")
+    assert found["controller"] == "a@1"
+    assert found["models"] == {
+        "controller": "a@1", "champion": champion, "before": "", "shadow": shadow,
+    }  # fmt: skip
+    _, found = call("GET", "/status/360086")
+    assert (found["models"]["canary"], "shadow" in found["models"]) == (canary, False)
+    assert call("GET", "/health")[1]["streets"][0]["models"] == models
+
+
+def test_metrics_and_performance_of_a_junction_are_those_of_the_last_look(call, services):
+    watch = services.selfwatch.models
+    with swapped(watch, "newest", {"headway": MONITORING}):
+        status, found = call("GET", "/metrics/360082")
+        assert (status, found["street"], found["controller"]) == (200, "headway", "planner")
+        assert [q["junction"] for q in found["quality"]] == ["360082"]
+        assert found["quality"][0]["silent_lanes"] == ["l"]
+        both = {"intersections": ["360082", "360086"]}
+        status, found = call("POST", "/metrics", json=both)
+        assert (status, [m["quality"][0]["completeness"] for m in found]) == (200, [0.5, 1.0])
+        status, found = call("GET", "/performance/360086")
+        assert (status, found["latency"]["decide_ms"]["p99"]) == (200, 3.0)
+        assert (found["vehicles"], found["stopped"], found["tick_ms"]) == (20, 7, 1.75)
+        assert (found["savings"], "baseline" in found["why"]) == (None, True)
+        assert call("GET", "/metrics/nowhere")[0] == 404
+        assert call("GET", "/metrics/360082?street=baseline")[0] == 404
+        assert call("POST", "/metrics", json={"intersections": ["360082", "nowhere"]})[0] == 404
+        assert call("POST", "/metrics", json={"intersections": []})[0] == 422
+        a = Bounds.of(["baseline"], None)
+        assert call("GET", "/metrics/360082", bounds=a)[0] == 403
+        assert call("POST", "/metrics", bounds=a, json=both)[0] == 403
+        assert call("GET", "/performance/360082", bounds=a)[0] == 403
+    assert call("GET", "/metrics/360082")[0] == 404
+    assert call("GET", "/performance/360082")[1]["latency"] is None
+
+
 def test_health_says_whether_jobs_are_left_lying(call, services):
     newest = add(services).id
     status, found = call("GET", "/health")
     assert (status, found["status"], found["models"]) == (200, "ok", newest)
     assert found["jobs"] == {"waiting": 0, "running": 0, "silent": 0, "longest_wait_s": None}
     assert found["streets"][0] == {
-        "street": "headway", "controller": "planner", "status": "running",
+        "street": "headway", "controller": "planner", "status": "running", "models": {},
     }  # fmt: skip
     call("POST", "/train", "operator", json=TRAIN)
     assert call("GET", "/health")[1]["status"] == "ok"

@@ -218,6 +218,8 @@ def publish(services: Services, topic: str, street: str, message: Any) -> None:
     """From the streets' threads to the hub, as plain figures, and into the metrics."""
     if not isinstance(message, Snapshot):
         event = dict(message)
+        if topic == "monitoring":  # which has all events, each once
+            services.aliases.take(street, event)
         if services.selfwatch.take(topic, street, event):
             metrics.events.labels(street, str(event.get("kind", ""))).inc()
             if event.get("kind") == "engine.restarted":

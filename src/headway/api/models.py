@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from headway.analytics import MissingError
+from headway.analytics.business import Business, business
+from headway.analytics.model_monitoring import Latency, Monitoring
 from headway.api.dependencies import ASKS, need, services_of
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Principal, Role
-from headway.api.streets import folders_of, junction_of, street_by_name
-from headway.control.models import KINDS
+from headway.api.streets import Done, folders_of, junction_of, street_by_name
+from headway.api.streets import service as street_service
+from headway.control.models import KINDS, ModelFile
 from headway.learning.jobs import STATES, Backlog, Jobs, LearningJob, UnknownJobError
 from headway.learning.registry import (
     ModelAlias,
@@ -23,7 +28,15 @@ from headway.learning.registry import (
     UnknownModelError,
 )
 from headway.plants.sumo.allowed import ScenarioNotAllowedError
+from headway.service.orders import OrderState, PlacedOrder
 from headway.service.streets import RunningStreet
+from headway.street.messages import (
+    LONGEST_TURN_S,
+    SHORTEST_TURN_S,
+    CanaryBounds,
+    Deploy,
+    Rollback,
+)
 
 router = APIRouter(
     prefix="/api/v1/ml", tags=["models"], dependencies=[Depends(need(Role.VIEWER)), ASKS]
@@ -33,6 +46,8 @@ LIST = responses(401, 403, 422, 503)
 FOUND = responses(401, 403, 404, 409, 422, 503)
 MOST_PARENTS = 100
 MOST_HISTORY = 100
+ANSWER_WITHIN_S = 5.0  # a street reads the model's file between two ticks
+POLL_S = 0.005
 KNOWN_NAME = r"^[a-z0-9-]+$"
 Viewer = Annotated[Principal, Depends(need(Role.VIEWER))]
 Operator = Annotated[Principal, Depends(need(Role.OPERATOR))]
@@ -81,9 +96,10 @@ class ModelOut(BaseModel):
 
 class JunctionModels(BaseModel):
     """Who decides at a junction. controller: its name, that of a model with its version;
-    confidence: of its decisions, with its factors, null before the street tells it. champion,
-    challenger, shadow: as the registry has them for the junction, else for the whole street, null
-    for none. history: of these, the newest first.
+    confidence: of its decisions, with its factors, null before the street tells it. models: the
+    street's champion, and the canary and shadow that are at this junction, with their figures.
+    champion, challenger, shadow: as the registry has entered them for the junction, else for the
+    whole street, null for none. history: of these, the newest first.
     """
 
     street: str
@@ -91,16 +107,80 @@ class JunctionModels(BaseModel):
     controller: str
     confidence: float | None
     factors: dict[str, float]
+    models: dict[str, Any]
     champion: ModelAlias | None = None
     challenger: ModelAlias | None = None
     shadow: ModelAlias | None = None
     history: list[ModelAlias]
 
 
+class DeployIn(BaseModel):
+    """How a model comes in force. junctions: of a canary or a shadow; none for all of them. Of a
+    canary: `hours` of the day (from, to) in which it decides, none for all; turn_s: seconds for
+    which it and the champion take turns; worse_by: share of delay by which it may be worse;
+    false_alarms: share of the trials of a good one that end it all the same.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    mode: Literal["all", "canary", "shadow"]
+    junctions: list[Annotated[str, Field(max_length=256)]] = Field(default=[], max_length=1000)
+    hours: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(
+        default=[], max_length=24
+    )
+    turn_s: float = Field(default=240.0, ge=SHORTEST_TURN_S, le=LONGEST_TURN_S)
+    worse_by: float = Field(default=0.05, ge=0.0, le=1.0)
+    false_alarms: float = Field(default=0.02, ge=0.0001, le=0.2)
+
+    def order(self, model: ModelFile, by: str) -> Deploy:
+        """Raises ValueError for what cannot be."""
+        hours = tuple((begin, end) for begin, end in self.hours)
+        bounds = CanaryBounds(hours, self.turn_s, self.worse_by, self.false_alarms)
+        return Deploy(self.mode, model, tuple(self.junctions), bounds, by)
+
+
+class RollbackIn(BaseModel):
+    """What ends. deploy: the champion, which decides on the whole street; the one before it decides
+    again. canary, shadow: at this junction alone, or on all that it has.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    what: Literal["deploy", "canary", "shadow"] = "deploy"
+    everywhere: bool = False
+
+
+class JunctionsIn(BaseModel):
+    """Several junctions of a street."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    intersections: list[Annotated[str, Field(max_length=256)]] = Field(min_length=1, max_length=100)
+
+
+class Performance(BaseModel):
+    """How a junction and those who decide there do now. vehicles, stopped, longest_wait_s: at the
+    junction, null before the street tells it; tick_ms: of the street. latency: of the decisions in
+    the hours that were looked at last, null before the first look. savings: of the street's run
+    beside the one of `baseline`, over the same demand, null where `why` says so.
+    """
+
+    street: str
+    junction: str
+    controller: str
+    vehicles: int | None
+    stopped: int | None
+    longest_wait_s: float | None
+    tick_ms: float | None
+    latency: Latency | None
+    savings: Business | None
+    why: str
+
+
 class StreetModels(BaseModel):
+    """models: champion, canary and shadow with their figures, as the street tells them."""
+
     street: str
     controller: str
     status: str
+    models: dict[str, Any]
 
 
 class ModelHealth(BaseModel):
@@ -237,8 +317,109 @@ def status(registry: Models, street: Street, intersection_id: Junction) -> Junct
         controller=street.controller,
         confidence=None if seen is None else seen.confidence,
         factors={} if seen is None else dict(seen.factors),
+        models={
+            name: said
+            for name, said in street.models.items()
+            if name not in ("canary", "shadow") or (said and intersection_id in said["junctions"])
+        },
         history=history[:MOST_HISTORY],
         **{alias: e for alias, e in now.items() if e.label},
+    )
+
+
+@router.post("/deploy/{model_id}", responses=FOUND)
+def deploy(
+    request: Request, who: Operator, registry: Models, street: Street, model_id: Id, body: DeployIn
+) -> Done:
+    """A model decides on a street from its next tick on: everywhere (all), in turns with the
+    champion (canary), or beside it, where nothing follows it (shadow). 409: the street refuses it,
+    as a model of another network, and nothing has changed.
+    """
+    with refusing():
+        found = registry.file(registry.get(model_id))
+        order = body.order(found, who.name)
+    arguments = {"model": found.label, **body.model_dump(exclude_unset=True)}
+    return _change(
+        request, street, PlacedOrder(street.name, "deploy", who.name, "", arguments), order
+    )
+
+
+@router.post("/rollback/{intersection_id:path}", responses=FOUND)
+def rollback(
+    request: Request, who: Operator, street: Street, intersection_id: Junction, body: RollbackIn
+) -> Done:
+    """A model does not decide any more, from the street's next tick on. 409: there is none."""
+    junction_of(street, intersection_id)
+    is_street = body.what == "deploy" or body.everywhere
+    order = Rollback(body.what, () if is_street else (intersection_id,), who.name)
+    placed = PlacedOrder(
+        street.name, "rollback", who.name, "" if is_street else intersection_id, body.model_dump()
+    )
+    return _change(request, street, placed, order)
+
+
+def _change(
+    request: Request, street: RunningStreet, placed: PlacedOrder, order: Deploy | Rollback
+) -> Done:
+    """Waits until the street has obeyed or refused, ANSWER_WITHIN_S at most."""
+    streets = street_service(request)
+    with refusing():
+        streets.change_models(placed, order)
+    give_up_s = time.monotonic() + ANSWER_WITHIN_S
+    while (found := streets.orders.find(street.name, placed.id)) is not None:
+        if found.state is OrderState.REFUSED:
+            raise ProblemError(409, f"{street.name}: {found.reason}")
+        if found.state is not OrderState.ACCEPTED or time.monotonic() > give_up_s:
+            break
+        time.sleep(POLL_S)
+    state = found.state if found is not None else OrderState.ACCEPTED
+    what = order.model.label if isinstance(order, Deploy) else order.what
+    return Done(detail=f"{street.name}: {placed.kind} {what}", id=placed.id, state=state)
+
+
+@router.get("/metrics/{intersection_id:path}", responses=FOUND)
+def metrics(request: Request, street: Street, intersection_id: Junction) -> Monitoring:
+    """What the record says of who decides at a junction, as it was looked at last: drift of what
+    is observed and of what comes of it, calibration of the confidence, quality of the data.
+    """
+    return services_of(request).selfwatch.models.of_junction(intersection_id, street.name)
+
+
+@router.post("/metrics", responses=FOUND)
+def metrics_of_many(request: Request, street: Street, body: JunctionsIn) -> list[Monitoring]:
+    """The same of several junctions of a street, in the order in which they are named."""
+    return [metrics(request, street, junction) for junction in body.intersections]
+
+
+@router.get("/performance/{intersection_id:path}", responses=FOUND)
+def performance(
+    request: Request, who: Viewer, street: Street, intersection_id: Junction
+) -> Performance:
+    """How a junction does now, how long decisions take, and what the street saves beside the
+    network's own fixed time.
+    """
+    number, snapshot = junction_of(street, intersection_id), street.snapshot
+    seen = snapshot.junctions[number] if snapshot is not None else None
+    services, savings, why = services_of(request), None, "the street `baseline` does not run here"
+    looked = services.selfwatch.models.newest.get(street.name)
+    beside = street_service(request).streets.get("baseline")
+    if beside is not None and who.bounds.has_street("baseline"):
+        factors = street.task.settings.business
+        try:
+            savings, why = business(services.database, street.run, beside.run, factors), ""
+        except MissingError as error:
+            why = f"beside the street `baseline`: {error}"
+    return Performance(
+        street=street.name,
+        junction=intersection_id,
+        controller=street.controller,
+        vehicles=seen.vehicles if seen is not None else None,
+        stopped=seen.stopped if seen is not None else None,
+        longest_wait_s=seen.longest_wait_s if seen is not None else None,
+        tick_ms=snapshot.tick_ms if snapshot is not None else None,
+        latency=looked.latency if looked is not None else None,
+        savings=savings,
+        why=why,
     )
 
 
@@ -252,7 +433,9 @@ def health(request: Request, who: Viewer, registry: Models, jobs: AllJobs) -> Mo
         models=next((newest.id for newest in registry.list(1)), 0),  # numbered without gaps
         jobs=backlog,
         streets=[
-            StreetModels(street=s.name, controller=s.controller, status=s.status)
+            StreetModels(
+                street=s.name, controller=s.controller, status=s.status, models=dict(s.models)
+            )
             for s in streets
             if who.bounds.has_street(s.name)
         ],

@@ -34,7 +34,11 @@ SOME_OF_SIMULATIONS = re.compile(r"/api/v1/(?:export/)?(?:simulations|junctions|
 SOME_OF_CAMERAS = re.compile(r"/api/v1/(?:export/)?counts")
 BY_DEVICE = re.compile(r"(?:/api/v1/violations|/analytics/violations)")
 # of the street that is named, or else the usual one
-BY_STREET = re.compile(r"/api/v1/observations(?:/sources|/places)?|/api/v1/ml/(?:train|status/.+)")
+BY_STREET = re.compile(
+    r"/api/v1/observations(?:/sources|/places)?"
+    r"|/api/v1/ml/(?:train|predict(?:/batch)?|metrics|(?:status|metrics|performance)/.+"
+    r"|(?:deploy|rollback)/.+)"
+)
 BY_NAMED_STREET = re.compile(r"/api/v1/ml/jobs")
 KINDS_OF_CAMERAS = ("camera.", "violation.")  # of live messages
 KINDS_OF_EITHER = ("alert.",)  # acknowledged or silenced

@@ -23,6 +23,7 @@ from headway.api.relay import Relay
 from headway.api.seal import Seal
 from headway.api.security import Keyring
 from headway.api.turns import PROBES_AT_ONCE, Turns
+from headway.learning.aliases import AliasKeeper
 from headway.learning.registry import Registry, signing_key
 from headway.sensing import MISSING
 from headway.service.cameras import NOTIFIER_ENDS_WITHIN_S, CameraService
@@ -115,6 +116,7 @@ class Services:
     lookout: Lookout = field(init=False)
     recorder: AuditRecorder = field(init=False)
     upkeep: UpkeepService = field(init=False)
+    aliases: AliasKeeper = field(init=False)
     selfwatch: SelfWatch = field(init=False)
     notifier: Notifier | None = None
     silences: Silences = field(init=False)
@@ -135,6 +137,7 @@ class Services:
         provider = Provider(self.settings.oidc) if self.settings.oidc.issuer else None
         self.identity = Identity(self.keyring, self.keys, self.revoked, self.turns, provider)
         self.lookout = Lookout(self)
+        self.aliases = AliasKeeper(lambda: self.registry)
         self.recorder = AuditRecorder(self.audit, self.intake, self.folder)
         self.upkeep = UpkeepService(
             self.database,
@@ -230,6 +233,7 @@ class Services:
         await run_in_threadpool(self.revoked.refresh)
         await run_in_threadpool(self.lookout.begin)
         self.upkeep.begin()
+        self.aliases.begin()
         self.selfwatch.begin()
 
     def _make_selfwatch(self, silences: Silences) -> SelfWatch:
@@ -258,7 +262,7 @@ class Services:
         self._stop.set()
         if self.mqtt is not None:
             await run_in_threadpool(self.mqtt.stop)
-        for part in (self.lookout, self.upkeep, self.selfwatch):
+        for part in (self.lookout, self.upkeep, self.selfwatch, self.aliases):
             await run_in_threadpool(part.close)
         for thread in (self._replay, self._reviver, self._releaser):
             if thread is not None:
