@@ -17,7 +17,9 @@ from headway.api.problems import ProblemError, problem
 from headway.api.security import refused
 
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
-BATCHES = ("/api/v1/ingest", "/api/v1/observations")
+BATCHES = (  # those under /ml only ask
+    "/api/v1/ingest", "/api/v1/observations", "/api/v1/ml/predict", "/api/v1/ml/metrics",
+)  # fmt: skip
 TICKETS = "/api/v1/tickets"
 CAMERAS = ("/api/v1/cameras", "/streams")  # a camera's site is a drawing
 ORDER_BYTES = 64 << 10
