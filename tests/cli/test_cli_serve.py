@@ -699,12 +699,13 @@ def test_a_whole_server_begins_and_ends(headway, record, monkeypatch):
     assert "server" not in answers[0].headers
 
 
-def test_a_service_loads_no_compiler():
-    """It takes 65 MB, and a second at the start; only the processes of its streets need it."""
-    program = (
-        "import sys; import headway.cli.serve, headway.api.app, headway.service.cameras; "
-        "sys.exit('numba' in sys.modules)"
-    )
+@pytest.mark.parametrize(
+    "modules",
+    ["headway.cli.serve, headway.api.app, headway.service.cameras", "headway.cli.worker"],
+)
+def test_neither_a_service_nor_a_worker_loads_the_compiler(modules):
+    """It takes 65 MB, and a second at the start; only processes of streets and jobs need it."""
+    program = f"import sys; import {modules}; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

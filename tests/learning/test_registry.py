@@ -406,7 +406,7 @@ def test_an_alias_that_cannot_be_is_refused_and_nothing_changes(registry, what, 
         (b"planner: {}\nsafety: {}", {}, "its one section is to be `planner`"),
         (b"planner: {headway_s: .nan}", {}, "planner.headway_s: "),
         (b"planner: {speed: 1.0}", {}, "planner.speed: Extra inputs"),
-        (b"planner: {}\n#" + b"x" * (1 << 16), {}, "larger than 64 KiB"),
+        pytest.param(b"planner: {}\n#" + b"x" * (1 << 16), {}, "larger than 64 KiB", id="large"),
     ],
 )
 def test_what_cannot_be_registered_is_refused_and_leaves_nothing(

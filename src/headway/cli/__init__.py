@@ -28,9 +28,9 @@ def main() -> None:
 
 
 def _application(words: list[str]) -> typer.Typer:
-    """All commands; `watch` and `serve` by themselves: what decides on streets is not loaded where
-    a camera is watched, nor in a service, whose streets are processes of their own
-    (docs/decisions/0016-camera-memory.md).
+    """All commands; `watch`, `serve` and `worker` by themselves: what decides on streets is not
+    loaded where a camera is watched, nor in a service or worker, whose streets and jobs are
+    processes of their own (docs/decisions/0016-camera-memory.md).
     """
     if words[:1] == ["watch"]:
         from headway.cli.vision import watch
@@ -40,6 +40,10 @@ def _application(words: list[str]) -> typer.Typer:
         from headway.cli.serve import serve
 
         return _alone("serve", serve)
+    if words[:1] == ["worker"]:
+        from headway.cli.worker import worker
+
+        return _alone("worker", worker)
     from headway.cli.app import app
 
     return app
