@@ -109,6 +109,24 @@ def test_who_starts_after_a_process_that_was_killed_does_not_begin_anew(
     assert (spool.waiting, path.read_bytes()) == (0, b"")
 
 
+def test_a_large_file_is_not_copied_for_each_few_of_its_lines(spool, monkeypatch):
+    monkeypatch.setattr(room, "AT_ONCE", 2)
+    monkeypatch.setattr(room, "COPIED_BYTES", 1000)
+    for number in range(1000):
+        spool.put("event", [[number]])
+    copied, copy = [], room.shutil.copyfileobj
+
+    def counted(old, new, size):
+        before = new.tell()
+        copy(old, new, size)
+        copied.append(new.tell() - before)
+
+    monkeypatch.setattr(room.shutil, "copyfileobj", counted)
+    size = spool._bytes()
+    assert spool.replay(lambda kind, rows: None) == 1000
+    assert sum(copied) < 12 * size, "a share of what is left each time, not all of it for two lines"
+
+
 def test_an_empty_spool_replays_nothing(spool, path):
     assert given_back(spool) == []
     assert not path.exists()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -162,7 +163,7 @@ class IdempotencyMiddleware:
             await send(message)
 
         name = _name(owner)
-        await asyncio.to_thread(self._book.begin, name, request.hex(), KEPT_S)
+        await run_in_threadpool(self._book.begin, name, request.hex(), KEPT_S)
         status = None
         try:
             await self._app(scope, receive, kept)
@@ -170,7 +171,7 @@ class IdempotencyMiddleware:
             if is_whole and _is_final(start["status"]):
                 status = start["status"]
                 self._keep(owner, request, start, None if is_large else bytes(said))
-            await asyncio.to_thread(self._book.end, name, status)
+            await run_in_threadpool(self._book.end, name, status)
 
     def _keep(self, owner: Owner, request: bytes, start: Message, body: bytes | None) -> None:
         caller, key = owner

@@ -14,7 +14,9 @@ from typing import Any
 CHUNK = 1 << 20  # bytes that are copied at once
 LONG_LINE = 1 << 23  # bytes from which a batch is several lines
 AT_ONCE = 2000  # lines that are replayed before they are forgotten
-AT_ONCE_S = 10.0  # or for so long: what follows is copied each time
+AT_ONCE_S = 10.0  # or for so long; what follows is copied then: of a large file not as often
+COPIED_BYTES = 1 << 26
+COPIED_SHARE = 8  # times what was replayed
 LONGEST_LINE = 1 << 26  # bytes that are read at once
 
 
@@ -47,7 +49,7 @@ class Spool:
         lines = list(_lines(kind, rows))
         length = sum(map(len, lines))
         with self._lock:
-            size = self._path.stat().st_size if self._path.exists() else 0
+            size = self._bytes()
             if size + length > self._most:
                 raise SpoolFullError(
                     f"{self._path}: holds {size} bytes of {self._most}; bring the database "
@@ -67,8 +69,12 @@ class Spool:
     def has_room(self, size: int) -> bool:
         """For so many bytes more, within its bound."""
         with self._lock:
-            held = self._path.stat().st_size if self._path.exists() else 0
+            held = self._bytes()
         return held + size <= self._most
+
+    def _bytes(self) -> int:
+        """Of the file."""
+        return self._path.stat().st_size if self._path.exists() else 0
 
     def replay(self, write: Callable[[str, list[Any]], object]) -> int:
         """Give all that waits to `write`, oldest first; what it took is forgotten. Batches written.
@@ -99,7 +105,8 @@ class Spool:
                     done += 1
                 is_whole = line.endswith(b"\n")
                 ended, rest = ended + is_whole, end
-                if is_whole and (ended >= AT_ONCE or time.monotonic() > until_s):
+                is_due = is_whole and (ended >= AT_ONCE or time.monotonic() > until_s)
+                if is_due and self._bytes() - end <= max(COPIED_BYTES, COPIED_SHARE * end):
                     is_at_end = False
                     break
         finally:
