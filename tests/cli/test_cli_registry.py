@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from headway.cli import worker
+from headway.learning.jobs import Jobs
 from headway.learning.registry import Registry, signing_key
 from headway.store import open_database
 
@@ -18,6 +20,12 @@ def registry(record):
     database = open_database(record)
     yield Registry(database, record, signing_key(record))
     database.close()
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    """Logs stay as the tests have them."""
+    monkeypatch.setattr(worker.telemetry, "set_up", lambda *_: None)
 
 
 def test_a_file_is_registered_listed_shown_and_verified(headway, registry, tmp_path):
@@ -83,3 +91,22 @@ def test_a_table_that_was_trained_is_registered_with_what_it_was_made_from(
     assert version.metrics["episodes"] == 2
     assert Path(registry.file(version).path).read_bytes() == Path("data/q.table").read_bytes()
     json.dumps(made_from)
+
+
+def test_a_worker_does_what_waits_and_ends_where_it_is_told_to(headway, registry, record, quiet):
+    database = open_database(record)
+    jobs = Jobs(database)
+    arguments = {"scenario": "cologne1", "controllers": ["own@1"], "seeds": [1]}
+    number = jobs.enqueue("evaluate", "north", arguments, "ann")
+    ran = headway("worker", "--until-idle", "--stale-after", 600)
+    assert (ran.status, ran.err) == (0, "")
+    job = jobs.job(number)
+    assert (job.state, job.error) == ("failed", "own@1: no such model is registered.")
+    database.close()
+    ran = headway("worker", "--data", "elsewhere", "--stale-after", 1)
+    assert (ran.status, "--stale-after" in ran.err) == (2, True)
+
+
+def test_a_worker_without_a_database_says_so(headway, quiet):
+    ran = headway("worker", "--data", "elsewhere")
+    assert (ran.status, "elsewhere: no database here" in ran.err) == (1, True)
