@@ -3,6 +3,7 @@ import { ask, listen, role, setToken, takeToken } from "./api.js";
 import { cameras, heard, show as showCameras } from "./cameras.js";
 import { Curves, Strip } from "./charts.js";
 import { StreetMap } from "./map.js";
+import { models, show as showModels } from "./models.js";
 import { inWords, lines } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -39,6 +40,7 @@ function tabs() {
     }
     if (tab.id === "tab-system") { showSystem(); showSources(); }
     showCameras(tab.id === "tab-cameras");
+    if (tab.id === "tab-models") showModels();
   };
   all.forEach((tab, i) => {
     tab.onclick = () => choose(tab);
@@ -315,6 +317,7 @@ async function start() {
   strip = new Strip($("time-space"));
   cameras(say);
   alerts(say, rights);
+  models(say, rights);
   rights();
   exports();
   for (const s of Object.keys(maps)) await begin(s);

@@ -1,0 +1,161 @@
+// Models: who decides on the streets, the versions that are registered, and the jobs that make them.
+import { ask } from "./api.js";
+import { inWords, label } from "./words.js";
+
+const ML = "/api/v1/ml", EVERY_MS = 2000;
+const $ = (id) => document.getElementById(id);
+let say, rights, street = "headway";
+
+export function models(tell, applyRights) {
+  [say, rights] = [tell, applyRights];
+  $("deploy-mode").onchange = () => { $("deploy-where").hidden = $("deploy-mode").value === "all"; };
+  $("deploy-mode").onchange();
+  setInterval(show, EVERY_MS);
+}
+
+export async function show() {
+  if ($("models").hidden) return;
+  // credentials that are bounded to streets read neither all versions nor all jobs
+  const [health, versions, jobs] = await Promise.all([
+    ask(`${ML}/health`).catch(failed), ask(`${ML}/models`).catch(failed),
+    ask(`${ML}/jobs`).catch((error) => (error.status === 403 ? ask(`${ML}/jobs?street=${street}`).catch(failed) : failed(error))),
+  ]);
+  if (health) showStreets(health);
+  $("model-none").hidden = Boolean(versions?.items.length);
+  $("model-none").textContent = versions ? "No model is registered yet: headway tune --register NAME, or headway train." : "These credentials are for some streets alone, and see no versions.";
+  rows("model-rows", versions?.items ?? [], 7, versionButtons, versionCells(versions?.items ?? []));
+  $("job-none").hidden = Boolean(jobs?.items.length);
+  rows("job-rows", jobs?.items ?? [], 8, jobButtons, jobCells);
+  rights();
+}
+
+function failed(error) {
+  if (error.status !== 403) say(error.message, true);
+  return null;
+}
+
+// Rows that stay where they are, so that a button is not exchanged under somebody's hand.
+function rows(id, items, cells, buttons, write) {
+  const known = new Map([...$(id).rows].map((row) => [row.dataset.id, row]));
+  for (const item of items) {
+    const key = String(item.id);
+    let row = known.get(key);
+    if (!row) {
+      row = $(id).insertRow();
+      row.dataset.id = key;
+      for (let k = 0; k < cells; k++) row.insertCell();
+      buttons(row, item);
+    }
+    write(row, item);
+    known.delete(key);
+    $(id).append(row);  // in their order
+  }
+  known.forEach((row) => row.remove());
+}
+
+// Figures, each with its interval: {change: -0.05, change_95: [-0.07, -0.03]} is "change -0.05 (95 %: -0.07 to -0.03)".
+function measured(info) {
+  const told = Object.entries(info).filter(([key, value]) => value !== null && !(key.endsWith("_95") && key.slice(0, -3) in info));
+  return told.map(([key, value]) => {
+    const within = info[`${key}_95`];
+    return `${label(key)} ${inWords(value)}${within ? ` (95 %: ${within.map(inWords).join(" to ")})` : ""}`;
+  }).join(", ") || "–";
+}
+
+function button(text, act) {
+  return Object.assign(document.createElement("button"), { textContent: text, onclick: act });
+}
+
+function put(row, texts) {
+  texts.forEach((text, k) => { if (row.cells[k].textContent !== text) row.cells[k].textContent = text; });
+}
+
+// --- who decides
+
+function showStreets(health) {
+  $("ml-state").textContent = `${health.jobs.running} running, ${health.jobs.waiting} waiting${health.status === "ok" ? "" : ": no worker takes them, or one is silent (headway worker)"}`;
+  const found = health.streets.flatMap(({ street: name, controller, models: m }) => [
+    { id: `${name} champion`, name, role: "champion", what: "deploy", model: m.champion?.model ?? `no model: ${controller}`, where: "all junctions", figures: m.before ? `before: ${m.before}` : "", ends: Boolean(m.champion) },
+    ...["canary", "shadow"].filter((role) => m[role]).map((role) => ({ id: `${name} ${role}`, name, role, what: role, model: m[role].model, where: m[role].junctions.join(", "), figures: figures(m[role]), ends: true })),
+  ]);
+  rows("decider-rows", found, 5, rollbackButton, (row, of) => {
+    put(row, [of.name, of.role, of.model, of.where, of.figures]);
+    row.cells[5].firstChild.disabled = !of.ends;
+  });
+}
+
+// Of a canary or a shadow, what is beside what is said of it above.
+function figures(of) {
+  const { model: _m, name: _n, version: _v, kind: _k, sha256: _s, junctions: _j, bounds: _b, disagreement_by_junction: _d, ...told } = of;
+  return measured(told);
+}
+
+function rollbackButton(row, of) {
+  const cell = row.insertCell();
+  cell.className = "operator";
+  cell.append(button("Roll back", async () => {
+    const { junctions } = await ask(`/api/v1/engine/streets/${of.name}`);  // any of them: it is for all
+    order(`rollback/${encodeURIComponent(junctions[0].id)}?street=${of.name}`, { what: of.what, everywhere: true });
+  }));
+}
+
+// --- versions
+
+function versionCells(items) {
+  const byId = new Map(items.map((item) => [item.id, item]));
+  const name = (id) => (byId.has(id) ? `${byId.get(id).name}@${byId.get(id).version}` : `number ${id}`);
+  const lineage = (of) => (of.parent === null ? [] : [name(of.parent), ...(byId.has(of.parent) ? lineage(byId.get(of.parent)) : [])]);
+  return (row, of) => {
+    put(row, [
+      `${of.name}@${of.version}`, of.kind, measured(of.metrics), inWords(of.made_from), lineage(of).join(" ← ") || "–",
+      `${of.created_by}, ${new Date(of.created_at).toLocaleString()}`, of.fault || "sound",
+    ]);
+    row.className = of.fault ? "error" : "";
+  };
+}
+
+function versionButtons(row, of) {
+  const cell = row.insertCell();
+  cell.className = "operator";
+  cell.append(button("Deploy", () => {
+    const mode = $("deploy-mode").value, where = mode === "all" ? [] : $("deploy-junctions").value.split(",").map((name) => name.trim()).filter(Boolean);
+    street = $("deploy-street").value;
+    order(`deploy/${of.id}?street=${street}`, { mode, junctions: where });
+  }));
+}
+
+async function order(path, body) {
+  try {
+    const answer = await ask(`${ML}/${path}`, body);
+    say(`${answer.detail} (${answer.state})`);
+  } catch (error) {
+    say(error.message, true);
+  }
+  show();
+}
+
+// --- jobs
+
+function jobCells(row, job) {
+  const ended = job.error || (job.result ? measured(job.result) : "");
+  put(row, [String(job.id), job.kind, job.street, job.arguments.name ?? inWords(job.arguments.controllers), job.cancel_by && job.state === "running" ? `cancelled by ${job.cancel_by}, ends soon` : job.state]);
+  const bar = row.cells[5].firstChild ?? row.cells[5].appendChild(Object.assign(document.createElement("progress"), { max: 1, ariaLabel: `Progress of job ${job.id}` }));
+  bar.value = job.progress;
+  bar.title = `${(100 * job.progress).toFixed(0)} %`;
+  [job.asked_by, ended || job.note].forEach((text, k) => { row.cells[6 + k].textContent = text; });
+  row.cells[8].firstChild.disabled = !["waiting", "running"].includes(job.state) || job.cancel_by !== null;
+}
+
+function jobButtons(row, job) {
+  const cell = row.insertCell();
+  cell.className = "operator";
+  cell.append(button("Cancel", async () => {
+    try {
+      const { state } = await ask(`${ML}/jobs/${job.id}`, undefined, "DELETE");
+      say(`job ${job.id}: ${state === "running" ? "ends soon" : state}`);
+    } catch (error) {
+      say(error.message, true);
+    }
+    show();
+  }));
+}
