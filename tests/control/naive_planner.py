@@ -273,7 +273,7 @@ def brute_force(scene, *about):
 
 def every_plan(scene, stages, change, soon, possible, harm, holds, lengths, least):
     """Every plan in full: what it costs to hold the first stage to the end, to begin each other now
-    (by stage, at best), and to begin another later (each, at best).
+    (by stage, at best), and to begin another later (each plan).
     stages: lights by column; change(x, y): seconds until
     each green that y begins; soon: the same for each stage from now;
     possible: seconds until the first may be left for each.
@@ -317,7 +317,7 @@ def every_plan(scene, stages, change, soon, possible, harm, holds, lengths, leas
             if hold == 0:
                 now[s] = min(costs)
             else:
-                later.append(min(costs))
+                later += costs
     return stay, now, later
 
 

@@ -2,7 +2,7 @@
 could be aimed at now, compiled.
 
 The search itself (`headway.control.search`) stops looking as soon as a decision is clear; here
-every alternative is worked out to its end, which takes longer and is not for the tick.
+each alternative is worked out, which takes longer and is not for the tick.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ from headway.control.candidates import (
 )
 from headway.control.cycles import cycle_times
 from headway.control.lane_queues import build_queues, observe, vehicle_memory
-from headway.control.queue_model import HELD, StagePeriod, compiled, no_progress, served_now_s
+from headway.control.queue_model import (
+    HELD,
+    StagePeriod,
+    compiled,
+    cost_so_far,
+    no_progress,
+    served_now_s,
+)
 from headway.control.search import (
     EPS_S,
     FIRST,
@@ -39,13 +46,16 @@ from headway.control.search import (
 )
 from headway.values import FloatArray, IntArray, Observation
 
+LATER_S = 5.0  # how much later the chosen stage is also begun, to tell what it costs to wait
+
 
 class Alternatives(NamedTuple):
     """The stages of a junction that are worth aiming at now; the first is the one aimed at so far.
 
     stages:     int (n,), numbers of the stages of the junction.
-    delay_s:    float (n,), what the best plan costs that begins so: vehicle seconds of delay of the
-        vehicles in view up to the planner's horizon, stops and weights counted.
+    delay_s:    float (n,), what a plan costs that begins so, the best one for the others, the best
+        that was found for the first: vehicle seconds of delay of the vehicles in view up to the
+        planner's horizon, stops and weights counted.
     lasts_s:    float (n,), how long that plan shows the stage from now on, changes of signals
         included; the horizon where it has no reason to end.
     is_bound:   nothing else can begin now, or nobody asks for it: the first is kept.
@@ -114,44 +124,66 @@ def alternatives(  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def plan_costs(problem):  # type: ignore[no-untyped-def]
-    """(delay_s, lasts_s, chosen) of `Alternatives`, for the candidates of a search. Of plans that
-    cost the same, one that leaves at once is chosen before one that holds for a time, and one that
-    holds to the horizon before both.
+    """(delay_s, lasts_s, chosen) of `Alternatives`, for the candidates of a search; `chosen` is the
+    one that `search` chooses.
     """
     candidates = problem.candidates
     count = len(candidates.colours)
     delay_s = np.empty(count)
     lasts_s = np.empty(count)
 
-    # hold the stage of now: to the horizon, or for a time and then another one
+    # leave the stage of now at once; of plans that cost the same, the first
     horizon_s = problem.model.horizon_s
-    least = hold_cost(problem, horizon_s)
-    least += left_cost(problem, HELD) + candidates.blocking_cost[0] * horizon_s
-    to_horizon = least
-    held_least_s = horizon_s
-    for held_s in problem.holds_s[1:]:
-        cost = hold_cost(problem, held_s) + candidates.blocking_cost[0] * held_s
-        for stage in range(1, count):
-            if candidates.leaves_s[stage] > held_s + EPS_S:
-                continue
-            opens_s = candidates.opens_after_s[0, stage]
-            found, _ = least_plan(problem, stage, opens_s, held_s, cost, least)
-            if found < least:
-                least, held_least_s = found, held_s
-    delay_s[0], lasts_s[0] = least, held_least_s
-
-    # leave it at once
+    cost = hold_cost(problem, horizon_s) + candidates.blocking_cost[0] * horizon_s
+    delay_s[0], lasts_s[0] = cost + left_cost(problem, HELD), horizon_s
     cost = hold_cost(problem, 0.0)
+    chosen = 0
     for stage in range(1, count):
         opens_s = candidates.opens_now_s[stage]
         delay_s[stage], lasts_s[stage] = least_plan(problem, stage, opens_s, 0.0, cost, np.inf)
+        if delay_s[stage] < delay_s[chosen]:
+            chosen = stage
+    if chosen == 0:
+        return delay_s, lasts_s, 0
 
-    chosen = 0
-    best = to_horizon
-    for stage in range(1, count):
-        if delay_s[stage] < best:
-            chosen, best = stage, delay_s[stage]
-    return delay_s, lasts_s, 0 if delay_s[0] < best else chosen
+    # hold it for a time: to find one cheaper plan is enough
+    found_s, held_s = cheaper_held(problem, delay_s[chosen])
+    if found_s < delay_s[chosen]:
+        delay_s[0], lasts_s[0] = found_s, held_s
+        return delay_s, lasts_s, 0
+
+    # none is: what it costs to begin the chosen one later
+    for held_s in problem.holds_s[1:]:
+        if candidates.leaves_s[chosen] > held_s + EPS_S:
+            continue
+        cost = hold_cost(problem, held_s) + candidates.blocking_cost[0] * held_s
+        opens_s = candidates.opens_after_s[0, chosen]
+        found_s, _ = least_plan(problem, chosen, opens_s, held_s, cost, delay_s[0])
+        if found_s < delay_s[0]:
+            delay_s[0], lasts_s[0] = found_s, held_s
+        if held_s >= LATER_S:
+            break
+    return delay_s, lasts_s, chosen
+
+
+@compiled
+def cheaper_held(problem, bound):  # type: ignore[no-untyped-def]
+    """(cost, seconds held) of the first plan that holds the stage of now for a time and costs less
+    than `bound`; (`bound`, 0) where none does. The same as `search.is_cheaper_held`.
+    """
+    candidates = problem.candidates
+    for held_s in problem.holds_s[1:]:
+        cost = hold_cost(problem, held_s) + candidates.blocking_cost[0] * held_s
+        if cost + cost_so_far(problem.queues, problem.progress, HELD, held_s) >= bound:
+            break
+        for stage in range(1, len(candidates.colours)):
+            if candidates.leaves_s[stage] > held_s + EPS_S:
+                continue
+            opens_s = candidates.opens_after_s[0, stage]
+            found_s, _ = least_plan(problem, stage, opens_s, held_s, cost, bound)
+            if found_s < bound:
+                return found_s, held_s
+    return bound, 0.0
 
 
 @compiled

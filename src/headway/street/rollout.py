@@ -30,6 +30,7 @@ from headway.street.state_file import PLAIN, StateError
 from headway.values import BoolArray, CountArray, Event, Observation, Proposal
 
 MOST_CHAMPIONS = 20  # before the present one, to which a street can be rolled back
+COMPARED_EACH = 5  # ticks: a junction's predicted delays, as they cost as much as its decision
 MEAN_OVER = 100  # ticks of which the shadow's work is the mean
 Rehearsal = Callable[[Controller, str], str]
 """Tries a controller in a role; why it cannot decide, empty where it can."""
@@ -403,10 +404,12 @@ class Rollout:
         champion_state: Any,
         observation: Observation,
     ) -> None:
-        """What each predicts for one junction, another one each tick."""
+        """What each predicts for one junction, in turn."""
+        if shadow.ticks % COMPARED_EACH:
+            return
         if not (isinstance(shadow.controller, Predicts) and isinstance(champion, Predicts)):
             return
-        junction = shadow.ticks % len(self._names)
+        junction = shadow.ticks // COMPARED_EACH % len(self._names)
         if not shadow.of_junction[junction]:
             return
         own_s = shadow.controller.predicted_delay_s(observation, shadow_state, junction)
