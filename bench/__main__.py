@@ -76,6 +76,7 @@ PARTS = {
     "confidence": confidence.confidence,
     "inference": inference.inference,
     "drift": drift.drift,
+    "traffic": drift.traffic,
     "safety": longrun.safety,
     "memory": longrun.memory,
     "rows": rows.rows,

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 
 from bench.inference import autoregression
 from headway.analytics.drift import drift_of_categories, drift_of_numbers, residual_drift
+from headway.analytics.model_monitoring import monitor
+from headway.plants.sumo import SumoSettings, network_of, scenario
+from headway.roads import PROFILES, work_out
+from headway.service.streets import flow
+from headway.store import Intake, open_database
+from headway.street.junction_states import junction_states
+from headway.street.messages import JunctionState
+from headway.street.opening import open_street
 
 Floats = np.ndarray
 CHECKS = 200  # of each kind
@@ -74,3 +86,73 @@ def drift() -> None:
                     f"{100 * found:8.1f}{note}",
                     flush=True,
                 )
+
+
+TRAFFIC = "cologne3"
+USUAL, JUMP = range(1, 11), 1.5  # seeds of runs of the same demand; and another one, of more
+LOOK_S = 5.0
+
+
+def run_once(job: tuple[int, float]) -> list[tuple[object, ...]]:
+    """One hour of the planner: rows of the table `observation`, without their run."""
+    seed, scale = job
+    of = scenario(TRAFFIC)
+    network = network_of(of)
+    sumo = SumoSettings(of.sumocfg, seed, scale=scale)
+    street = open_street(network, work_out(network, PROFILES["street"]), sumo, "planner", ignore)
+    rows, before = [], dict[str, JunctionState]()
+    try:
+        while street.plant.time_s < of.end_s:
+            street.tick()
+            if street.plant.time_s % LOOK_S == 0.0:
+                for j in junction_states(street):
+                    passed, throughput = flow(before.get(j.junction), j)
+                    before[j.junction] = j
+                    speed = None if j.mean_speed_mps is None else 3.6 * j.mean_speed_mps
+                    rows.append(
+                        (j.at_s, j.junction, j.vehicles, j.stopped, j.longest_wait_s, j.confidence,
+                         None, j.mean_wait_s, speed, passed, throughput,
+                         j.factors.get("performance"))
+                    )  # fmt: skip
+    finally:
+        street.plant.close()
+    return rows
+
+
+def ignore(_: object) -> None:
+    """Of a street, its events."""
+
+
+def traffic() -> None:
+    """What is found on simulated streets: ten hours of one demand, each beside those before."""
+    print(f"{TRAFFIC}, planner, an hour each; drift of inputs: found of judged of all\n")
+    print("seed   demand   pieces   inputs         waits   performance   calibration error (95 %)")
+    jobs = [*((seed, 1.0) for seed in USUAL), (len(USUAL) + 1, JUMP)]
+    spawn = multiprocessing.get_context("spawn")
+    with TemporaryDirectory() as folder, spawn.Pool(1, maxtasksperchild=1) as pool:
+        Path(folder).chmod(0o755)
+        database = open_database(Path(folder))
+        intake = Intake(database, Path(folder))
+        for (seed, scale), rows in zip(jobs, pool.imap(run_once, jobs), strict=True):
+            run = intake.begin_run(f"{seed}", TRAFFIC, "planner", seed, "street", scale)
+            intake.write("observation", [(run, *row) for row in rows])
+            found = monitor(database, "street")
+            judged = [c.drift for c in found.checks if c.drift.p is not None]
+            inputs = f"{sum(d.drifts for d in judged)} of {len(judged)} of {len(found.checks)}"
+            wait, performance = (
+                "-" if o.drift.why else "drifts" if o.drift.drifts else "calm"
+                for o in found.outcomes
+            )
+            c = found.calibration
+            low, high = c.interval_95 or (float("nan"), float("nan"))
+            print(
+                f"{seed:4d}   {scale:6.2f}   {found.pieces:6d}   {inputs:12s}   {wait:6s}  "
+                f"{performance:6s}        {c.error:.3f} ({low:.3f} to {high:.3f})",
+                flush=True,
+            )
+        for b in found.calibration.bins:
+            if b.n:
+                print(
+                    f"confidence {b.low:.1f} to {b.high:.1f}: {b.n} of which {b.true:.2f} came true"
+                )
+        database.close()

@@ -144,6 +144,29 @@ def test_a_series_that_goes_one_way_says_little():
     assert correlation_length(np.zeros(50)) == correlation_length(np.zeros(0)) == 1.0
 
 
+def days(levels, rows=100, seed=9):
+    """Independent values of days with these levels, and which day each is of."""
+    values = normal(rows * len(levels), seed) + np.repeat(levels, rows)
+    return values, np.repeat(np.arange(len(levels)), rows)
+
+
+def test_one_odd_day_keeps_nobody_from_telling_and_days_that_are_all_odd_do():
+    """A jam on the third of eight days, or on the last; and days that each have their own level."""
+    x, day = days([0, 0, 8, 0, 0, 0, 0, 0])
+    y = normal(100, 10)
+    assert "20 are needed" in drift_of_numbers(x, y).why
+    calm, moved = (drift_of_numbers(x, v, piece=day) for v in (y, y + 1.0))
+    assert (calm.why, calm.drifts, moved.drifts) == ("", False, True)
+    assert residual_drift(x, y, piece=day).why == ""
+    x, day = days([0, 0, 0, 0, 0, 0, 0, 8])  # the jam was yesterday
+    assert not residual_drift(x, y, piece=day).drifts
+    assert residual_drift(x, y + 2.0, piece=day).drifts
+    x, day = days([0, 3, -2, 4, -3, 1, 2, -4])
+    assert "20 are needed" in drift_of_numbers(x, y, piece=day).why
+    x, day = days([0, 8, 0])
+    assert "20 are needed" in drift_of_numbers(x, y, piece=day).why
+
+
 def test_too_little_says_why_and_no_more():
     found = drift_of_numbers(normal(200), normal(5))
     assert (found.drifts, found.p, found.distance) == (False, None, None)

@@ -149,7 +149,7 @@ def test_what_each_day_has_at_this_time_is_no_drift_and_what_it_has_not_is(recor
     found = monitor(record.database, "days", MINUTES * BIN_S)
     assert (found.pieces, found.profile, drifting(found)) == (6, True, [])
     vehicles = next(c.drift for c in found.checks if (c.junction, c.figure) == ("J1", "vehicles"))
-    assert (vehicles.why, vehicles.test, vehicles.n_reference) == ("", "wasserstein", 6 * MINUTES)
+    assert (vehicles.why, vehicles.test, vehicles.n_reference) == ("", "wasserstein", 5 * MINUTES)
     record.observe(run, 7 * DAY_S + morning, mean=lambda k: 140 - 100 * k / MINUTES)
     turned = monitor(record.database, "days", MINUTES * BIN_S)
     assert drifting(turned) == [("J1", "vehicles"), ("J2", "vehicles")]

@@ -30,6 +30,7 @@ LAGS_A_LENGTH = 5.0  # lags that are summed, in correlation lengths (A. Sokal, 1
 BRIDGES = 4000  # draws of the limit of the Wasserstein distance
 BRIDGE_POINTS = 200  # of each
 QUARTILES = (0.25, 0.5, 0.75)
+LEAST_PIECES = 4  # of reference, for one of them to be odd
 TAIL = 0.01  # chance below which that of a Wasserstein distance is extrapolated
 LEAST_EXPECTED = 5.0  # of a category, by effective size; rarer ones count as one
 SEED = 29
@@ -62,9 +63,17 @@ class Drift:
     why: str = ""
 
 
-def drift_of_numbers(reference: FloatArray, current: FloatArray, alarm: float = ALARM) -> Drift:
+def drift_of_numbers(
+    reference: FloatArray,
+    current: FloatArray,
+    alarm: float = ALARM,
+    piece: CountArray | None = None,
+) -> Drift:
     """Compare two series of numbers, (rows,) each in order of time. Raises ValueError where one is
     not finite.
+
+    piece: (rows,) of the reference, which stretch of time each is of, such as a day. Of four or
+        more, the one that is least like the others does not count.
 
     >>> calm = np.random.default_rng(1).normal(size=400)
     >>> drift_of_numbers(calm[:200], calm[200:]).drifts
@@ -73,6 +82,7 @@ def drift_of_numbers(reference: FloatArray, current: FloatArray, alarm: float = 
     True
     """
     x, y = (_finite(np.asarray(v, np.float64)) for v in (reference, current))
+    x = _without_oddest(x, piece)
     test = "wasserstein" if len(x) >= MANY else "ks"
     sizes = _sizes(len(x), len(y), _length_of_distribution(x))
     if why := _too_few(sizes):
@@ -247,6 +257,21 @@ def _without_rare(counts: FloatArray) -> FloatArray:
     return np.hstack([counts[:, ~is_rare], rare])
 
 
+def _without_oddest(x: FloatArray, piece: CountArray | None) -> FloatArray:
+    """x without the piece that is farthest from the median of all, x itself where they are few. A
+    single day with a jam would make all others seem to resemble each other, and a day without one
+    a drift. What makes each day another one stays.
+    """
+    if piece is None or not len(x):
+        return x
+    numbers, place, rows = np.unique(piece, return_inverse=True, return_counts=True)
+    if len(numbers) < LEAST_PIECES:
+        return x
+    squares = np.bincount(place, (x - np.median(x)) ** 2) / rows
+    found: FloatArray = x[place != int(np.argmax(squares))]
+    return found
+
+
 def _length_of_distribution(x: FloatArray) -> float:
     """Largest correlation length of being below a quartile: that of its distribution function."""
     if not len(x):
@@ -402,12 +427,17 @@ class ResidualDrift:
 
 
 def residual_drift(
-    reference: FloatArray, current: FloatArray, delta: float = DELTA
+    reference: FloatArray,
+    current: FloatArray,
+    delta: float = DELTA,
+    piece: CountArray | None = None,
 ) -> ResidualDrift:
     """ADWIN over residuals (predicted less realised), (rows,) each in order of time: over the
-    reference first, whose own changes do not count, then over the newer ones.
+    reference first, whose own changes do not count, then over the newer ones. piece: as in
+    `drift_of_numbers`.
     """
     x, y = (_finite(np.asarray(v, np.float64)) for v in (reference, current))
+    x = _without_oddest(x, piece)
     length = correlation_length(x)
     if why := _too_few(_sizes(len(x), len(y), length)):
         return ResidualDrift(False, None, 1, len(x), len(y), None, None, why)

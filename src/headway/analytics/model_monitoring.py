@@ -409,23 +409,36 @@ def _columns(rows: list[tuple[float, int, int]]) -> tuple[FloatArray, CountArray
 
 def _without_usual(
     reference: _Series, current: _Series, profile: bool
-) -> tuple[FloatArray, FloatArray]:
-    """Both less what their quarter of an hour has on the (other) pieces of the reference; rows that
-    no other piece has are left out. As they are where there is no profile.
+) -> tuple[FloatArray, FloatArray, CountArray]:
+    """Values of the reference and the current ones, both less what their quarter of an hour usually
+    has, and the piece of each row of the reference. Usual is the median of the means that the
+    (other) pieces have; rows that no other piece has are left out. As they are without a profile.
     """
     if not profile or not len(reference.values):
-        return reference.values, current.values
+        return reference.values, current.values, reference.piece
+    pieces = int(reference.piece.max()) + 1
     slots = int(max(reference.slot.max(), current.slot.max(initial=0))) + 1
-    shape = (int(reference.piece.max()) + 1, slots)
-    sums, counts = np.zeros(shape), np.zeros(shape)
+    sums, counts = np.zeros((pieces, slots)), np.zeros((pieces, slots))
     np.add.at(sums, (reference.piece, reference.slot), reference.values)
     np.add.at(counts, (reference.piece, reference.slot), 1.0)
-    own = reference.piece, reference.slot
-    n = counts.sum(axis=0)[reference.slot] - counts[own]
-    usual = (sums.sum(axis=0)[reference.slot] - sums[own]) / np.maximum(n, 1.0)
-    n_now = counts.sum(axis=0)[current.slot]
-    usual_now = sums.sum(axis=0)[current.slot] / np.maximum(n_now, 1.0)
-    return (reference.values - usual)[n > 0], (current.values - usual_now)[n_now > 0]
+    means = np.where(counts > 0.0, sums / np.maximum(counts, 1.0), np.nan)
+    others = [_median_of_known(np.delete(means, one, axis=0)) for one in range(pieces)]
+    usual = np.stack(others)[reference.piece, reference.slot]
+    usual_now = _median_of_known(means)[current.slot]
+    is_known, is_known_now = np.isfinite(usual), np.isfinite(usual_now)
+    return (
+        (reference.values - usual)[is_known],
+        (current.values - usual_now)[is_known_now],
+        reference.piece[is_known],
+    )
+
+
+def _median_of_known(means: FloatArray) -> FloatArray:
+    """Of each column, of what is not nan; nan where all is."""
+    known = np.isfinite(means).any(axis=0)
+    found = np.full(means.shape[1], np.nan)
+    found[known] = np.nanmedian(means[:, known], axis=0)
+    return found
 
 
 def _checks(
@@ -438,7 +451,8 @@ def _checks(
         for figure in FIGURES:
             before = reference.get((junction, figure), _NONE)
             now = current.get((junction, figure), _NONE)
-            drift = drift_of_numbers(*_without_usual(before, now, profile))
+            then, newer, piece = _without_usual(before, now, profile)
+            drift = drift_of_numbers(then, newer, piece=piece)
             yield Check(junction, figure, _mean(now.values), _mean(before.values), drift)
 
 
@@ -475,8 +489,8 @@ def _outcomes(
     for figure, sign in (("wait_s", 1.0), ("performance", -1.0)):
         before = reference.get((_STREET, figure), _NONE)
         now = current.get((_STREET, figure), _NONE)
-        residuals = _without_usual(before, now, profile)
-        drift = residual_drift(sign * residuals[0], sign * residuals[1])
+        then, newer, piece = _without_usual(before, now, profile)
+        drift = residual_drift(sign * then, sign * newer, piece=piece)
         found.append(Outcome(figure, drift))
     return tuple(found)
 
