@@ -251,6 +251,23 @@ def test_a_malformed_line_is_set_aside_and_does_not_delay_others(tmp_path, damag
     assert sorted(p.name for p in tmp_path.iterdir()) == ["spool.jsonl", "spool.unreadable"]
 
 
+def test_a_full_disk_does_not_keep_a_damaged_spool_from_being_opened(tmp_path):
+    """The server did not start."""
+    path = tmp_path / "spool.jsonl"
+    path.write_bytes(line("event", [1]) + b"damaged\n" + line("event", [2]) + b'{"kind":"ev')
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        found = Spool(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert found.waiting == 3
+    found.put("event", [[3]])
+    assert given_back(found) == [("event", [[n]]) for n in (1, 2, 3)]
+    assert (found.waiting, found.damaged, path.read_bytes()) == (0, 1, b"")
+    assert found.aside.read_bytes() == b"damaged\n"
+
+
 def test_lines_set_aside_earlier_are_kept(tmp_path):
     path = tmp_path / "spool.jsonl"
     path.write_bytes(b"bad\n" + line("a", [1]) + b"worse\n")

@@ -73,7 +73,8 @@ class BegunBook:
         if self._path is None:
             return
         try:
-            if line is None or self._is_too_long_with(line):
+            # after a fault the file's last line may not be whole, and lacks what came meanwhile
+            if line is None or self._has_fault or self._is_too_long_with(line):
                 self._write_anew()
         except OSError as error:
             if not self._has_fault:

@@ -155,8 +155,24 @@ class Spool:
 
     def _mend(self) -> int:
         """Batches that wait. A line that is none, begun and not ended or damaged, is put aside: it
-        must not hold up the others.
+        must not hold up the others. A full disk does not end the start: then the replay does it.
         """
+        try:
+            return self._put_damaged_aside()
+        except OSError:
+            return self._cut_off()
+
+    def _cut_off(self) -> int:
+        """Lines that wait, without what was not ended: the next one must not go on in it."""
+        count = whole = 0
+        for line, end in self._read():
+            if line.endswith(b"\n"):
+                count, whole = count + 1, end
+        os.truncate(self._path, whole)
+        return count
+
+    def _put_damaged_aside(self) -> int:
+        """Raises OSError."""
         found = [0, 0]
         for line, _ in self._read():
             found[_batch(line) is not None] += 1
