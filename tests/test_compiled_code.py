@@ -18,6 +18,7 @@ from headway.compiled_code import (
     drop_stale,
     find_room,
     is_compiled,
+    is_kept,
     while_compiling,
 )
 
@@ -42,6 +43,19 @@ def compile_all(root):
 
 def packages(root, dropped):
     return {str(path.relative_to(root).parent.parent) for path in dropped}
+
+
+def test_whether_a_module_was_compiled_before_is_told_by_its_cache(tmp_path, monkeypatch):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    cache = tmp_path / "control" / "__pycache__"
+    cache.mkdir(parents=True)
+    assert not is_kept("control", "search", tmp_path)
+    (cache / "searches.f-1.py311.nbi").touch()
+    assert not is_kept("control", "search", tmp_path)
+    (cache / "search.f-1.py311.nbi").touch()
+    assert is_kept("control", "search", tmp_path)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "elsewhere")
+    assert is_kept("control", "other", tmp_path), "nobody knows"
 
 
 def test_whether_a_street_has_to_be_compiled_first(tree, monkeypatch):

@@ -87,6 +87,14 @@ def is_compiled(root: Path = ROOT) -> bool:
     return all(next(cache.glob("*.nbi"), None) is not None for cache in caches)
 
 
+def is_kept(package: str, module: str, root: Path = ROOT) -> bool:
+    """Whether functions of this module were compiled before; true where nobody knows."""
+    cache = root / package / "__pycache__"
+    if CACHE_DIR in os.environ or not os.access(cache.parent, os.W_OK):
+        return True
+    return next(cache.glob(f"{module}.*.nbi"), None) is not None
+
+
 @contextlib.contextmanager
 def while_compiling(tell: Callable[[], None], every_s: float = 1.0) -> Iterator[None]:
     """Within the block, `tell` is called at each step of the compiler, at most once in `every_s`

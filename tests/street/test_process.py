@@ -24,6 +24,7 @@ import structlog
 from tests.street.builders import MadePlant, Says, named, street_of, two_junctions, vehicles
 
 from headway.control.models import ModelFile
+from headway.control.planner import Planner
 from headway.control.qtable import QTable
 from headway.plants.sumo import SumoPlant
 from headway.plants.sumo import read_network as read_sumo_network
@@ -34,6 +35,7 @@ from headway.runtime.monitor import AlertRule, Level
 from headway.safety import Order, Override
 from headway.settings import RuleSettings, Settings
 from headway.street import checkpoint
+from headway.street import process as process_module
 from headway.street import run as run_module
 from headway.street.alerts import alert_rules
 from headway.street.event_log import read
@@ -2198,6 +2200,19 @@ def test_a_shadow_changes_nothing_that_sumo_is_told(play, models):
     told = played.of(Snapshot)[-1].models["shadow"]
     assert told["ticks"] == 59
     assert told["predicted_delay_s"] is not None
+
+
+@pytest.mark.parametrize(("kept", "times"), [(False, 1), (True, 0)])
+def test_what_a_shadow_is_compared_by_is_compiled_before_the_first_tick(
+    play, monkeypatch, kept, times
+):
+    asked = []
+    monkeypatch.setattr(process_module, "is_kept", lambda package, module: kept)
+    monkeypatch.setattr(
+        Planner, "predicted_delay_s", lambda self, seen, state, j: asked.append(seen.at_s) or 0.0
+    )
+    play({2: [None]}, control={"controller": "planner"})
+    assert asked == [100.0] * times
 
 
 def test_a_controller_that_is_ordered_decides_everywhere_and_for_good(play, models):

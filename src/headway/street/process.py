@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from headway import telemetry
-from headway.compiled_code import is_compiled, while_compiling
+from headway.compiled_code import is_compiled, is_kept, while_compiling
 from headway.control import Controller
 from headway.control.catalogue import controller
 from headway.control.models import model_controller
+from headway.control.planner import Planner
 from headway.plants import PlantError
 from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import is_of_catalogue, scenario
@@ -160,6 +161,8 @@ class StreetProcess:
         if not is_compiled():
             telemetry.log("street").info("compiling: the first start takes a minute or two")
         self._use_run(self._open_first_run())
+        if not is_kept("control", "alternatives"):
+            self._compile_alternatives()
         if paused_by := str(self._orders.load().get(PAUSED, "")):
             self._paused_by = paused_by
             self.run.record("engine.paused", {"by": paused_by})
@@ -168,6 +171,16 @@ class StreetProcess:
         if fault := self._ordered_rules.fault:
             self.run.record("engine.orders_unreadable", {"why": fault})
         self.state = ProcessState.RUNNING
+
+    def _compile_alternatives(self) -> None:
+        """What a shadow is compared by: now, and not once it is deployed, when signals would wait
+        for the compiler.
+        """
+        street = self.run.street
+        for who in (street.controller, street.relief):
+            if isinstance(who, Planner):
+                who.predicted_delay_s(street.observation, who.start(street.observation), 0)
+                return
 
     def _open_first_run(self) -> StreetRun:
         """By the orders; without a scenario or controller that was ordered before and cannot be had
