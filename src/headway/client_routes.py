@@ -203,6 +203,11 @@ class ModelQuery(PageQuery, total=False):
     kind: str
 
 
+class PredictQuery(TypedDict, total=False):
+    street: str
+    model_id: int
+
+
 class StreetQuery(TypedDict, total=False):
     street: str
 
@@ -787,6 +792,14 @@ class Routes(ABC):
     def model_performance(self, junction: str, **query: Unpack[StreetQuery]) -> Any:
         """How it does now, how long decisions take, what is saved."""
         return self.call("GET", _path("/api/v1/ml/performance/{}", junction), _given(query))
+
+    def predict(self, observation: Json, **query: Unpack[PredictQuery]) -> Any:
+        """What would be decided at a junction for an observation, and why."""
+        return self.call("POST", "/api/v1/ml/predict", _given(query), observation)
+
+    def predict_many(self, observations: Sequence[Json], **query: Unpack[PredictQuery]) -> Any:
+        """The same for up to 1,000 of them."""
+        return self.call("POST", "/api/v1/ml/predict/batch", _given(query), list(observations))
 
     def model_health(self) -> Any:
         """Of registry and jobs."""

@@ -14,6 +14,7 @@ from headway.analytics.calibration import reliability
 from headway.analytics.model_monitoring import Latency, Monitoring, Quality, Quantiles
 from headway.api.scopes import Bounds
 from headway.api.security import Role
+from headway.control.qtable import QTable
 from headway.learning.jobs import Jobs
 from headway.learning.registry import Registry
 from headway.runtime import WorkerError
@@ -413,6 +414,100 @@ def test_metrics_and_performance_of_a_junction_are_those_of_the_last_look(call, 
         assert call("GET", "/performance/360082", bounds=a)[0] == 403
     assert call("GET", "/metrics/360082")[0] == 404
     assert call("GET", "/performance/360082")[1]["latency"] is None
+
+
+def lane_of(live, number=0):
+    """A lane that leads to the signals of a junction."""
+    network = live.network
+    own = range(network.junctions[number].first, network.junctions[number].end)
+    link = next(link for link in network.links if link.group in own)
+    return network.lanes[link.from_lane].id
+
+
+def observed(live, **more):
+    vehicle = {"lane": lane_of(live), "distance_m": 2.0, "waited_s": 40.0}
+    return {"junction": live.network.junctions[0].id, "vehicles": [vehicle]} | more
+
+
+def test_a_decision_is_predicted_with_its_seconds_confidence_alternatives_and_why(call, live):
+    status, found = call("POST", "/predict", json=observed(live))
+    assert status == 200, found
+    assert (found["junction"], found["controller"]) == (observed(live)["junction"], "planner")
+    assert 0 <= found["stage"] < len(live.network.junctions[0].stages)
+    assert found["confidence"] == pytest.approx(np.prod(list(found["factors"].values())), abs=1e-3)
+    best = found["alternatives"][0]
+    assert (best["stage"], best["seconds"]) == (found["stage"], found["seconds"])
+    assert best["expected_delay_s"] <= min(a["expected_delay_s"] for a in found["alternatives"])
+    assert f"stage {found['stage']}" in found["why"]
+    assert live.engine.orders == [], "nothing reaches the street"
+
+
+def test_a_prediction_is_of_the_model_that_is_named_or_else_of_the_champion(call, services, live):
+    first, second = add(services, "seer"), add(services, "seer", content=FIGURES + b"\n")
+    status, found = call("POST", f"/predict?model_id={first.id}", json=observed(live))
+    assert (status, found["controller"]) == (200, "seer@1")
+    models = {"champion": {"model": second.label}}
+    live.snapshot = replace(live.snapshot, models=models, controller=second.label)
+    assert call("POST", "/predict", json=observed(live))[1]["controller"] == "seer@2"
+    Path(services.registry.file(first).path).unlink()  # it is read once
+    assert call("POST", f"/predict?model_id={first.id}", json=observed(live))[0] == 200
+
+
+def test_a_batch_has_an_answer_for_each_in_order(call, live):
+    batch = [observed(live), observed(live, junction="nowhere"), observed(live, age_s=3.0)]
+    status, found = call("POST", "/predict/batch", json=batch)
+    assert status == 200
+    assert (found[0], "nowhere" in found[1]["fault"]) == (
+        call("POST", "/predict", json=batch[0])[1],
+        1,
+    )
+    assert found[2]["factors"]["freshness"] < found[0]["factors"]["freshness"]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "status"),
+    [
+        ("/predict", b"", 422),
+        ("/predict", b"\xff", 422),
+        ("/predict", b"[" * 100_000, 422),
+        ("/predict", b"[]", 422),
+        ("/predict", b'{"junction": "nowhere"}', 422),
+        ("/predict", b'{"junction": "360082", "more": 1}', 422),
+        ("/predict", b'{"junction": "360082", "age_s": NaN}', 422),
+        ("/predict", b'{"junction": "360082", "age_s": 1e999}', 422),
+        ("/predict", b'{"junction": "360082", "shown": "G"}', 422),
+        ("/predict", b'{"junction": "360082", "vehicles": [{"lane": "x", "distance_m": 1}]}', 422),
+        ("/predict?model_id=999999", b'{"junction": "360082"}', 404),
+        ("/predict?model_id=0", b'{"junction": "360082"}', 422),
+        ("/predict?street=nowhere", b'{"junction": "360082"}', 404),
+        ("/predict/batch", b"[]", 422),
+        ("/predict/batch", b'{"junction": "360082"}', 422),
+        ("/predict/batch", b"[" + b",".join([b'{"junction": "360082"}'] * 1001) + b"]", 422),
+    ],
+    ids=str,
+)
+def test_what_is_no_observation_is_refused(call, live, path, text, status):
+    found, problem = call("POST", path, content=text)
+    assert found == status, problem
+    assert problem["detail"]
+
+
+def test_a_model_of_another_network_predicts_nothing_here(call, services, live, tmp_path):
+    path = tmp_path / "q.table"
+    QTable(4, 64, path, network=7).flush()
+    version = add(services, "elsewhere", "q-table", path)
+    status, problem = call("POST", f"/predict?model_id={version.id}", json=observed(live))
+    assert (status, "network" in problem["detail"]) == (422, True)
+
+
+def test_who_may_ask_for_predictions(call, services, live):
+    a = Bounds.of(["baseline"], None)
+    assert call("POST", "/predict", bounds=a, json=observed(live))[0] == 403
+    assert call("POST", "/predict?street=headway", bounds=a, json=observed(live))[0] == 403
+    assert call("POST", "/predict/batch", bounds=a, json=[observed(live)])[0] == 403
+    assert call("POST", "/predict?street=baseline", bounds=a, json=observed(live))[0] == 200
+    asked = services.database.rows("SELECT 1 FROM audit WHERE what LIKE :w", w=f"%{ML}/predict%")
+    assert asked == [], "who asks changes nothing"
 
 
 def test_health_says_whether_jobs_are_left_lying(call, services):

@@ -193,8 +193,11 @@ def _add_schemas(app: FastAPI) -> None:
                 schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas |= schema.pop("$defs", {})
                 schemas[model.__name__] = schema
+            from headway.control.predict import Prediction, SeenJunction  # with the compiler
+
             _, rows = msgspec.json.schema_components(
-                [ObservationRow], ref_template="#/components/schemas/{name}"
+                [ObservationRow, SeenJunction, Prediction],
+                ref_template="#/components/schemas/{name}",
             )
             schemas |= rows
             for path, operations in document["paths"].items():

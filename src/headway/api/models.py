@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +38,9 @@ from headway.street.messages import (
     Deploy,
     Rollback,
 )
+
+if TYPE_CHECKING:
+    from headway.control.predict import Prediction, SeenJunction
 
 router = APIRouter(
     prefix="/api/v1/ml", tags=["models"], dependencies=[Depends(need(Role.VIEWER)), ASKS]
@@ -220,10 +224,40 @@ def jobs_of(request: Request) -> Jobs:
     return Jobs(services_of(request).database, folders_of(request))
 
 
+async def body_of(request: Request) -> bytes:
+    return await request.body()
+
+
+def _json(schema: str, many: bool = False) -> dict[str, Any]:
+    """A body that msgspec reads, for the OpenAPI document."""
+    of: dict[str, Any] = {"$ref": f"#/components/schemas/{schema}"}
+    if many:
+        of = {"type": "array", "items": of, "minItems": 1, "maxItems": 1000}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": of}}}}
+
+
 def street_of(request: Request, street: StreetName = "headway") -> RunningStreet:
     return street_by_name(request, street)
 
 
+Body = Annotated[bytes, Depends(body_of)]
+ModelId = Annotated[int | None, Query(ge=1, lt=1 << 63)]
+PREDICTION = {"$ref": "#/components/schemas/Prediction"}
+FAULT = {"type": "object", "required": ["fault"], "properties": {"fault": {"type": "string"}}}
+PREDICTED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {"schema": PREDICTION}}},
+    **FOUND,
+}
+PREDICTED_MANY: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            "application/json": {
+                "schema": {"type": "array", "items": {"anyOf": [PREDICTION, FAULT]}}
+            }
+        }
+    },
+    **FOUND,
+}
 Models = Annotated[Registry, Depends(registry_of)]
 AllJobs = Annotated[Jobs, Depends(jobs_of)]
 Street = Annotated[RunningStreet, Depends(street_of)]
@@ -325,6 +359,61 @@ def status(registry: Models, street: Street, intersection_id: Junction) -> Junct
         history=history[:MOST_HISTORY],
         **{alias: e for alias, e in now.items() if e.label},
     )
+
+
+@router.post(
+    "/predict", response_model=None, openapi_extra=_json("SeenJunction"), responses=PREDICTED
+)
+def predict(request: Request, street: Street, body: Body, model_id: ModelId = None) -> Response:
+    """What would be decided at one junction for an observation: stage, seconds, confidence with its
+    factors, alternatives with their expected delay, and why. By who decides on the street now, or
+    by the model `model_id`. Nothing is remembered, and nothing reaches the street.
+    """
+    from headway.control.predict import read_one
+
+    with refusing():
+        (found,) = _predicted(request, street, model_id, [read_one(body)])
+        if isinstance(found, str):
+            raise ValueError(found)
+    return Response(msgspec.json.encode(found), media_type="application/json")
+
+
+@router.post(
+    "/predict/batch",
+    response_model=None,
+    openapi_extra=_json("SeenJunction", many=True),
+    responses=PREDICTED_MANY,
+)
+def predict_many(
+    request: Request, street: Street, body: Body, model_id: ModelId = None
+) -> Response:
+    """The same for up to 1,000 observations: for each of them, in order, its prediction, or `fault`
+    with what is wrong with it.
+    """
+    from headway.control.predict import read_many
+
+    with refusing():
+        found = _predicted(request, street, model_id, read_many(body))
+    answers = [{"fault": one} if isinstance(one, str) else one for one in found]
+    return Response(msgspec.json.encode(answers), media_type="application/json")
+
+
+def _predicted(
+    request: Request, street: RunningStreet, model_id: int | None, seen: Sequence[SeenJunction]
+) -> list[Prediction | str]:
+    services = services_of(request)
+    champion = street.models.get("champion")
+    label = street.controller if model_id is None else f"number {model_id}"
+
+    def chosen() -> str | ModelFile:
+        """Asked for where it is not known yet: then database and file are read."""
+        if model_id is None and not champion:
+            return label
+        registry = registry_of(request)
+        version = registry.find(label) if model_id is None else registry.get(model_id)
+        return registry.file(version)
+
+    return services.predictions.predict(street, label, chosen, seen)
 
 
 @router.post("/deploy/{model_id}", responses=FOUND)

@@ -31,6 +31,7 @@ from headway.service.monitoring import MonitoringService
 from headway.service.mqtt import MqttListener
 from headway.service.notification import Notifier, recipients
 from headway.service.observations import ObservationService
+from headway.service.predictions import Predictions
 from headway.service.selfwatch import SelfWatch
 from headway.service.silences import Silences
 from headway.service.streets import StreetService
@@ -117,6 +118,7 @@ class Services:
     recorder: AuditRecorder = field(init=False)
     upkeep: UpkeepService = field(init=False)
     aliases: AliasKeeper = field(init=False)
+    predictions: Predictions = field(default_factory=Predictions)
     selfwatch: SelfWatch = field(init=False)
     notifier: Notifier | None = None
     silences: Silences = field(init=False)
