@@ -424,12 +424,24 @@ def lane_of(live, number=0):
     return network.lanes[link.from_lane].id
 
 
+@pytest.fixture(scope="module")
+def seeing(running):
+    """What predicts is compiled: a new machine needs a minute for it."""
+    services = running.app.state.services
+    live = services.street_service.streets["headway"]
+    live.snapshot = replace(SNAPSHOT)
+    with running.client("viewer") as client:
+        until(lambda: client.post(f"{ML}/predict", json=observed(live)).status_code == 200, 600.0)
+
+
 def observed(live, **more):
     vehicle = {"lane": lane_of(live), "distance_m": 2.0, "waited_s": 40.0}
     return {"junction": live.network.junctions[0].id, "vehicles": [vehicle]} | more
 
 
-def test_a_decision_is_predicted_with_its_seconds_confidence_alternatives_and_why(call, live):
+def test_a_decision_is_predicted_with_its_seconds_confidence_alternatives_and_why(
+    seeing, call, live
+):
     status, found = call("POST", "/predict", json=observed(live))
     assert status == 200, found
     assert (found["junction"], found["controller"]) == (observed(live)["junction"], "planner")
@@ -442,7 +454,9 @@ def test_a_decision_is_predicted_with_its_seconds_confidence_alternatives_and_wh
     assert live.engine.orders == [], "nothing reaches the street"
 
 
-def test_a_prediction_is_of_the_model_that_is_named_or_else_of_the_champion(call, services, live):
+def test_a_prediction_is_of_the_model_that_is_named_or_else_of_the_champion(
+    seeing, call, services, live
+):
     first, second = add(services, "seer"), add(services, "seer", content=FIGURES + b"\n")
     status, found = call("POST", f"/predict?model_id={first.id}", json=observed(live))
     assert (status, found["controller"]) == (200, "seer@1")
@@ -453,7 +467,7 @@ def test_a_prediction_is_of_the_model_that_is_named_or_else_of_the_champion(call
     assert call("POST", f"/predict?model_id={first.id}", json=observed(live))[0] == 200
 
 
-def test_a_batch_has_an_answer_for_each_in_order(call, live):
+def test_a_batch_has_an_answer_for_each_in_order(seeing, call, live):
     batch = [observed(live), observed(live, junction="nowhere"), observed(live, age_s=3.0)]
     status, found = call("POST", "/predict/batch", json=batch)
     assert status == 200
@@ -486,10 +500,20 @@ def test_a_batch_has_an_answer_for_each_in_order(call, live):
     ],
     ids=str,
 )
-def test_what_is_no_observation_is_refused(call, live, path, text, status):
+def test_what_is_no_observation_is_refused(seeing, call, live, path, text, status):
     found, problem = call("POST", path, content=text)
     assert found == status, problem
     assert problem["detail"]
+
+
+def test_who_asks_while_the_controller_is_being_made_is_told_to_come_again(
+    seeing, call, services, live, monkeypatch
+):
+    monkeypatch.setattr("headway.service.predictions.MADE_WITHIN_S", 0.0)
+    path = f"/predict?model_id={add(services, 'slow').id}"
+    status, problem = call("POST", path, json=observed(live))
+    assert (status, "ask again" in problem["detail"]) == (503, True)
+    until(lambda: call("POST", path, json=observed(live))[0] == 200)
 
 
 def test_a_model_of_another_network_predicts_nothing_here(call, services, live, tmp_path):
@@ -500,7 +524,7 @@ def test_a_model_of_another_network_predicts_nothing_here(call, services, live, 
     assert (status, "network" in problem["detail"]) == (422, True)
 
 
-def test_who_may_ask_for_predictions(call, services, live):
+def test_who_may_ask_for_predictions(seeing, call, services, live):
     a = Bounds.of(["baseline"], None)
     assert call("POST", "/predict", bounds=a, json=observed(live))[0] == 403
     assert call("POST", "/predict?street=headway", bounds=a, json=observed(live))[0] == 403

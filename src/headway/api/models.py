@@ -30,6 +30,7 @@ from headway.learning.registry import (
 )
 from headway.plants.sumo.allowed import ScenarioNotAllowedError
 from headway.service.orders import OrderState, PlacedOrder
+from headway.service.predictions import NotReadyError
 from headway.service.streets import RunningStreet
 from headway.street.messages import (
     LONGEST_TURN_S,
@@ -209,6 +210,8 @@ def refusing() -> Iterator[None]:
         raise ProblemError(409, str(error)) from error
     except ScenarioNotAllowedError as error:
         raise ProblemError(403, str(error)) from error
+    except NotReadyError as error:
+        raise ProblemError(503, str(error), headers={"Retry-After": "5"}) from error
     except ValueError as error:
         raise ProblemError(422, str(error)) from error
 
