@@ -162,6 +162,57 @@ def test_b13_headway_beside_fixed_time_over_the_same_demand_with_statistics(serv
     figures.add("pairs of 60 s", wait["n"])
 
 
+@pytest.mark.row("B14")
+def test_b14_drift_data_and_decisions_are_watched_and_savings_have_intervals(
+    serve, tmp_path, figures
+):
+    """For each junction the service says how long decisions take, whether data is missing, whether
+    traffic drifts and whether the confidence came true; and what the street saves in fuel, CO2,
+    time and money beside fixed time, with intervals and the return on an investment.
+    """
+    config = settings_file(
+        tmp_path, "model_watch: {every_s: 3}\nbusiness: {investment: 10000}\napi: {per_minute: 0}"
+    )
+    arguments = ("--scenario", "cologne1", "--speed-factor", "60", "--config", config)
+    with serve(*arguments) as product, product.http() as client:
+
+        def ask(path):
+            answer = client.get(path, params={"street": "headway"})
+            return answer.json() if answer.status_code == 200 else {}
+
+        def is_known():
+            junctions = ask("/api/v1/engine/streets/headway").get("junctions")
+            if not junctions:  # it is starting
+                return False
+            metrics = ask(f"/api/v1/ml/metrics/{junctions[0]['id']}")
+            performance = ask(f"/api/v1/ml/performance/{junctions[0]['id']}")
+            savings = performance.get("savings")
+            if not metrics or not savings or savings["money"]["interval_95"] is None:
+                return False
+            found.append((metrics, performance, ask("/api/v1/monitoring/system")["models"]))
+            return metrics["calibration"]["n"] > 0 and metrics["latency"]["decide_ms"] is not None
+
+        found = []
+        until(is_known, STREETS_REPORT_WITHIN_S)
+    metrics, performance, watched = found[-1]
+    assert {c["figure"] for c in metrics["checks"]} == {
+        "vehicles", "stopped", "wait_s", "flow", "green"
+    }  # fmt: skip
+    assert not any(check["drift"]["drifts"] for check in metrics["checks"])
+    (quality,) = metrics["quality"]
+    assert (quality["completeness"], watched["headway"]["completeness"]) == (1.0, 1.0)
+    assert 0.5 < metrics["calibration"]["confidence"] <= 1.0
+    savings = performance["savings"]
+    for figure in ("fuel_l", "co2_kg", "time_h", "money"):
+        low, high = savings[figure]["interval_95"]
+        assert low <= savings[figure]["total"] <= high
+    assert savings["returns"]["net_per_year"] == savings["money"]["per_year"]
+    decide_ms = metrics["latency"]["decide_ms"]
+    figures.add("decision, 99th percentile of 30 s means", decide_ms["p99"], "ms")
+    saved = savings["money"]["total"] / savings["hours"]
+    figures.add("saved beside fixed time, an hour", saved, "EUR")
+
+
 @pytest.mark.row("B15")
 def test_b15_backups_on_a_schedule_a_drill_retention_and_erasure(serve, headway, tmp_path, figures):
     """Backups run by themselves, encrypted, and the newest are kept; `headway db restore --drill`
