@@ -526,9 +526,12 @@ class Naive:
     def one(self, seen, j, target, ended, room, coming):
         junction, m = self.network.junctions[j], self.m
         queues = self.queues(seen, j, room, coming)
-        stages = self.stages(j)
+        stages, numbers = self.stages(j), None
         if not seen.links_known:
-            stages = stages[: len(junction.stages)]
+            own = len(junction.stages)
+            numbers = [s for s, x in enumerate(stages) if s < own or self.serves_lanes(junction, x)]
+            target = numbers.index(target) if target in numbers else 0
+            stages = [stages[s] for s in numbers]
         target = target if target < len(stages) else 0
         need = {car.column for lane in queues for car in lane if car.closed < 3}
         shut = {car.column for lane in queues for car in lane if car.closed == 3} - need
@@ -536,7 +539,7 @@ class Naive:
         picks = pick_stages(stages, target, need, shut, shown)
         soon, possible = self.ahead(seen, junction, [stages[s] for s in picks], ended)
         if all(possible[s] > 0.0 for s in range(1, len(picks))):
-            return target
+            return target if numbers is None else numbers[target]
         possible = self.after_greens_to_come(junction, [stages[s] for s in picks], soon, possible)
         tried = [stages[s] for s in picks]
         harm = [m.blocking_cost * sum(lights[c] >= PERMISSIVE for c in shut) for lights in tried]
@@ -560,7 +563,29 @@ class Naive:
             self.lengths,
             least,
         )
-        return picks[best]
+        return picks[best] if numbers is None else numbers[picks[best]]
+
+    def serves_lanes(self, junction, lights):
+        """Whoever is guessed to go straight on may turn instead, if it is lit from his lane. Behind
+        the junction nobody stands before the next signal within 60 m.
+        """
+        signalled = {x.from_lane for x in self.network.links if x.group >= 0 and x.direction != "c"}
+        for x in self.network.links:
+            if x.group in junction.groups and x.to_lane in signalled:
+                if self.network.lanes[x.to_lane].length_m < 60.0:
+                    return False
+        by_lane = {}
+        for link in self.network.links:
+            if link.group in junction.groups:
+                by_lane.setdefault(link.from_lane, []).append(link)
+        for links in by_lane.values():
+            order = ["s", "RL", "r", "l", "t"]
+            first = min(links, key=lambda x: [x.direction not in names for names in order])
+            if lights["group", first.group] >= PERMISSIVE and any(
+                lights["group", x.group] < PERMISSIVE for x in links
+            ):
+                return False
+        return True
 
     def change(self, junction, one, two):
         """Seconds from the change of one stage to another until each green that the other begins;

@@ -670,8 +670,13 @@ def test_the_stages_worth_trying_are_the_naive_ones(columns):
         green = np.array([words([c for c, x in s.items() if x == 4], count) for s in stages])
         first = int(random.integers(0, len(stages)))
         demand = candidates.Demand(words(need, count), words(shut, count), words(shown, count))
-        found = candidates.worth_trying(lit, green, first, demand)
-        assert found.tolist() == naive.pick_stages(stages, first, need, shut, shown)
+        usable = random.random(len(stages)) < random.choice([0.5, 1.0])
+        found = candidates.worth_trying(lit, green, usable, first, demand)
+        tried = [k for k in range(len(stages)) if usable[k] or k == first]
+        expected = naive.pick_stages(
+            [stages[k] for k in tried], tried.index(first), need, shut, shown
+        )
+        assert found.tolist() == [tried[k] for k in expected]
         assert candidates.overlap(words(need, count), lit[first]) == sum(
             stages[first][c] >= 3 for c in need
         )

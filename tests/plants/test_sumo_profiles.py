@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tests.plants.street_by_hand import IN0, IN1, KIN, SHORT, network
 
-from headway.plants.sumo.profiles import Camera, Connected, Loops, likely_links, profile, take
+from headway.plants.sumo.profiles import Camera, Connected, Loops, profile, take
+from headway.roads import likely_links
 from headway.values import EmergencyVehicle, Vehicles
 
 STREET = network()
@@ -127,20 +128,21 @@ def test_a_camera_tells_place_and_lane_with_its_noise_and_the_likely_way():
         (IN0, 0.0),
         (SHORT, 60.0),
     )
+    there.link[5] = 3
     who = numbers(1, 2, 3, 5, 6, 7, 8, 9)
     assert [missed(int(k)) for k in who] == [False] * 8
     for seed in (4, 9):
         noise = np.random.default_rng(seed).normal(0.0, 2.0, 8)
         noisy = there.distance_m + noise
-        rows = [
-            i for i in range(8) if noisy[i] <= 120.0 and i not in (4, 5)
-        ]  # one of no lane, and one inside the junction, are not its own
+        rows = [i for i in range(8) if noisy[i] <= 120.0 and i != 4]  # which is of no lane
         seen = Camera(STREET, seed).see(7.0, there, who)
         assert seen.lane.tolist() == [there.lane[i] for i in rows]
         assert seen.link.tolist() == [
-            {IN0: 2, IN1: 4, KIN: 9, SHORT: 7}[int(there.lane[i])] for i in rows
+            3 if i == 5 else {IN0: 2, IN1: 4, KIN: 9, SHORT: 7}[int(there.lane[i])] for i in rows
+        ], "of the one inside the junction it sees where it goes"
+        assert seen.distance_m.tolist() == [
+            min(noisy[i], -0.1) if i == 5 else max(noisy[i], 0.0) for i in rows
         ]
-        assert seen.distance_m.tolist() == [max(noisy[i], 0.0) for i in rows]
         assert columns(seen)[3:] == [[x[i] for i in rows] for x in columns(there)[3:]]
         assert 6 in rows
         assert noisy[6] < 0.0 or seed == 9  # one that is told beyond the line is told at it

@@ -14,7 +14,6 @@ from tests.rendered.rendered_street import street
 from tests.sensing.hand_made import road_user
 
 from headway.plants.sumo import SumoSettings, read_network
-from headway.plants.sumo.profiles import likely_links
 from headway.plants.sumo.scenarios import scenario
 from headway.rendered import plant as seeing
 from headway.rendered.plant import (
@@ -27,6 +26,7 @@ from headway.rendered.plant import (
 )
 from headway.rendered.site import site_file
 from headway.rendered.view import view_of
+from headway.roads import likely_links
 from headway.sensing import Site
 from headway.vision.detection.motion import MotionDetector
 

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headway.plants.sumo import read_network
-from headway.plants.sumo.profiles import likely_links, profile
+from headway.plants.sumo.profiles import profile
 from headway.plants.sumo.scenarios import scenario
-from headway.roads import BENCHMARK, STREET, Kind, work_out
+from headway.roads import BENCHMARK, STREET, Kind, likely_links, work_out
 from headway.safety import SafetyGate
 from headway.values import Vehicles
 from tests.safety.builders import P, look, propose, stage

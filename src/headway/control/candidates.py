@@ -133,17 +133,18 @@ def asks_for_change(tables, junction, stage, demand):  # type: ignore[no-untyped
 
 
 @njit(cache=True)
-def worth_trying(lit, green, stage, demand):  # type: ignore[no-untyped-def]
+def worth_trying(lit, green, usable, stage, demand):  # type: ignore[no-untyped-def]
     """The stages to search, `stage` first: those that serve traffic that no other serves as well.
 
-    lit, green: (stages, words) of the junction. Of stages that serve the same, the one is taken
-    that does least harm, then the one that keeps most of the groups lit now.
+    lit, green: (stages, words) of the junction. usable: bool (stages,), of the others.
+    Of stages that serve the same, the one is taken that does least harm, then the one that keeps
+    most of the groups lit now.
     """
     kept = np.empty(len(lit), np.int64)
     kept[0] = stage
     count = 1
     for s in range(len(lit)):
-        drop = s == stage
+        drop = s == stage or not usable[s]
         i = 0
         while i < count and not drop:
             k = kept[i]

@@ -63,8 +63,8 @@ def plan(tables, model, target, observed, cycles, links_known):  # type: ignore[
     """Decide all junctions: the stages (junctions,) to aim at from now on.
 
     target: int (junctions,), those up to now. cycles: `CycleTimes`. links_known: the links of
-        vehicles are measured; where they are guessed, only the programme's stages are tried, which
-        serve the whole of a lane.
+        vehicles are measured; where they are guessed, only the programme's stages are tried, and
+        those that serve whole lanes.
     """
     decided = np.empty_like(target)
     memory = vehicle_memory(observed.traffic)
@@ -72,22 +72,28 @@ def plan(tables, model, target, observed, cycles, links_known):  # type: ignore[
     for junction in range(len(target)):
         first_stage = tables.junctions[junction].first_stage
         count = tables.junctions[junction + 1].first_stage - first_stage
+        usable = np.ones(count, np.bool_)
         if not links_known:
-            count = tables.junctions[junction].own_stages
-        stage = target[junction] if target[junction] < count else 0
+            own = tables.junctions[junction].own_stages
+            usable[own:] = tables.whole[first_stage + own : first_stage + count]
+        stage = target[junction]
+        if stage >= count or not usable[stage]:
+            stage = 0
         decided[junction] = plan_junction(
-            tables, model, junction, stage, count, observed, cycles, memory
+            tables, model, junction, stage, usable, observed, cycles, memory
         )
     return decided
 
 
 @njit(cache=True)
-def plan_junction(tables, model, junction, stage, count, observed, cycles, memory):  # type: ignore[no-untyped-def]
-    """The stage to aim at, of the first `count` of the junction; `stage` unless another is better.
+def plan_junction(tables, model, junction, stage, usable, observed, cycles, memory):  # type: ignore[no-untyped-def]
+    """The stage to aim at, of those of the junction that are `usable`; `stage` unless another is
+    better.
 
     memory: see `build_queues`; used anew for each junction.
     """
     signals = observed.signals
+    count = len(usable)
     if is_settled(tables, junction, count, stage, signals):
         return stage
 
@@ -100,7 +106,7 @@ def plan_junction(tables, model, junction, stage, count, observed, cycles, memor
     # the stages that answer it
     first_stage = tables.junctions[junction].first_stage
     rows = slice(first_stage, first_stage + count)
-    picks = worth_trying(tables.lit[rows], tables.green[rows], stage, demand)
+    picks = worth_trying(tables.lit[rows], tables.green[rows], usable, stage, demand)
     if len(picks) > MOST_TRIED:
         served_s = served_now_s(queues, tables.stages[rows][picks], model)
         picks = most_useful(picks, served_s, tables.lit[rows], tables.green[rows], demand.need)

@@ -11,11 +11,12 @@ import numpy as np
 
 from headway.control.queue_model import Records, record_type
 from headway.control.stages import EPS_S, GREEN, StageTable
-from headway.roads import GO, Colour, Junction, Link, Network, Timing
+from headway.roads import GO, Colour, Junction, Link, Network, Timing, likely_links
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray
 
 CROSSING_MPS2 = 2.0  # acceleration from standstill of a vehicle that crosses a junction
 REAR_M = 5.0  # a vehicle's length: it has crossed when its rear has
+SHORT_EXIT_M = 60.0  # as `short_lane_m` of the planner's settings, by default
 INSIDE_SHARE = 0.5  # of the way over the junction is left to one that waits inside
 WORD_BITS = 64
 PEDESTRIAN_CROSSING = "c"  # the direction of its link
@@ -64,6 +65,7 @@ class Tables(NamedTuple):
     links:        LINK (links,).
     stages:       int8 (rows, widest), colours of the stages of all junctions.
     lit, green:   uint64 (rows, words), the columns that may go, and those that are protected.
+    whole:        bool (rows,), may be tried where links are guessed: see `serves_whole_lanes`.
     intergreen_s: float (groups, widest), from the end of the column's green to the row's start.
     yields:       bool (columns, widest), the row gives way to the column.
     holds_s:      float, for how long the stage of now may be held; the first is 0.
@@ -81,6 +83,7 @@ class Tables(NamedTuple):
     stages: ColourArray
     lit: WordArray
     green: WordArray
+    whole: BoolArray
     intergreen_s: FloatArray
     yields: BoolArray
     holds_s: FloatArray
@@ -131,6 +134,7 @@ def planner_tables(
         stages=colours,
         lit=as_bits(colours >= GO),
         green=as_bits(colours >= GREEN),
+        whole=serves_whole_lanes(network, stages, stop_lanes),
         intergreen_s=intergreens_s(network, timing, tick_s, max(columns)),
         yields=column_yields(network, inside, max(columns)),
         holds_s=np.array(holds_s, np.float64),
@@ -185,6 +189,29 @@ def stage_colours(
             is_free = (own[:, gives_way_to] < GO).all(axis=1)
             colours[rows, column] = np.where(is_free, Colour.GREEN, Colour.PERMISSIVE)
     return colours
+
+
+def serves_whole_lanes(
+    network: Network, stages: StageTable, stop_lanes: list[list[int]]
+) -> BoolArray:
+    """(rows,): of no lane the likely way is lit, and not all the others: whom such a stage stops
+    would keep all those waiting that it is for. And behind the junction is no short lane before
+    another signal, which those would fill whose way was not known.
+    """
+    likely = likely_links(network)
+    all_stop_lanes = {lane for own in stop_lanes for lane in own}
+    whole = np.ones(stages.ptr[-1], np.bool_)
+    for i, junction in enumerate(network.junctions):
+        rows = slice(stages.ptr[i], stages.ptr[i + 1])
+        exits = {x.to_lane for x in network.links if junction.first <= x.group < junction.end}
+        whole[rows] = all(network.lanes[x].length_m >= SHORT_EXIT_M for x in exits & all_stop_lanes)
+        for lane in stop_lanes[i]:
+            groups = {network.links[k].group for k in network.links_from(lane)}
+            own = [g - junction.first for g in groups if junction.first <= g < junction.end]
+            lit = stages.colours[rows][:, own] >= GO
+            main = network.links[likely[lane]].group - junction.first
+            whole[rows] &= lit.all(axis=1) | (stages.colours[rows, main] < GO)
+    return whole
 
 
 def intergreens_s(network: Network, timing: Timing, tick_s: float, widest: int) -> FloatArray:

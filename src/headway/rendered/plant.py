@@ -13,12 +13,12 @@ import numpy as np
 
 from headway.plants.sumo import SumoSettings, read_shapes
 from headway.plants.sumo.network import Shapes
-from headway.plants.sumo.profiles import likely_links, recognised
+from headway.plants.sumo.profiles import recognised
 from headway.rendered.film import FilmedPlant
 from headway.rendered.painter import Painter
 from headway.rendered.site import site_file
 from headway.rendered.view import view_of
-from headway.roads import Network
+from headway.roads import Network, likely_links
 from headway.sensing import need_vision
 from headway.sensing.pipeline import Perception
 from headway.sensing.tracking.tracks import Track

@@ -13,6 +13,7 @@ from headway.roads.network import (
     RoadsError,
     SignalGroup,
     is_green,
+    likely_links,
 )
 from headway.roads.stages import compatible_stages
 from headway.roads.timing import BENCHMARK, PROFILES, STREET, Timing, TimingProfile, work_out
@@ -36,5 +37,6 @@ __all__ = [
     "TimingProfile",
     "compatible_stages",
     "is_green",
+    "likely_links",
     "work_out",
 ]

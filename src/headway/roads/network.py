@@ -250,3 +250,16 @@ def _grouped(lanes: Iterable[int]) -> dict[int, list[int]]:
 def is_green(colours: NDArray[np.int8]) -> BoolArray:
     """True where a colour lets traffic go (protected or permissive)."""
     return np.asarray(colours >= Colour.PERMISSIVE)
+
+
+def likely_links(network: Network) -> IntArray:
+    """For each lane the link most likely taken from it, straight on before the turns; int (lanes,),
+    -1 without signal.
+    """
+    rank = {"s": 0, "R": 1, "L": 1, "r": 2, "l": 3, "t": 4}
+    found = np.full(len(network.lanes), -1, np.int32)
+    for lane in range(len(network.lanes)):
+        own = [i for i in network.links_from(lane) if network.links[i].group >= 0]
+        if own:
+            found[lane] = min(own, key=lambda i: rank.get(network.links[i].direction, 5))
+    return found

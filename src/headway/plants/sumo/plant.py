@@ -17,12 +17,12 @@ import numpy as np
 from headway.plants import PlantError
 from headway.plants.sumo.complaints import Complaints, complaints
 from headway.plants.sumo.observe import Watcher, bare, behind
-from headway.plants.sumo.profiles import likely_links, profile
+from headway.plants.sumo.profiles import profile
 from headway.plants.sumo.same_network import require_same_network
 from headway.plants.sumo.scenarios import additional_files, number, own_options
 from headway.plants.sumo.scene import Scene
 from headway.plants.sumo.short_lanes import short_lanes
-from headway.roads import GO, Colour, Kind, Network
+from headway.roads import GO, Colour, Kind, Network, likely_links
 from headway.safety import Command
 from headway.values import ColourArray, FloatArray, IntArray, Observation, Vehicles
 

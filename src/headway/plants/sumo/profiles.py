@@ -1,8 +1,9 @@
 """Sensing profiles: what a given kind of equipment would see of the vehicles that are there.
 
 connected: each vehicle within range, with its next link; emergency vehicles report their way.
-camera:    vehicles within 120 m, by lane only, 5 % missed for as long as they are in view, 2 m of
-    noise on the position. An emergency vehicle is recognised while it is in view.
+camera:    vehicles within 120 m, by lane only, and those inside the junction, where their way is
+    seen; 5 % missed for as long as they are in view, 2 m of noise on the position. An emergency
+    vehicle is recognised while it is in view.
 loops:     a detector at each stop line and one 50 m before it; vehicles in between are inferred
     from what crossed them. A detector does not tell an emergency vehicle from others: claims come
     from outside alone (`POST /api/v1/observations`).
@@ -17,12 +18,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from headway.roads import Network
+from headway.roads import Network, likely_links
 from headway.values import EmergencyVehicle, IntArray, Vehicles
 
 CAMERA_RANGE_M = 120.0
 CAMERA_MISSED = 0.05
 CAMERA_NOISE_M = 2.0
+JUST_INSIDE_M = -0.1  # beyond the stop line: a camera tells this side from that
 ADVANCE_M = 50.0
 APPROACH_MPS = 10.0
 SPACING_M = 7.5  # from one standing vehicle to the next
@@ -54,7 +56,7 @@ class Connected:
 
 
 class Camera:
-    """A camera above the junction: lanes, not intentions."""
+    """A camera above the junction: lanes, not intentions; of those inside it, where they go."""
 
     def __init__(self, network: Network, seed: int) -> None:
         self._random = np.random.default_rng(seed)
@@ -69,12 +71,15 @@ class Camera:
         missed = (number.astype(np.uint64) * np.uint64(2654435761) % np.uint64(1000)) < np.uint64(
             1000 * CAMERA_MISSED
         )
-        seen = np.flatnonzero(
-            (noisy <= CAMERA_RANGE_M) & (there.distance_m >= 0.0) & ~missed & (there.lane >= 0)
-        )
+        seen = np.flatnonzero((noisy <= CAMERA_RANGE_M) & ~missed & (there.lane >= 0))
         picked = take(there, seen)
+        inside = picked.distance_m < 0.0
         found = replace(
-            picked, distance_m=np.maximum(noisy[seen], 0.0), link=self._link[picked.lane]
+            picked,
+            distance_m=np.where(
+                inside, np.minimum(noisy[seen], JUST_INSIDE_M), np.maximum(noisy[seen], 0.0)
+            ),
+            link=np.where(inside, picked.link, self._link[picked.lane]),
         )
         self._emergencies = recognised(found, number[seen].tolist(), self._network)
         return found
@@ -167,19 +172,6 @@ def recognised(
             name = f"seen {names[row]}"
             found.append(EmergencyVehicle(name, float(seen.speed_mps[row]), ahead))
     return tuple(found)
-
-
-def likely_links(network: Network) -> IntArray:
-    """For each lane the link most likely taken from it, straight on before the turns; int (lanes,),
-    -1 without signal.
-    """
-    rank = {"s": 0, "R": 1, "L": 1, "r": 2, "l": 3, "t": 4}
-    found = np.full(len(network.lanes), -1, np.int32)
-    for lane in range(len(network.lanes)):
-        own = [i for i in network.links_from(lane) if network.links[i].group >= 0]
-        if own:
-            found[lane] = min(own, key=lambda i: rank.get(network.links[i].direction, 5))
-    return found
 
 
 def take(of: Vehicles, rows: NDArray[np.int64]) -> Vehicles:
