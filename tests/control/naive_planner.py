@@ -570,10 +570,9 @@ class Naive:
         the junction nobody stands before the next signal within 60 m.
         """
         signalled = {x.from_lane for x in self.network.links if x.group >= 0 and x.direction != "c"}
-        for x in self.network.links:
-            if x.group in junction.groups and x.to_lane in signalled:
-                if self.network.lanes[x.to_lane].length_m < 60.0:
-                    return False
+        behind = {x.to_lane for x in self.network.links if x.group in junction.groups} & signalled
+        if any(self.network.lanes[lane].length_m < 60.0 for lane in behind):
+            return False
         by_lane = {}
         for link in self.network.links:
             if link.group in junction.groups:

@@ -395,7 +395,8 @@ class TestTables:
             # group, column, column inside, lane behind
             "links": [(0, 0, -1, 5), (1, 1, 4, 6), (2, 2, -1, 3), (3, 3, -1, 5), (4, 0, -1, 6),
                 (-1, -1, -1, 0)],
-            "whole": [True] * 5,
+            # from the first junction 59 m lead to the next signal
+            "whole": [False] * 4 + [True],
             "holds_s": list(HOLDS_S),
             "lengths_s": list(LENGTHS_S),
         }  # fmt: skip

@@ -20,6 +20,7 @@ from headway.control.candidates import (
     is_settled,
     look_ahead,
     most_useful,
+    usable_stages,
     worth_trying,
 )
 from headway.control.cycles import cycle_times
@@ -87,10 +88,9 @@ def alternatives(  # type: ignore[no-untyped-def]
     observed = observe(tables, signals, traffic)
     cycles, times = cycle_times(tables, at_s, began_s, cycles, observed)
     first_stage = tables.junctions[junction].first_stage
-    count = tables.junctions[junction + 1].first_stage - first_stage
-    if not links_known:
-        count = tables.junctions[junction].own_stages
-    if stage >= count:
+    usable = usable_stages(tables, junction, links_known)
+    count = len(usable)
+    if stage >= count or not usable[stage]:
         stage = 0
 
     queues = build_queues(tables, model, junction, observed, vehicle_memory(traffic))
@@ -98,7 +98,7 @@ def alternatives(  # type: ignore[no-untyped-def]
     is_bound = is_settled(tables, junction, count, stage, signals)
     is_bound |= not asks_for_change(tables, junction, stage, demand)
     rows = slice(first_stage, first_stage + count)
-    picks = worth_trying(tables.lit[rows], tables.green[rows], stage, demand)
+    picks = worth_trying(tables.lit[rows], tables.green[rows], usable, stage, demand)
     if len(picks) > MOST_TRIED:
         served_s = served_now_s(queues, tables.stages[rows][picks], model)
         picks = most_useful(picks, served_s, tables.lit[rows], tables.green[rows], demand.need)

@@ -133,6 +133,20 @@ def asks_for_change(tables, junction, stage, demand):  # type: ignore[no-untyped
 
 
 @njit(cache=True)
+def usable_stages(tables, junction, links_known):  # type: ignore[no-untyped-def]
+    """bool (stages,), which of a junction may be tried. links_known: the links of vehicles are
+    measured; where they are guessed, only the programme's, and those that serve whole lanes.
+    """
+    first_stage = tables.junctions[junction].first_stage
+    count = tables.junctions[junction + 1].first_stage - first_stage
+    usable = np.ones(count, np.bool_)
+    if not links_known:
+        own = tables.junctions[junction].own_stages
+        usable[own:] = tables.whole[first_stage + own : first_stage + count]
+    return usable
+
+
+@njit(cache=True)
 def worth_trying(lit, green, usable, stage, demand):  # type: ignore[no-untyped-def]
     """The stages to search, `stage` first: those that serve traffic that no other serves as well.
 

@@ -15,6 +15,7 @@ from headway.control.candidates import (
     is_settled,
     look_ahead,
     most_useful,
+    usable_stages,
     worth_trying,
 )
 from headway.control.cycles import cycle_times
@@ -62,22 +63,16 @@ def barred_groups(tables, model, cycles, observed, links_known):  # type: ignore
 def plan(tables, model, target, observed, cycles, links_known):  # type: ignore[no-untyped-def]
     """Decide all junctions: the stages (junctions,) to aim at from now on.
 
-    target: int (junctions,), those up to now. cycles: `CycleTimes`. links_known: the links of
-        vehicles are measured; where they are guessed, only the programme's stages are tried, and
-        those that serve whole lanes.
+    target: int (junctions,), those up to now. cycles: `CycleTimes`. links_known: see
+        `usable_stages`.
     """
     decided = np.empty_like(target)
     memory = vehicle_memory(observed.traffic)
 
     for junction in range(len(target)):
-        first_stage = tables.junctions[junction].first_stage
-        count = tables.junctions[junction + 1].first_stage - first_stage
-        usable = np.ones(count, np.bool_)
-        if not links_known:
-            own = tables.junctions[junction].own_stages
-            usable[own:] = tables.whole[first_stage + own : first_stage + count]
+        usable = usable_stages(tables, junction, links_known)
         stage = target[junction]
-        if stage >= count or not usable[stage]:
+        if stage >= len(usable) or not usable[stage]:
             stage = 0
         decided[junction] = plan_junction(
             tables, model, junction, stage, usable, observed, cycles, memory
