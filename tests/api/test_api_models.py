@@ -498,7 +498,7 @@ def test_a_batch_has_an_answer_for_each_in_order(seeing, call, live):
         ("/predict/batch", b'{"junction": "360082"}', 422),
         ("/predict/batch", b"[" + b",".join([b'{"junction": "360082"}'] * 1001) + b"]", 422),
     ],
-    ids=str,
+    ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None,
 )
 def test_what_is_no_observation_is_refused(seeing, call, live, path, text, status):
     found, problem = call("POST", path, content=text)
