@@ -261,17 +261,17 @@ def test_the_status_of_a_junction_says_who_decides_and_who_did_before(call, serv
 
 def test_a_model_is_deployed_and_rolled_back_by_an_order_on_record(call, services, live):
     version = add(services, "rolled")
-    status, done = call("POST", f"/deploy/{version.id}", "operator", json={"mode": "all"})
+    status, done = call("POST", f"/deploy/{version.id}", "engineer", json={"mode": "all"})
     assert (status, done["state"], done["detail"]) == (200, "applied", "headway: deploy rolled@1")
     canary = {"mode": "canary", "junctions": ["360082"], "hours": [[7, 9.5]], "turn_s": 120}
-    assert call("POST", f"/deploy/{version.id}", "operator", json=canary)[0] == 200
+    assert call("POST", f"/deploy/{version.id}", "engineer", json=canary)[0] == 200
     shadow = {"mode": "shadow"}
-    assert call("POST", f"/deploy/{version.id}", "operator", json=shadow)[0] == 200
+    assert call("POST", f"/deploy/{version.id}", "engineer", json=shadow)[0] == 200
     file = services.registry.file(version)
     assert live.engine.orders == [
-        Deploy("all", file, by="a-operator"),
-        Deploy("canary", file, ("360082",), CanaryBounds(((7.0, 9.5),), 120.0), "a-operator"),
-        Deploy("shadow", file, by="a-operator"),
+        Deploy("all", file, by="a-engineer"),
+        Deploy("canary", file, ("360082",), CanaryBounds(((7.0, 9.5),), 120.0), "a-engineer"),
+        Deploy("shadow", file, by="a-engineer"),
     ]
     live.engine.orders.clear()
     back = "/rollback/360082"
@@ -285,7 +285,7 @@ def test_a_model_is_deployed_and_rolled_back_by_an_order_on_record(call, service
         Rollback("shadow", (), "a-operator"),
     ]
     record = services.street_service.orders.newest("headway", OrderFilter(kind="deploy"), 1)[0]
-    assert (record.arguments, record.by) == ({"model": "rolled@1", "mode": "shadow"}, "a-operator")
+    assert (record.arguments, record.by) == ({"model": "rolled@1", "mode": "shadow"}, "a-engineer")
 
 
 def test_what_a_street_says_of_its_models_is_entered_in_the_registry(call, services, live):
@@ -303,16 +303,16 @@ def test_a_model_that_the_street_refuses_is_a_problem(call, services, live):
     live.engine.on_order = lambda order: say(
         services, live, "engine.order_refused", id=order.id, **why
     )
-    status, problem = call("POST", f"/deploy/{version.id}", "operator", json={"mode": "all"})
+    status, problem = call("POST", f"/deploy/{version.id}", "engineer", json={"mode": "all"})
     assert (status, problem["detail"]) == (409, "headway: of another network")
     live.engine.fault = WorkerError("the street begins anew")
-    assert call("POST", f"/deploy/{version.id}", "operator", json={"mode": "all"})[0] == 503
+    assert call("POST", f"/deploy/{version.id}", "engineer", json={"mode": "all"})[0] == 503
 
 
 def test_a_street_that_does_not_answer_in_time_may_obey_later(call, services, monkeypatch):
     monkeypatch.setattr("headway.api.models.ANSWER_WITHIN_S", 0.05)
     version = add(services, "later")
-    status, done = call("POST", f"/deploy/{version.id}", "operator", json={"mode": "all"})
+    status, done = call("POST", f"/deploy/{version.id}", "engineer", json={"mode": "all"})
     assert (status, done["state"]) == (200, "accepted")
 
 
@@ -338,14 +338,14 @@ def test_what_cannot_be_deployed_or_rolled_back_reaches_no_street(
     call, services, live, path, body, status
 ):
     path = path.format(id=add(services, "bad").id)
-    found, problem = call("POST", path, "operator", json=body)
+    found, problem = call("POST", path, "engineer", json=body)
     assert found == status, problem
     assert live.engine.orders == []
 
 
 def test_numbers_that_are_none_are_refused(call, services, live):
     text = b'{"mode": "canary", "hours": [[NaN, 5]], "worse_by": NaN}'
-    found = call("POST", f"/deploy/{add(services).id}", "operator", content=text,
+    found = call("POST", f"/deploy/{add(services).id}", "engineer", content=text,
                  headers={"Content-Type": "application/json"})  # fmt: skip
     assert (found[0], live.engine.orders) == (422, [])
 
@@ -355,22 +355,22 @@ def test_a_model_whose_file_was_altered_is_not_deployed(call, services, live):
     path = Path(services.registry.file(version).path)
     path.chmod(0o600)
     path.write_bytes(b"planner:\n  horizon_s: 99.0\n")
-    status, problem = call("POST", f"/deploy/{version.id}", "operator", json={"mode": "all"})
+    status, problem = call("POST", f"/deploy/{version.id}", "engineer", json={"mode": "all"})
     assert (status, "torn@1" in problem["detail"], live.engine.orders) == (409, True, [])
 
 
 def test_who_may_deploy_and_where(call, services, live):
     path, a = f"/deploy/{add(services).id}", Bounds.of(["baseline"], None)
-    assert call("POST", path, "viewer", json={"mode": "all"})[0] == 403
+    assert call("POST", path, "operator", json={"mode": "all"})[0] == 403, "as other controllers"
     assert call("POST", "/rollback/360082", "viewer", json={})[0] == 403
-    assert call("POST", path, "operator", a, json={"mode": "all"})[0] == 403
+    assert call("POST", path, "engineer", a, json={"mode": "all"})[0] == 403
     assert call("POST", "/rollback/360082", "operator", a, json={})[0] == 403
     assert live.engine.orders == []
     baseline = services.street_service.streets["baseline"]
     baseline.engine.on_order = lambda order: say(
         services, baseline, "engine.order_applied", id=order.id
     )
-    assert call("POST", f"{path}?street=baseline", "operator", a, json={"mode": "all"})[0] == 200
+    assert call("POST", f"{path}?street=baseline", "engineer", a, json={"mode": "all"})[0] == 200
 
 
 def test_the_status_of_a_junction_has_the_canary_and_the_shadow_that_are_there(call, live):
@@ -434,6 +434,12 @@ def seeing(running):
         until(lambda: client.post(f"{ML}/predict", json=observed(live)).status_code == 200, 600.0)
 
 
+def waiting_links(live):
+    """Of the lane on which a vehicle is observed."""
+    (lane,) = [k for k, of in enumerate(live.network.lanes) if of.id == lane_of(live)]
+    return [k for k in live.network.links_from(lane) if live.network.links[k].group >= 0]
+
+
 def observed(live, **more):
     vehicle = {"lane": lane_of(live), "distance_m": 2.0, "waited_s": 40.0}
     return {"junction": live.network.junctions[0].id, "vehicles": [vehicle]} | more
@@ -445,7 +451,9 @@ def test_a_decision_is_predicted_with_its_seconds_confidence_alternatives_and_wh
     status, found = call("POST", "/predict", json=observed(live))
     assert status == 200, found
     assert (found["junction"], found["controller"]) == (observed(live)["junction"], "planner")
-    assert 0 <= found["stage"] < len(live.network.junctions[0].stages)
+    first = live.network.junctions[0].first
+    waited_for = {live.network.links[k].group - first for k in waiting_links(live)}
+    assert waited_for <= set(found["green"]), "wherever the one that waits is going"
     assert found["confidence"] == pytest.approx(np.prod(list(found["factors"].values())), abs=1e-3)
     best = found["alternatives"][0]
     assert (best["stage"], best["seconds"]) == (found["stage"], found["seconds"])

@@ -17,9 +17,9 @@ from tests.api.service import serving
 PUBLIC = {"/health", "/health/ready", "/metrics"}
 OPERATOR = ("/api/v1/ingest", "/override", "/emergency", "/optimisation", "/review")
 OPERATOR += ("/acknowledge", "/silences")
-OPERATOR += ("/ml/train", "/ml/jobs", "/ml/deploy", "/ml/rollback")
+OPERATOR += ("/ml/train", "/ml/jobs", "/ml/rollback")
 ENGINEER = ("/controller", "/scenario", "/alerts/rules", "/api/v1/records")
-ENGINEER += ("/pause", "/resume", "/stop", "/start", "/alert-rules")
+ENGINEER += ("/pause", "/resume", "/stop", "/start", "/alert-rules", "/ml/deploy")
 
 
 def least(method, path):

@@ -57,7 +57,7 @@ def register(services):
     jobs.beat(jobs.take("w"), 0.5, "episode 5 of 10")
 
 
-def test_who_decides_is_seen_and_changed_by_operators_alone(tmp_path, new_record):
+def test_who_decides_is_seen_and_changed_by_engineers_alone(tmp_path, new_record):
     from playwright.sync_api import sync_playwright
 
     made = lambda tell, intake: standing("headway", tell=tell)  # noqa: E731
@@ -96,7 +96,7 @@ def test_who_decides_is_seen_and_changed_by_operators_alone(tmp_path, new_record
         page.set_viewport_size({"width": 1300, "height": 1000})
 
         page.goto("about:blank")
-        page.goto(f"{running.url}/#token={running.token('operator')}")
+        page.goto(f"{running.url}/#token={running.token('engineer')}")
         page.click("#tab-models")
         page.fill("#deploy-junctions", "360082")
         page.click("#model-rows tr:last-child button")
@@ -108,12 +108,12 @@ def test_who_decides_is_seen_and_changed_by_operators_alone(tmp_path, new_record
         page.wait_for_function("() => said.textContent === 'headway: rollback shadow (applied)'")
         first, second = (services.registry.file(services.registry.get(n)) for n in (1, 2))
         assert street.engine.orders == [
-            Deploy("shadow", first, ("360082",), by="a-operator"),
-            Deploy("all", second, by="a-operator"),
-            Rollback("shadow", (), "a-operator"),
+            Deploy("shadow", first, ("360082",), by="a-engineer"),
+            Deploy("all", second, by="a-engineer"),
+            Rollback("shadow", (), "a-engineer"),
         ]
         page.click("#job-rows button")
         page.wait_for_function("() => said.textContent === 'job 1: ends soon'")
-        assert Jobs(services.database).job(1).cancel_by == "a-operator"
+        assert Jobs(services.database).job(1).cancel_by == "a-engineer"
         assert faults == []
         browser.close()

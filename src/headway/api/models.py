@@ -56,6 +56,7 @@ POLL_S = 0.005
 KNOWN_NAME = r"^[a-z0-9-]+$"
 Viewer = Annotated[Principal, Depends(need(Role.VIEWER))]
 Operator = Annotated[Principal, Depends(need(Role.OPERATOR))]
+Engineer = Annotated[Principal, Depends(need(Role.ENGINEER))]
 StreetName = Annotated[str, Query(max_length=64, pattern=KNOWN_NAME)]
 Junction = Annotated[str, Path(max_length=256, examples=["360082"])]
 Id = Annotated[int, Path(ge=1, lt=1 << 63)]
@@ -421,7 +422,7 @@ def _predicted(
 
 @router.post("/deploy/{model_id}", responses=FOUND)
 def deploy(
-    request: Request, who: Operator, registry: Models, street: Street, model_id: Id, body: DeployIn
+    request: Request, who: Engineer, registry: Models, street: Street, model_id: Id, body: DeployIn
 ) -> Done:
     """A model decides on a street from its next tick on: everywhere (all), in turns with the
     champion (canary), or beside it, where nothing follows it (shadow). 409: the street refuses it,

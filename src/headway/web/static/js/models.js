@@ -116,7 +116,7 @@ function versionCells(items) {
 
 function versionButtons(row, of) {
   const cell = row.insertCell();
-  cell.className = "operator";
+  cell.className = "engineer";
   cell.append(button("Deploy", () => {
     const mode = $("deploy-mode").value, where = mode === "all" ? [] : $("deploy-junctions").value.split(",").map((name) => name.trim()).filter(Boolean);
     street = $("deploy-street").value;
