@@ -227,13 +227,13 @@ def test_settings_are_followed_while_running_and_faulty_ones_change_nothing(tmp_
         "street": {"scenario": "cologne1", "timing": "benchmark"},
         "recovery": {"folder": str(tmp_path)},
     }
-    engine = Engine(Task(overridden(load(path), changes), 25200.0 + 600, str(path), changes))
-    written = []
+    engine = Engine(Task(overridden(load(path), changes), 25200.0 + 3000, str(path), changes))
+    written, log = [], tmp_path / "events.jsonl"
 
     def edit(snapshot):
         if not written and snapshot.time_s > 25200 + 50:
             written.append(path.write_text(faulty))
-        elif len(written) == 1 and snapshot.time_s > 25200 + 150:
+        elif len(written) == 1 and "engine.settings_refused" in log.read_text():
             written.append(
                 path.write_text(
                     "loop: {speed_factor: 0}\ncontrol: {controller: webster, fallback: fixed}\n"

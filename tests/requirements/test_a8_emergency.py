@@ -17,7 +17,7 @@ from headway.client import Headway
 from headway.plants.sumo.scenarios import scenario
 
 # moments at which the signals are against it
-DEPARTS_S = {"connected": 25309, "camera": 25345}
+DEPARTS_S = {"connected": 25309, "camera": 25352}
 GREEN = 3  # or more: a colour of a signal group
 ROAD = "-186623965#18", "-186623965#14"  # over two junctions with signals
 JUNCTIONS = ["247379907", "26110729"]
