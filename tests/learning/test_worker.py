@@ -88,6 +88,17 @@ def test_jobs_are_done_in_turn_and_what_they_made_is_registered(database, jobs, 
     assert [v.label for v in registry.list()] == ["own@2", "own@1"]
 
 
+def test_a_data_folder_that_is_named_from_here_is_the_same_for_what_runs_elsewhere(
+    database, jobs, tmp_path, monkeypatch
+):
+    """SUMO takes a relative path from where its own file is: every run of a job failed."""
+    monkeypatch.chdir(tmp_path)
+    number = jobs.enqueue("train", "north", TRAIN, "ann")
+    Worker(database, Path("data"), KEY, do=working.says_where).run(until_idle=True)
+    for place in jobs.job(number).result.values():
+        assert place.startswith(str(tmp_path / "data" / "jobs")), place
+
+
 def test_a_job_that_cannot_be_done_says_why_and_the_next_one_begins(
     database, jobs, registry, tmp_path
 ):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -43,6 +44,11 @@ def waits(kind, arguments, folder, tell):
     while not (folder.parent.parent / "go").exists():
         time.sleep(0.02)
     return makes(kind, arguments, folder, tell)
+
+
+def says_where(kind, arguments, folder, tell):
+    """Where it is to write."""
+    return Done({"folder": str(folder), "temporary": tempfile.gettempdir()})
 
 
 def fails(kind, arguments, folder, tell):

@@ -52,7 +52,7 @@ class Worker:
         self._database = database
         self._jobs = Jobs(database)
         self._registry = Registry(database, folder, key)
-        self._folder = folder / "jobs"
+        self._folder = folder.resolve() / "jobs"  # SUMO takes other paths from where its files are
         self._stale_s = stale_s
         self._do = do
         self._clock = clock
