@@ -103,6 +103,29 @@ def test_turns_with_few_vehicles_or_somebody_else_who_decides_do_not_count():
     assert len(gap.pairs) == 0 or gap.elapsed_s == 239.0
 
 
+def test_a_canary_that_fills_the_lanes_so_that_nobody_arrives_any_more_is_withdrawn():
+    one, why, at_s = trial(), "", 0.0
+    one.observe(seen(at_s), False)
+    while not why and at_s < 3600.0:
+        ours = one.decides(at_s)
+        at_s += 1.0
+        stand = [(0, 5.0 + 7.0 * k, 0.0, 9.0) for k in range(10 if ours else 2)]
+        why = one.observe(seen(at_s, *stand, arrived=[] if ours else [0]), False)
+    assert at_s == 6 * 60.0, "three pairs"
+    # 45 s that count: ten stand, of five vehicles at least; two stand, of one a second
+    ours, theirs = one.pairs[0]
+    assert (ours, theirs) == pytest.approx(((450 + 1) / 5, (90 + 1) / 45), rel=0.03)
+
+
+def test_ticks_of_five_seconds_count():
+    one, at_s = trial(), 0.3
+    one.observe(seen(at_s), False)
+    for _ in range(12):
+        at_s += 5.000000001
+        one.observe(seen(at_s), False)
+    assert one.elapsed_s == pytest.approx(60.0)
+
+
 def test_it_decides_within_its_hours_alone_and_their_time_alone_counts():
     one = trial(hours=((7.0, 8.0), (23.5, 24.0)))
     hours = [0.0, 6.99, 7.0, 7.99, 8.0, 23.4, 23.5, 23.99, 24.0, 31.0, 31.99, 32.0]

@@ -56,6 +56,14 @@ def kinds(events):
     return [e.kind for e in events if e.kind.startswith(("engine.c", "engine.s", "engine.m"))]
 
 
+def harm(street, plant):
+    """Until the gate has latched lamps of junction A that do not obey."""
+    for _ in range(8):
+        plant.shown[:2] = GO
+        street.tick()
+    assert 0 in street.gate.faults
+
+
 def ticks(street, n):
     for _ in range(n):
         street.tick()
@@ -175,6 +183,20 @@ class TestACanary:
         deploy(street, Says("canary", SECOND))
         ticks(street, 3)
         assert "engine.canary_withdrawn" not in kinds(events)
+
+    def test_is_withdrawn_for_a_fault_that_was_reset_and_is_found_again(self, plant):
+        street, events = street_of(plant, Says("champion", FIRST))
+        harm(street, plant)
+        deploy(street, Says("canary", SECOND))
+        ticks(street, 30)
+        street.gate.reset(0, "ann", plant.time_s)
+        ticks(street, 3)
+        assert 0 not in street.gate.faults
+        assert street.rollout.canary is not None
+        harm(street, plant)
+        ticks(street, 1)
+        (told,) = [e for e in events if e.kind == "engine.canary_withdrawn"]
+        assert told.data["why"] == "the gate found a fault"
 
     def test_whose_delay_is_worse_is_withdrawn_with_its_figures(self, plant):
         """A vehicle a second arrives; in the canary's turns four stand before A, else two."""
@@ -369,6 +391,25 @@ class TestOverARestart:
         ticks(street, 200)
         ticks(other, 200)
         assert its_plant.applied == plant.applied[-200:]
+
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_a_fault_of_before_the_canary_does_not_end_it(self, plant, is_known):
+        """is_known: the checkpoint is of a time when it was there already."""
+        street, _ = street_of(plant, Says("champion", FIRST))
+        harm(street, plant)
+        if is_known:
+            deploy(street, Says("canary", SECOND))
+            ticks(street, 3)
+        other, its_plant, events = self.resumed(street, lambda o: deploy(o, Says("canary", SECOND)))
+        ticks(other, 3)
+        assert 0 in other.gate.faults
+        assert "engine.canary_withdrawn" not in kinds(events)
+        ticks(other, 30)
+        other.gate.reset(0, "ann", its_plant.time_s)
+        ticks(other, 3)
+        harm(other, its_plant)
+        ticks(other, 1)
+        assert "engine.canary_withdrawn" in kinds(events)
 
     @pytest.mark.parametrize("change", ["bounds", "junctions", "none"])
     def test_what_another_canary_remembered_is_not_used(self, plant, change):

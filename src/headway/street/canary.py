@@ -2,9 +2,10 @@
 the one is compared with the turn of the other beside it.
 
 The delay of a turn is the time that the vehicles before the stop lines of those junctions lose
-beside driving at the limit, per vehicle that arrived there. Two turns are a pair. Who begins it
-alternates (canary, champion, champion, canary, ...), so that demand that rises or falls favours
-nobody. The first quarter of a turn is not counted: what stands there is the other's.
+beside driving at the limit, per vehicle that arrived there (five at least: where all lanes are full
+nobody arrives any more). Two turns are a pair. Who begins it alternates (canary, champion,
+champion, canary, ...), so that demand that rises or falls favours nobody. The first quarter of a
+turn is not counted: what stands there is the other's.
 
 After three pairs, and then whenever there are a quarter more, the logarithms of the ratios are
 tested, one-sided, against the share by which the canary may be worse (Student's t). The k-th test
@@ -29,9 +30,11 @@ LEAST_PAIRS = 3  # before the first test
 MORE_PAIRS = 1.25  # times the pairs of the last test, before the next one
 MOST_PAIRS = 200  # that are remembered, the newest: a day and more of turns
 SETTLING = 0.25  # share of a turn that is not counted
-LEAST_VEHICLES = 5  # that arrive in a turn; the delay of fewer says nothing
+LEAST_VEHICLES = 5  # that arrive in a turn, or stand there at once; fewer say nothing
 NO_DELAY_S = 1.0  # added to the loss of a turn: none at all has no logarithm
-LONGEST_GAP_S = 5.0  # between two observations; a longer one is no time that was observed
+LONGEST_GAP_S = (
+    6.0  # between two observations (a tick takes up to 5); a longer one was not observed
+)
 DAY_S, HOUR_S = 86_400.0, 3600.0
 
 
@@ -59,6 +62,7 @@ class Trial:
         self._turn = 0
         self._lost_s = 0.0
         self._vehicles = 0.0
+        self._most_present = 0  # vehicles before the stop lines at once
         self._is_spoilt = False
         self._first: float | None = None  # delay of the first turn of the pair; None: spoilt
 
@@ -102,22 +106,26 @@ class Trial:
             self._turn = turn
             return self._judge() if is_new_pair else ""
         if self.elapsed_s / self.bounds.turn_s - turn >= SETTLING:
-            self._lost_s += self._loss(observation) * passed_s
+            lost, present = self._loss(observation)
+            self._lost_s += lost * passed_s
+            self._most_present = max(self._most_present, present)
             self._vehicles += float(observation.arrived[self._arrives].sum())
         return ""
 
-    def _loss(self, observation: Observation) -> float:
-        """Seconds that the vehicles of the trial lose each second."""
+    def _loss(self, observation: Observation) -> tuple[float, int]:
+        """(seconds that the vehicles of the trial lose each second, how many these are)."""
         v = observation.vehicles
         known = (v.lane >= 0) & (v.lane < len(self._is_before))
         lane, speed_mps = v.lane[known], v.speed_mps[known]
         lost = 1.0 - np.clip(speed_mps / self._limit_mps[lane], 0.0, 1.0)
-        return float(lost[self._is_before[lane]].sum())
+        before = self._is_before[lane]
+        return float(lost[before].sum()), int(before.sum())
 
     def _end_turn(self) -> bool:
         """Whether it makes one more pair that counts."""
-        counts = not self._is_spoilt and self._vehicles >= LEAST_VEHICLES
-        delay_s = (self._lost_s + NO_DELAY_S) / self._vehicles if counts else None
+        counts = max(self._vehicles, self._most_present) >= LEAST_VEHICLES and not self._is_spoilt
+        vehicles = max(self._vehicles, LEAST_VEHICLES)
+        delay_s = (self._lost_s + NO_DELAY_S) / vehicles if counts else None
         pair, second = divmod(self._turn, 2)
         is_pair = second == 1 and self._first is not None and delay_s is not None
         if second == 0:
@@ -127,6 +135,7 @@ class Trial:
             ours, theirs = (self._first, delay_s) if canary_first else (delay_s, self._first)
             self.add(ours, theirs)
         self._lost_s = self._vehicles = 0.0
+        self._most_present = 0
         self._is_spoilt = False
         return is_pair
 
@@ -210,6 +219,7 @@ class Trial:
             "turn": self._turn,
             "lost_s": self._lost_s,
             "vehicles": self._vehicles,
+            "most_present": self._most_present,
             "is_spoilt": self._is_spoilt,
             "first": self._first,
         }
@@ -224,6 +234,7 @@ class Trial:
             self._turn, self.looks = int(state["turn"]), int(state["looks"])
             self._counted, self._next_look = int(state["counted"]), int(state["next_look"])
             self._lost_s, self._vehicles = float(state["lost_s"]), float(state["vehicles"])
+            self._most_present = int(state["most_present"])
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"the trial of the canary cannot be read: {error}") from error
         self.pairs, self.p, self._at_s = pairs, state["p"], state["at_s"]

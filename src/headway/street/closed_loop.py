@@ -502,7 +502,7 @@ class Street:
         self.silence.resume(state["silence"], self.observation.at_s)
         self.external.resume(state["external"])
         self._relief_state = state["relief"]
-        self.rollout.resume(state["rollout"])
+        self.rollout.resume(state["rollout"], self.gate.faults)
         for role, until_s in state["down_until_s"].items():
             guard = self.guards[role]
             guard.down_until_s = max(guard.down_until_s, until_s)

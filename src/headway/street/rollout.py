@@ -119,7 +119,7 @@ class Change(NamedTuple):
 @dataclass
 class Canary:
     """order: as it was deployed. of_junction: bool (junctions,), of_group: (groups,), where it
-    decides. faults: of the gate before it began. decides: at this tick.
+    decides. faults: of the gate, latched since before it began. decides: at this tick.
     """
 
     order: Deploy
@@ -318,7 +318,9 @@ class Rollout:
         if canary is None:
             return champions
         canary.decides = False
-        if any(canary.of_junction[j] and j not in canary.faults for j in gate.faults):
+        latched = frozenset(j for j in gate.faults if canary.of_junction[j])
+        canary.faults &= latched  # one that was reset, and is found anew, is of its time
+        if latched != canary.faults:
             self.withdraw(observation.at_s, LATCHED)
             return champions
         guard = self._guards[CANARY]
@@ -486,15 +488,15 @@ class Rollout:
             CANARY: None if self.canary is None else self.canary.state,
             SHADOW: None if self.shadow is None else self.shadow.state,
             "trial": None if self.canary is None else self.canary.trial.state(),
+            "faults": None if self.canary is None else sorted(self.canary.faults),
         }
 
     def of_present_models(self, state: object, is_same: Mapping[str, bool]) -> dict[str, Any]:
         """The state without what others than the present models remembered. Raises StateError."""
         if not isinstance(state, dict):
             raise StateError("the state is not of a street with models")
-        trial = state.get("trial") if is_same[CANARY] else None
-        roles = {role: state.get(role) if is_same[role] else None for role in (CANARY, SHADOW)}
-        return {**roles, "trial": trial}
+        roles = {"trial": CANARY, "faults": CANARY, CANARY: CANARY, SHADOW: SHADOW}
+        return {name: state.get(name) if is_same[role] else None for name, role in roles.items()}
 
     def state_classes(self) -> tuple[type, ...]:
         """Those that stand in `state`, beside the ones that every state may hold."""
@@ -503,10 +505,13 @@ class Rollout:
             type(found[role]) for role in (CANARY, SHADOW) if type(found[role]) not in PLAIN
         )
 
-    def resume(self, state: Mapping[str, Any]) -> None:
-        """What `state` returned, for the same models; None where others remembered it. Raises
-        StateError.
+    def resume(self, state: Mapping[str, Any], faults: Collection[int]) -> None:
+        """What `state` returned, for the same models; None where others remembered it. faults: that
+        the gate remembers, of before any other canary. Raises StateError.
         """
+        if self.canary is not None:
+            known = state["faults"]
+            self.canary.faults = frozenset(faults if known is None else known)
         if self.canary is not None and state["trial"] is not None:
             self.canary.trial.resume(state["trial"])
         if self.canary is not None and state[CANARY] is not None:
