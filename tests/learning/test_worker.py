@@ -70,6 +70,11 @@ def working_on(database, folder, do, stale_s=0.5):
         thread.join()
 
 
+def place_of(job):
+    """What the folder of a job is called."""
+    return f"{job.id}-{job.asked_at:%Y%m%dT%H%M%S%f}"
+
+
 def states(jobs):
     return [j.state for j in jobs.jobs()]
 
@@ -84,7 +89,7 @@ def test_jobs_are_done_in_turn_and_what_they_made_is_registered(database, jobs, 
         assert (job.state, job.result, job.version_id) == ("done", {"stopped": 1.0}, version.id)
         made_from = {"job": number, "niceness": 10}
         assert (version.created_by, version.made_from) == ("ann", made_from)
-        assert not (tmp_path / "jobs" / str(number)).exists()
+    assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["said"]
     assert [v.label for v in registry.list()] == ["own@2", "own@1"]
 
 
@@ -161,14 +166,34 @@ def test_a_worker_that_is_stopped_leaves_its_job_to_the_next(database, jobs, tmp
     assert jobs.job(number).state == "waiting"
     cancelled = jobs.enqueue("train", "north", TRAIN, "ann")
     jobs.cancel(cancelled, "bob")
-    left_over = [tmp_path / "jobs" / str(k) / "1" for k in (cancelled, 10**6)]
+    names = [place_of(jobs.job(cancelled)), f"{10**6}-20261123T101500000000", "²-x"]
+    left_over = [tmp_path / "jobs" / name / "1" for name in names]
     for folder in left_over:
         folder.mkdir(parents=True)
     (tmp_path / "jobs" / "go").touch()
     Worker(database, tmp_path, KEY, do=working.waits).run(until_idle=True)
     assert working.said(tmp_path) == ["began:1", "began:2", "made:10"]
-    kept = [folder.exists() for folder in (tmp_path / "jobs" / str(number), *left_over)]
-    assert kept == [False, False, True], "a job that is not known may be of another database"
+    own = tmp_path / "jobs" / place_of(jobs.job(number))
+    kept = [folder.exists() for folder in (own, *left_over)]
+    assert kept == [False, False, True, True], "who is not known may be of another database"
+
+
+def test_a_number_that_comes_again_after_a_restore_finds_nothing_of_the_job_before(
+    database, jobs, tmp_path
+):
+    """Its checkpoints would be of another street: a training registered that one's table, and an
+    evaluation told that one's delays.
+    """
+    first = jobs.enqueue("train", "north", TRAIN, "ann")
+    with working_on(database, tmp_path, working.waits):
+        until(lambda: jobs.job(first).progress == 0.25)
+    (attempt,) = (tmp_path / "jobs").glob("*/1")
+    (attempt / "checkpoint").touch()
+    database.execute("DELETE FROM ml_job")
+    database.execute("ALTER TABLE ml_job ALTER COLUMN id RESTART")
+    assert jobs.enqueue("train", "south", TRAIN, "bob") == first
+    Worker(database, tmp_path, KEY, do=working.looks_around).run(until_idle=True)
+    assert jobs.job(first).result == {"files": []}
 
 
 def test_who_stood_still_and_goes_on_ends_its_attempt_and_changes_nothing(
@@ -396,7 +421,8 @@ def test_a_killed_worker_leaves_its_job_to_another_one_which_goes_on_where_it_wa
     environment = os.environ | {"HEADWAY_DATABASE_URL": database.url}
     workers = [subprocess.Popen(words, env=environment)]
     try:
-        until((tmp_path / "jobs" / str(number) / "1" / "episodes" / "1").exists)
+        place = tmp_path / "jobs" / place_of(jobs.job(number))
+        until((place / "1" / "episodes" / "1").exists)
         workers[0].kill()
         workers[0].wait()
         assert jobs.job(number).state == "running"

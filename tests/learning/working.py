@@ -51,6 +51,11 @@ def says_where(kind, arguments, folder, tell):
     return Done({"folder": str(folder), "temporary": tempfile.gettempdir()})
 
 
+def looks_around(kind, arguments, folder, tell):
+    """Which files it could go on with."""
+    return Done({"files": [path.name for path in folder.parent.rglob("*") if path.is_file()]})
+
+
 def fails(kind, arguments, folder, tell):
     raise ValueError("the network has no junctions")
 

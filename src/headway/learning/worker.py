@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,7 +112,7 @@ class Worker:
             arguments = self._arguments(job)
             if arguments is None:
                 return
-            attempt = self._folder / str(job.id) / str(job.attempt)
+            attempt = self._place(job) / str(job.attempt)
             with contextlib.closing(Child(self._do, job.kind, arguments, attempt)) as child:
                 self._attend(job, child)
         except LostJobError as error:
@@ -202,10 +203,19 @@ class Worker:
 
     def _clear_ended(self) -> None:
         """Folders of jobs that ended while no worker had them."""
-        for folder in self._folder.glob("*"):
-            with contextlib.suppress(UnknownJobError):
-                if folder.name.isdigit() and self._jobs.job(int(folder.name)).ended_at is not None:
-                    shutil.rmtree(folder, ignore_errors=True)
+        for folder in self._folder.glob("*-*"):
+            number = folder.name.partition("-")[0]
+            with contextlib.suppress(UnknownJobError, ValueError):
+                job = self._jobs.job(int(number))
+                if job.ended_at is not None and folder == self._place(job):
+                    self._clear(job)
 
     def _clear(self, job: LearningJob) -> None:
-        shutil.rmtree(self._folder / str(job.id), ignore_errors=True)
+        shutil.rmtree(self._place(job), ignore_errors=True)
+
+    def _place(self, job: LearningJob) -> Path:
+        """Of its files. A number may come again, after a restore or in another database: with the
+        time at which it was asked for no job goes on with what another one has left.
+        """
+        asked_at = job.asked_at.astimezone(UTC)
+        return self._folder / f"{job.id}-{asked_at:%Y%m%dT%H%M%S%f}"
