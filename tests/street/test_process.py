@@ -248,8 +248,11 @@ def key_of(config, name="tiny ", controller="fixed"):
     task = f"{name}{config} {about} controller {controller}"
     if not name:
         return task
-    net = ET.parse(config).find("input/net-file").get("value")
-    return f"{task} net {hashlib.sha256(Path(net).read_bytes()).hexdigest()[:12]}"
+    there = find_scenario(config)
+    own = hashlib.sha256()
+    for file in (config, there.net, *there.routes, *there.additional):
+        own.update(hashlib.sha256(Path(file).read_bytes()).digest())
+    return f"{task} files {own.hexdigest()[:12]}"
 
 
 def kept_in(folder):
@@ -622,22 +625,29 @@ def test_logs_name_the_event_its_time_and_its_place_by_component(play, tmp_path)
 # --- orders -------------------------------------------------------------------------------------
 
 
-def test_a_run_of_another_network_is_none_to_resume_whatever_its_path(play, tmp_path, tiny):
+@pytest.mark.parametrize("what", ["network", "routes", "configuration"])
+def test_a_run_whose_files_have_changed_is_none_to_resume_and_says_so(play, tmp_path, tiny, what):
     """Of which SUMO takes the state all the same, where the edges have the same names."""
     config = ET.parse(tiny)
     net = config.find("input/net-file")
     own, routes = tmp_path / "own.net.xml", config.find("input/route-files")
     own.write_text(Path(net.get("value")).read_text())
-    routes.set("value", str(Path(tiny).parent / routes.get("value")))
+    own_routes = tmp_path / "own.rou.xml"
+    own_routes.write_text((Path(tiny).parent / routes.get("value")).read_text())
+    routes.set("value", str(own_routes))
     net.set("value", str(own))
     config.write(tmp_path / "own.sumocfg")
     street = {"scenario": str(tmp_path / "own.sumocfg")}
     play({25: [None]}, street=dict(street))
     again = play({5: [None]}, street=dict(street))
     assert again.events("engine.started", "engine.restored")[0][:2] == (125.0, "engine.restored")
-    own.write_text(own.read_text() + "<!-- changed -->")
+    files = {"network": own, "routes": own_routes, "configuration": tmp_path / "own.sumocfg"}
+    files[what].write_text(files[what].read_text() + "<!-- changed -->")
     anew = play(street=dict(street))
     assert anew.events("engine.started", "engine.restored")[0][:2] == (100.0, "engine.started")
+    why = "the files of its scenario (configuration, network, routes) have changed since"
+    refused = {"checkpoint": "00000000130.000", "why": why}
+    assert [data for *_, data in anew.events("engine.checkpoint_refused")] == [refused]
 
 
 def test_a_stopped_run_resumes_from_its_state(play, tmp_path, tiny, crossing):

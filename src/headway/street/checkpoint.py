@@ -23,6 +23,7 @@ PLANT_FILE = "plant.xml.gz"
 STREET_FILE = "street.msgpack"
 ABOUT_FILE = "about.json"
 FILES = (PLANT_FILE, STREET_FILE)
+FILES_MARK = " files "  # in a key, before the digest of the scenario's files
 LONGEST_NAME = 60  # characters of a run's folder, before its digest
 # counts up when what is written changes: a state of another format is not resumed
 FORMAT = 9
@@ -71,6 +72,11 @@ def folder_of(root: Path, key: str) -> Path:
     """The folder below `root` of the checkpoints of the run `key`."""
     name = re.sub(r"[^A-Za-z0-9.]+", "-", key)[:LONGEST_NAME].strip("-.")
     return root / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+def key_with_files(key: str, digest: str) -> str:
+    """The key of a run by files that may change, with their digest; `key` where there is none."""
+    return f"{key}{FILES_MARK}{digest}" if digest else key
 
 
 def save(
@@ -155,6 +161,21 @@ def of_earlier_versions(root: Path) -> list[Refused]:
         for one in sorted(root.glob("[0-9]*.[0-9]*"), reverse=True)
         if (one / ABOUT_FILE).is_file()
     ]
+
+
+def of_other_files(root: Path, key: str) -> list[Refused]:
+    """The newest checkpoint of each run that was the run `key` but for the files of its scenario,
+    which have changed since.
+    """
+    own, mark, _ = key.rpartition(FILES_MARK)
+    newest = dict[str, str]()
+    for about in sorted(root.glob(f"*/[0-9]*/{ABOUT_FILE}")) if mark else ():
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            there = json.loads(about.read_text())["key"]
+            if there != key and there.rpartition(FILES_MARK)[0] == own:
+                newest[there] = about.parent.name
+    why = "the files of its scenario (configuration, network, routes) have changed since"
+    return [Refused(name, why) for name in newest.values()]
 
 
 def _why_format(folder: Path) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -23,7 +22,7 @@ from headway.control.models import model_controller
 from headway.control.planner import Planner
 from headway.plants import PlantError
 from headway.plants.sumo import network_of
-from headway.plants.sumo.scenarios import is_of_catalogue, scenario
+from headway.plants.sumo.scenarios import Scenario, demand_of, is_of_catalogue, scenario
 from headway.runtime import (
     AlertRule,
     ErrorRecoverySystem,
@@ -143,6 +142,7 @@ class StreetProcess:
         self.state = ProcessState.OPENING
         self._end_s = math.inf
         self._snapshots: Subscription
+        self._files = ""  # of the scenario as it was opened, see `_files_of`
         self._paused_by = ""  # the operator by whose order time stands
 
         folder = Path(self.settings.recovery.folder)
@@ -738,6 +738,7 @@ class StreetProcess:
         return found
 
     def _open_run(self, settings: Settings, resume: bool) -> StreetRun:
+        self._files = _files_of(scenario(settings.street.scenario))
         deployed = self._orders.deployed() if resume else Deployed()
         return open_run(
             task=replace(self._task, settings=settings),
@@ -750,14 +751,12 @@ class StreetProcess:
 
     def _key_of(self, ordered: Settings) -> str:
         """Of a run by these settings. A controller that was ordered is no other run; one's own
-        network that has changed since makes another, which SUMO's state does not fit.
+        network or routes that have changed since make another, which SUMO's state does not fit.
         """
         settings = ordered.model_copy(update={"control": self.settings.control})
-        of = scenario(ordered.street.scenario)
-        key = f"{of.name} {replace(self._task, settings=settings).key()}"
-        if is_of_catalogue(of):
-            return key
-        return f"{key} net {hashlib.sha256(Path(of.net).read_bytes()).hexdigest()[:12]}"
+        name = scenario(ordered.street.scenario).name
+        key = f"{name} {replace(self._task, settings=settings).key()}"
+        return checkpoint.key_with_files(key, self._files)
 
     def _use_run(self, run: StreetRun) -> None:
         self.run = run
@@ -802,6 +801,11 @@ class StreetProcess:
 def _record_of_loop(run: StreetRun, at_s: float, kind: str, data: Mapping[str, Any]) -> None:
     """What the real-time loop reports is recorded as an event of the street."""
     run.record(kind, data, at_s)
+
+
+def _files_of(of: Scenario) -> str:
+    """A digest of one's own files; empty for a scenario of the catalogue."""
+    return "" if is_of_catalogue(of) else demand_of(of).rpartition("@")[2]
 
 
 def _with_loop(settings: Settings, ordered: Settings) -> Settings:

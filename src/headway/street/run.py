@@ -299,6 +299,7 @@ def open_run(
     )
     if found is None and resume:
         refused += checkpoint.of_earlier_versions(folder / load_tries.FOLDER)
+        refused += checkpoint.of_other_files(folder / load_tries.FOLDER, key)
     _record_start(run, task, found, refused)
     _record_not_controlled(run, network)
     if unknown:
