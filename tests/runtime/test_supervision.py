@@ -282,7 +282,8 @@ def test_a_worker_restarts_as_often_as_allowed_and_each_restart_is_reported_at_i
     found = []
     with pytest.raises(
         WorkerError,
-        match=r"^the worker failed 3 times in a row; the last time: ended with status 3$",
+        match=r"^the worker failed 3 times in a row; the last time: ended with status 3; "
+        r"the first time: ended with status 7$",
     ):
         for message in watched.messages():
             found.append(message)

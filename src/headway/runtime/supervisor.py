@@ -240,7 +240,7 @@ class Supervisor:
         """
         failures = 0
         failed_at = math.nan
-        why = ""
+        why = first = ""
         while True:
             pipe = self._launch()
             is_first = True
@@ -259,9 +259,11 @@ class Supervisor:
                 return
             self._on_failure(why)
             failed_at, failures = self._clock(), failures + 1
+            first = why if failures == 1 else first
             if failures > self._restarts:
+                before = f"; the first time: {first}" if first != why else ""
                 raise WorkerError(
-                    f"the worker failed {failures} times in a row; the last time: {why}"
+                    f"the worker failed {failures} times in a row; the last time: {why}{before}"
                 )
             if not self._pause(failures):
                 return
