@@ -33,6 +33,7 @@ class Engine:
         self.orders, self.ids, self.fault, self.stopped = [], [], None, False
         self.on_order = None
         self.pid = None
+        self.is_restarting = False
 
     def order(self, order):
         if self.fault is not None:

@@ -172,7 +172,7 @@ class Reports:
     """An engine that reports 1,000 states of ten junctions, once the others are there too."""
 
     def __init__(self, task, at_once):
-        self.task, self.at_once = task, at_once
+        self.task, self.at_once, self.is_restarting = task, at_once, False
 
     def messages(self):
         self.at_once.wait(60.0)

@@ -151,7 +151,7 @@ class Alive(Database):
 
 def test_the_program_sees_what_was_found_with_its_own_figures(monkeypatch, tmp_path):
     """Rules are checked on it, `GET monitoring/system` shows it, and so does Prometheus."""
-    seen = street("seen", engine=SimpleNamespace(pid=None))
+    seen = street("seen", engine=SimpleNamespace(pid=None, is_restarting=False))
     told = Watch(monkeypatch, seen)
     told.answers["seen"] = found("seen", freshness_s=400.0)
     watch = SelfWatch(

@@ -31,6 +31,7 @@ class Engine:
 
     def __init__(self, task, faults, ends):
         self.task, self.orders, self.pid = task, [], None
+        self.is_restarting = False
         self.asked = threading.Event()
         self.fault = faults.pop(0) if faults else None
         self.ends = ends
@@ -247,6 +248,16 @@ def test_a_stop_while_a_street_waits_for_the_database_ends_it(played):
     played.order("stop")
     played.live.thread.join(20.0)
     assert played.live.status == "stopped"
+
+
+def test_a_street_whose_process_is_started_anew_is_not_called_running(played):
+    """It has no process that takes orders (503)."""
+    played.start()
+    played.reaches("running")
+    played.made[0].is_restarting = True
+    assert played.live.status == "starting"
+    played.made[0].is_restarting = False
+    assert played.live.status == "running"
 
 
 def test_a_stop_that_cannot_be_kept_is_refused_and_the_street_goes_on(played, tmp_path):

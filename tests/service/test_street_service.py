@@ -51,6 +51,7 @@ class Engine:
     plays: list
     made: list
     pid = None
+    is_restarting = False
 
     def __init__(self, task):
         self.task, self.orders, self.stopped, self.deaf = task, [], threading.Event(), False

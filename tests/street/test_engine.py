@@ -188,6 +188,20 @@ def test_a_checkpoint_whose_loading_ended_the_process_is_given_up(tmp_path, why,
     assert load_tries.are_too_many(one) == counts
 
 
+def test_from_its_end_until_the_next_process_has_started_the_street_it_is_being_restarted(tmp_path):
+    made.clear()
+    settings = Settings.model_validate({"recovery": {"folder": str(tmp_path)}})
+    engine = Engine(Task(settings), Supervisor)
+    assert not engine.is_restarting
+    for begins_by in ("engine.restored", "engine.started"):
+        made[0].on_failure("ended by signal SIGKILL")
+        assert engine.is_restarting
+        made[0].lives(Event(0.0, "engine.checkpoint_refused", "", {}))
+        assert engine.is_restarting
+        made[0].lives(Event(0.0, begins_by, "", {}))
+        assert not engine.is_restarting
+
+
 def test_whoever_was_asked_at_two_kills_in_a_row_is_not_asked_again(tmp_path):
     """The system kills the process of a controller that takes all memory."""
     made.clear()

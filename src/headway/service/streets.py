@@ -167,7 +167,7 @@ class RunningStreet:
             return "stopped" if self.ended else "stopping"
         if self.finished:
             return "finished"
-        if self.snapshot is None:
+        if self.snapshot is None or self.engine.is_restarting:
             return "starting"
         return "paused" if self.snapshot.paused_by else "running"
 

@@ -82,6 +82,8 @@ class Engine:
     """One street in a process of its own: start, messages, orders, stop. It is started anew from
     the last checkpoint when it dies or hangs.
 
+    is_restarting: its process has ended, and the next one has not started the street yet.
+
     Raises ValueError for alert rules that no street can fulfil, and for limits that contradict each
     other or are of an unknown junction.
     """
@@ -95,6 +97,7 @@ class Engine:
         self._folder = Path(recovery.folder)
         self._killed: list[str] = []  # who was asked each time, since the last checkpoint
         self._time_s: float | None = None  # of the newest snapshot
+        self.is_restarting = False
         set_hung(self._folder, ())  # whoever hung has another chance
         self._supervisor = supervise(
             work,
@@ -109,6 +112,8 @@ class Engine:
     def _lives(self, message: Any) -> bool:
         """Time goes on, or is not to yet: a street that only talks has hung."""
         if isinstance(message, Event):
+            if message.kind in START_EVENTS:
+                self.is_restarting = False
             return message.kind in START_EVENTS
         if isinstance(message, Snapshot):
             before, self._time_s = self._time_s, message.time_s
@@ -121,6 +126,7 @@ class Engine:
         happens to a controller that takes all memory. The same of a checkpoint that was being
         loaded.
         """
+        self.is_restarting = True
         if not why.endswith(STOPPED):
             load_tries.note_failure(self._folder / load_tries.FOLDER)
         role = asked_last(self._folder)
