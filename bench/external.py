@@ -115,6 +115,7 @@ def run(headway: Headway, url: str, token: str, asked: argparse.Namespace) -> di
         "taken": source["taken"],
         "refused": source["refused"],
         "weight": source["weight"],
+        "condition": source["condition"],
     }
 
 

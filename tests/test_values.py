@@ -33,6 +33,7 @@ def test_vehicles_are_counted_by_their_columns():
 def test_an_observation_is_of_a_plant_with_known_links_and_no_emergency_unless_said():
     observed = observation()
     assert (observed.emergencies, observed.source, observed.links_known) == ((), "plant", True)
+    assert observed.inside_seen
     ambulance = EmergencyVehicle("a", 14.0, ((2, 80.0),))
     observed = observation(emergencies=(ambulance,), source="loops", links_known=False)
     assert (observed.emergencies, observed.source, observed.links_known) == (

@@ -1,5 +1,5 @@
 """A pytest plugin: writes what each passed test took, with its set-up, and whether that was the
-whole suite and all of it passed, to the file of `--times`.
+whole suite, to the file of `--times`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         "ignore_glob",
     )
     narrowed = (
-        exitstatus != 0
+        exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         or config.args_source.name != "TESTPATHS"
         or any(config.getoption(name, None) for name in less)
     )

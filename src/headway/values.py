@@ -78,6 +78,7 @@ class Observation:
     emergencies:  vehicles that claim priority, with their way.
     source:       name of the source.
     links_known:  the link of each vehicle is reported by it, not guessed from its lane.
+    inside_seen:  vehicles inside the junctions are reported too, as those beyond their stop line.
     """
 
     at_s: float
@@ -92,6 +93,7 @@ class Observation:
     emergencies: tuple[EmergencyVehicle, ...] = ()
     source: str = "plant"
     links_known: bool = True
+    inside_seen: bool = True
 
 
 @dataclass(frozen=True, slots=True)

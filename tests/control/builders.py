@@ -178,6 +178,7 @@ def observed(
     persons=None,
     room=None,
     known=True,
+    inside=True,
     completeness=None,
 ):
     """What is seen: by name of the lane for count and room, by number of the link or group for
@@ -201,6 +202,7 @@ def observed(
         column(len(net.groups), persons, 0, np.int32),
         np.ones(len(net.junctions)) if completeness is None else np.array(completeness, float),
         links_known=known,
+        inside_seen=inside,
     )
 
 

@@ -529,7 +529,8 @@ class Naive:
         stages, numbers = self.stages(j), None
         if not seen.links_known:
             own = len(junction.stages)
-            numbers = [s for s, x in enumerate(stages) if s < own or self.serves_lanes(junction, x)]
+            whole = [seen.inside_seen and self.serves_lanes(junction, x) for x in stages]
+            numbers = [s for s in range(len(stages)) if s < own or whole[s]]
             target = numbers.index(target) if target in numbers else 0
             stages = [stages[s] for s in numbers]
         target = target if target < len(stages) else 0

@@ -448,6 +448,7 @@ class Case:
             room=room,
             persons=persons,
             known=bool(random.random() < 0.85),
+            inside=bool(random.random() < 0.5),
         )
         return self.seen
 
@@ -465,7 +466,13 @@ class Case:
         signals, traffic = signals_of(self.seen, self.ended), traffic_of(self.seen)
         observed = lane_queues.observe(self.flat, signals, traffic)
         return planner_kernel.plan(
-            self.flat, FIGURES, self.target, observed, self.limits(), self.seen.links_known
+            self.flat,
+            FIGURES,
+            self.target,
+            observed,
+            self.limits(),
+            self.seen.links_known,
+            self.seen.inside_seen,
         )
 
     def limits(self):

@@ -1029,6 +1029,19 @@ class TestDecisions:
             proposal, _ = one.step(replace(seen, links_known=is_known), state)
             assert letters(proposal.wanted) in wanted, is_known
 
+    def test_where_those_inside_are_not_seen_only_the_programmes_stages_are_tried(self):
+        net = shared_lane(["rrrGr", "rrGrr", "rGrrG"])
+        seen = observed(net, 500.0, [(0, 5.0, 0.0, 10.0)], "rrrGr")
+        past = np.full(5, 400.0)
+        one = Planner(net, timing(net))
+        state = state_of(net, (0,), "rrrGr", past, past, 500.0)
+        wanted = {
+            sees: letters(one.step(replace(seen, links_known=False, inside_seen=sees), state)[0].wanted)
+            for sees in (True, False)
+        }
+        assert wanted[True] == "GGrrr", "it serves the whole lane"
+        assert wanted[False] == "rrrGr", "no stage of the programme serves the one that waits"
+
     def test_who_waits_on_foot_is_served(self):
         assert self.step(persons={1: 1}) == "rGrGr"
         assert self.step(persons={2: 1, 4: 2}) == "rrGrG"

@@ -241,7 +241,7 @@ def test_equipment_that_tells_no_links_tells_arrivals_of_the_likely_one(sensing,
     sumo.vehicle.put("c", "short_0", 4.0, 0.0, ahead=[("K", 1, 26.0)])
     sumo.vehicle.put("d", "in_1", 45.0, 0.0)
     seen = plant.observe()
-    assert seen.links_known is False
+    assert (seen.links_known, seen.inside_seen) == (False, sensing == "camera")
     assert seen.arrived.tolist() == [0, 0, 2, 0, 1, 0, 0, 1, 0, 0, 0]
     assert seen.arrived.dtype == np.int32
     assert set(seen.vehicles.link.tolist()) <= {2, 4, 7}

@@ -321,6 +321,7 @@ def test_an_observation_holds_only_camera_data(plant, monkeypatch):
     )
     assert np.isposinf(observed.room_m).all()
     assert (observed.emergencies, observed.source, observed.links_known) == ((), "camera", False)
+    assert not observed.inside_seen
     assert (observed.at_s, observed.shown.tolist()) == (plant.time_s, plant.shown.tolist())
 
 

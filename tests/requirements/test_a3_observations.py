@@ -85,7 +85,7 @@ def test_a3_another_sumos_detectors_feed_a_street_over_http(tmp_path, figures):
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(path.read_text())
     assert found["refused"] == 0
-    assert found["weight"] >= 0.95, "one row may have come late on a busy machine"
+    assert found["condition"] == "trusted", "rows may come late on a busy machine"
     waits = found["wait_s"]
     assert waits["fed"] < 0.5 * waits["alone"]
     figures.add("wait a vehicle, fed by another SUMO's loops", waits["fed"], "s")

@@ -99,6 +99,17 @@ def test_a_green_that_keeps_another_waiting_is_too_long_after_its_maximum():
     assert waits(SECOND_AT_100, [(1, 40, 120)], excused=True) == []
 
 
+@pytest.mark.parametrize(("until", "found"), [(94, []), (95, [(94.0, "maximum_green", 0)])])
+def test_a_wait_begins_an_instant_after_the_green_that_it_follows(until, found):
+    """Group 1 is permissive beside group 0 up to 50 s and waits from then on: 42 s are allowed, the
+    tolerance among them. At 50 s itself the gate, which decides on what was shown up to then,
+    cannot know of a wait.
+    """
+    rows = [(0.0, "Gg"), (50.0, "Gy"), (53.0, "Gr"), (float(until), "yr")]
+    quick = replace(CYCLES, max_red_s=np.full(6, 900.0), max_cycle_s=np.full(6, np.inf))
+    assert waits(rows, [(1, 0, 120)], timing=quick) == found
+
+
 def test_a_red_is_too_long_after_its_maximum_and_the_turns_of_the_others():
     # minimum green 5 s, yellow 3 s and clearance of group 0
     slack_s = 50 + 5 + 3 + 0 + 2

@@ -77,7 +77,7 @@ def page(shown):
     opened.goto(f"{running.url}/#token={running.token('admin')}")
     opened.wait_for_function(
         "() => window.headway?.latest.headway?.started && window.headway.latest.baseline?.started",
-        timeout=600_000,
+        timeout=540_000,
     )  # the kernels may have to be compiled first
     yield opened
     assert faults == []

@@ -80,7 +80,7 @@ class Predicts(Protocol):
 
 @njit(cache=True)
 def alternatives(  # type: ignore[no-untyped-def]
-    tables, model, at_s, junction, stage, began_s, cycles, signals, traffic, links_known
+    tables, model, at_s, junction, stage, began_s, cycles, signals, traffic, links_known, inside_seen
 ):
     """(stages, delay_s, lasts_s, is_bound, chosen) of `Alternatives`. stage: the one aimed at.
     Other arguments: see `planner_kernel.decide`.
@@ -88,7 +88,7 @@ def alternatives(  # type: ignore[no-untyped-def]
     observed = observe(tables, signals, traffic)
     cycles, times = cycle_times(tables, at_s, began_s, cycles, observed)
     first_stage = tables.junctions[junction].first_stage
-    usable = usable_stages(tables, junction, links_known)
+    usable = usable_stages(tables, junction, links_known, inside_seen)
     count = len(usable)
     if stage >= count or not usable[stage]:
         stage = 0

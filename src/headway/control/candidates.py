@@ -133,16 +133,20 @@ def asks_for_change(tables, junction, stage, demand):  # type: ignore[no-untyped
 
 
 @njit(cache=True)
-def usable_stages(tables, junction, links_known):  # type: ignore[no-untyped-def]
+def usable_stages(tables, junction, links_known, inside_seen):  # type: ignore[no-untyped-def]
     """bool (stages,), which of a junction may be tried. links_known: the links of vehicles are
     measured; where they are guessed, only the programme's, and those that serve whole lanes.
+    inside_seen: so are those inside the junction; where they are not, only the programme's: who
+    waits inside unseen would wait for as long as the green that keeps it there.
     """
     first_stage = tables.junctions[junction].first_stage
     count = tables.junctions[junction + 1].first_stage - first_stage
     usable = np.ones(count, np.bool_)
     if not links_known:
         own = tables.junctions[junction].own_stages
-        usable[own:] = tables.whole[first_stage + own : first_stage + count]
+        usable[own:] = False
+        if inside_seen:
+            usable[own:] = tables.whole[first_stage + own : first_stage + count]
     return usable
 
 

@@ -101,6 +101,7 @@ class Planner:
             signals,
             traffic,
             bool(observation.links_known),
+            bool(observation.inside_seen),
         )
         wanted = self._stages.wanted_after_min_green(target, observation)
         if is_any_barred:
@@ -137,6 +138,7 @@ class Planner:
                 signals_of(observation, ended_s),
                 traffic_of(observation),
                 bool(observation.links_known),
+            bool(observation.inside_seen),
             )
         )
 

@@ -28,7 +28,7 @@ from headway.roads import Colour
 
 
 @njit(cache=True)
-def decide(tables, model, at_s, target, check, began_s, cycles, signals, traffic, links_known):  # type: ignore[no-untyped-def]
+def decide(tables, model, at_s, target, check, began_s, cycles, signals, traffic, links_known, inside_seen):  # type: ignore[no-untyped-def]
     """(target, barred, is_any_barred, cycles, check, factors, confidence) from now on: see `plan`,
     `barred_groups`, `cycle_times` and `updated`. One call, as each array that is handed over takes
     about a microsecond.
@@ -37,7 +37,7 @@ def decide(tables, model, at_s, target, check, began_s, cycles, signals, traffic
     """
     observed = observe(tables, signals, traffic)
     cycles, times = cycle_times(tables, at_s, began_s, cycles, observed)
-    decided = plan(tables, model, target, observed, times, links_known)
+    decided = plan(tables, model, target, observed, times, links_known, inside_seen)
     check, factors, confidence = updated(check, at_s, tables, model, decided, observed)
     barred, is_any_barred = barred_groups(tables, model, times, observed, links_known)
     return decided, barred, is_any_barred, cycles, check, factors, confidence
@@ -60,17 +60,17 @@ def barred_groups(tables, model, cycles, observed, links_known):  # type: ignore
 
 
 @njit(cache=True)
-def plan(tables, model, target, observed, cycles, links_known):  # type: ignore[no-untyped-def]
+def plan(tables, model, target, observed, cycles, links_known, inside_seen):  # type: ignore[no-untyped-def]
     """Decide all junctions: the stages (junctions,) to aim at from now on.
 
-    target: int (junctions,), those up to now. cycles: `CycleTimes`. links_known: see
-        `usable_stages`.
+    target: int (junctions,), those up to now. cycles: `CycleTimes`. links_known,
+        inside_seen: see `usable_stages`.
     """
     decided = np.empty_like(target)
     memory = vehicle_memory(observed.traffic)
 
     for junction in range(len(target)):
-        usable = usable_stages(tables, junction, links_known)
+        usable = usable_stages(tables, junction, links_known, inside_seen)
         stage = target[junction]
         if stage >= len(usable) or not usable[stage]:
             stage = 0

@@ -249,6 +249,7 @@ class Predictor:
             completeness=np.full(len(self._network.junctions), seen.completeness),
             source="given",
             links_known=turns_known,
+            inside_seen=turns_known,
         )
         return observation, known
 

@@ -107,6 +107,7 @@ class CameraPlant(FilmedPlant):
             source="camera",
             completeness=self._completeness(simulated.at_s),
             links_known=False,
+            inside_seen=False,
         )
 
     def take_rerouted(self) -> IntArray:

@@ -91,7 +91,10 @@ class _Group:
     def findings(self, timing: Timing) -> Iterator[AuditFinding]:
         own = self.junction.first + self.group
         foes = self.junction.first + np.flatnonzero(self.junction.conflicts[self.group])
-        keeps_waiting = self.green[:, own] & self.waiting[:, foes].any(axis=1)
+        # who was green until an instant is not kept waiting at it
+        until_then = np.concatenate([self.green[:1, foes], self.green[:-1, foes]])
+        kept = (self.waiting[:, foes] & ~until_then).any(axis=1)
+        keeps_waiting = self.green[:, own] & kept
 
         longest_s = float(timing.max_green_s[own])
         yield from self._too_long("maximum_green", keeps_waiting, longest_s)

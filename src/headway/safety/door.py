@@ -50,9 +50,10 @@ class ObservationCheck:
             return f"{type(observation).__name__} is no Observation"
         if seconds(observation.at_s) is None:
             return f"at_s: {described(observation.at_s, 40)} is no time; give seconds"
-        known: Any = observation.links_known
-        if not isinstance(known, (bool, np.bool_)):
-            return f"links_known: {_described(known)}; give True or False"
+        for name in ("links_known", "inside_seen"):
+            value: Any = getattr(observation, name)
+            if not isinstance(value, (bool, np.bool_)):
+                return f"{name}: {_described(value)}; give True or False"
         for name, shape, kinds in self._columns:
             column = getattr(observation, name)
             if not _is_column(column, shape, kinds):

@@ -200,6 +200,7 @@ def own_copy(observation: Observation) -> Observation:
         emergencies=o.emergencies,
         source=o.source,
         links_known=o.links_known,
+        inside_seen=o.inside_seen,
     )
 
 

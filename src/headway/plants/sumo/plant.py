@@ -299,6 +299,7 @@ class SumoPlant:
             completeness=self._complete,
             emergencies=self._profile.emergencies(reported),
             links_known=self._settings.sensing == "connected",
+            inside_seen=self._settings.sensing != "loops",
         )
 
     def take_rerouted(self) -> IntArray:
@@ -510,6 +511,7 @@ class UnobservedPlant(SumoPlant):
             completeness=np.zeros_like(simulated.completeness),
             emergencies=(),
             links_known=False,
+            inside_seen=False,
         )
 
     def take_rerouted(self) -> IntArray:

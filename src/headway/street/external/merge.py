@@ -372,6 +372,7 @@ class External:
             vehicles=_joined(own.vehicles, table, self._link),
             count=count.astype(np.int32),
             links_known=False,  # those of the sources are guessed from their lanes
+            inside_seen=False,
         )
 
     def _arrivals(
