@@ -1035,12 +1035,12 @@ class TestDecisions:
         past = np.full(5, 400.0)
         one = Planner(net, timing(net))
         state = state_of(net, (0,), "rrrGr", past, past, 500.0)
-        wanted = {
-            sees: letters(one.step(replace(seen, links_known=False, inside_seen=sees), state)[0].wanted)
-            for sees in (True, False)
-        }
-        assert wanted[True] == "GGrrr", "it serves the whole lane"
-        assert wanted[False] == "rrrGr", "no stage of the programme serves the one that waits"
+        for sees, wanted, why in (
+            (True, "GGrrr", "it serves the whole lane"),
+            (False, "rrrGr", "no stage of the programme serves the one that waits"),
+        ):
+            proposal, _ = one.step(replace(seen, links_known=False, inside_seen=sees), state)
+            assert letters(proposal.wanted) == wanted, why
 
     def test_who_waits_on_foot_is_served(self):
         assert self.step(persons={1: 1}) == "rGrGr"

@@ -80,7 +80,17 @@ class Predicts(Protocol):
 
 @njit(cache=True)
 def alternatives(  # type: ignore[no-untyped-def]
-    tables, model, at_s, junction, stage, began_s, cycles, signals, traffic, links_known, inside_seen
+    tables,
+    model,
+    at_s,
+    junction,
+    stage,
+    began_s,
+    cycles,
+    signals,
+    traffic,
+    links_known,
+    inside_seen,
 ):
     """(stages, delay_s, lasts_s, is_bound, chosen) of `Alternatives`. stage: the one aimed at.
     Other arguments: see `planner_kernel.decide`.

@@ -138,7 +138,7 @@ class Planner:
                 signals_of(observation, ended_s),
                 traffic_of(observation),
                 bool(observation.links_known),
-            bool(observation.inside_seen),
+                bool(observation.inside_seen),
             )
         )
 

@@ -28,7 +28,19 @@ from headway.roads import Colour
 
 
 @njit(cache=True)
-def decide(tables, model, at_s, target, check, began_s, cycles, signals, traffic, links_known, inside_seen):  # type: ignore[no-untyped-def]
+def decide(  # type: ignore[no-untyped-def]
+    tables,
+    model,
+    at_s,
+    target,
+    check,
+    began_s,
+    cycles,
+    signals,
+    traffic,
+    links_known,
+    inside_seen,
+):
     """(target, barred, is_any_barred, cycles, check, factors, confidence) from now on: see `plan`,
     `barred_groups`, `cycle_times` and `updated`. One call, as each array that is handed over takes
     about a microsecond.
