@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from headway.api import connections
+from headway.api import connections, sockets
 from headway.api.connections import HttpConnection, share_of
 from tests.waiting import until
 
@@ -166,3 +167,58 @@ def test_an_upgrade_that_cannot_be_read_is_answered_and_ended(service, query, mo
 def test_of_ipv6_all_addresses_of_a_network_of_64_bits_share_one_bound(address, share):
     """One client has 2 to the 64th of them."""
     assert share_of(address) == share
+
+
+# of a client, as RFC 6455 has them, masked with 0: a ping of 125 bytes, an empty message, and a
+# message that does not end
+PING, EMPTY, PART = b"\x89\xfd" + bytes(129), b"\x81\x80" + bytes(4), b"\x00\x80" + bytes(4)
+BEGUN = b"\x01\x80" + bytes(4)
+
+
+def upgrade(path, token=""):
+    lines = [
+        f"GET {path} HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        *([f"Authorization: Bearer {token}"] if token else ()), "", "",
+    ]  # fmt: skip
+    return "\r\n".join(lines).encode()
+
+
+def upgraded(link, path, token):
+    link.sendall(upgrade(path, token))
+    return link.recv(65536)
+
+
+@pytest.mark.parametrize("flood", [PING, EMPTY, BEGUN + PART * 10], ids=["pings", "empty", "parts"])
+def test_who_floods_a_socket_is_closed(service, flood):
+    """Four sockets that sent pings, and read nothing, stopped the service."""
+    with link_to(service) as link:
+        begin = upgraded(link, "/ws/alerts", service.token("viewer"))
+        assert begin.startswith(b"HTTP/1.1 101")
+        with contextlib.suppress(OSError):  # it is closed before all of it is sent
+            link.sendall(flood * 30_000)
+        assert is_ended(link)
+
+
+def test_who_floods_a_socket_is_told(service):
+    address = service.url.replace("http", "ws")
+    with connect(f"{address}/ws/alerts?token={service.token('viewer')}") as one:
+        with pytest.raises(ConnectionClosed) as end:
+            for _ in range(3 * sockets.FRAMES_AT_ONCE):
+                one.ping()
+            one.recv(10.0)
+        assert (end.value.rcvd.code, end.value.rcvd.reason) == (1008, "too many messages, or pings")
+
+
+def test_pings_of_a_strange_upgrade_are_counted_too(service):
+    with link_to(service) as link:
+        with contextlib.suppress(OSError):
+            link.sendall(upgrade("/ws/alerts") + PING * 3000)
+        assert is_ended(link)
+
+
+def test_a_socket_that_pings_now_and_then_stays(service):
+    address = service.url.replace("http", "ws")
+    with connect(f"{address}/ws/alerts?token={service.token('viewer')}") as one:
+        for _ in range(sockets.FRAMES_AT_ONCE // 2):
+            assert one.ping().wait(10.0)

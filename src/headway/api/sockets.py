@@ -5,6 +5,8 @@ Every message is compressed by itself (`server_no_context_takeover`), so that it
 too is made once for all. What clients send is short: a longer message, also one that is short only
 while it is compressed, closes its socket with 1009 before it is in memory. Long messages are taken
 without compression alone: some 200 of them would fit into what is read from a socket at once.
+What clients send is also seldom: who sends too many frames is closed with 1008. Pings among these
+are answered at once, and nobody waits until the answers are read.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from websockets.extensions.permessage_deflate import (
     PerMessageDeflate,
     ServerPerMessageDeflateFactory,
 )
+from websockets.frames import DATA_OPCODES, CloseCode, Frame
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
@@ -29,6 +32,11 @@ LONG_MESSAGES = "headway.long_messages"
 UNCOMPRESSED = "/observations"  # how the paths end at which clients send much
 NO_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 LONGEST_BYTES = 4096  # of a message from a client, decompressed: a change of filters has some 100
+# from one client, until it is closed: all at once, and in the long run
+FRAMES_AT_ONCE = 200
+FRAMES_PER_S = 20.0
+PARSED_AT_ONCE = 4096  # bytes, before frames are counted
+CLOSED_WITHIN_S = 5.0  # also where the client does not read
 
 
 class Connection(WebSocketsSansIOProtocol):
@@ -50,6 +58,9 @@ class Connection(WebSocketsSansIOProtocol):
         self.window_bits = 0
         self.socket_number = -1  # file descriptor; -1 where frames must pass the transport
         self._at_end: Callable[[], None] | None = None
+        self._counts_messages = True
+        self._frames_left, self._counted_s = float(FRAMES_AT_ONCE), self.loop.time()
+        self._is_flooded = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -58,11 +69,44 @@ class Connection(WebSocketsSansIOProtocol):
         self.socket_number = found.fileno() if plain and found is not None else -1
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        for begin in range(0, len(data), PARSED_AT_ONCE):
+            if self._is_flooded:
+                return
+            super().data_received(data[begin : begin + PARSED_AT_ONCE])
         # a line above 8 KiB, too many headers, or a body: uvicorn answers nothing, and waits
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self.transport.write(NO_HANDSHAKE)
             self.transport.close()
+
+    def handle_events(self) -> None:
+        now_s = self.loop.time()
+        refilled = self._frames_left + (now_s - self._counted_s) * FRAMES_PER_S
+        self._frames_left = min(refilled, FRAMES_AT_ONCE) - sum(
+            map(self._is_counted, self.conn.events)
+        )
+        self._counted_s = now_s
+        if self._frames_left >= 0.0:
+            super().handle_events()
+        else:
+            self._end_flood()
+
+    def _is_counted(self, event: object) -> bool:
+        """Messages of who may send many wait until they are read, and so does their sender."""
+        if not isinstance(event, Frame):
+            return False
+        is_message = event.opcode in DATA_OPCODES and event.fin
+        return self._counts_messages or not is_message
+
+    def _end_flood(self) -> None:
+        self._is_flooded = True
+        self.conn.fail(CloseCode.POLICY_VIOLATION, "too many messages, or pings")
+        self.queue.put_nowait(
+            {"type": "websocket.disconnect", "code": int(CloseCode.POLICY_VIOLATION)}
+        )
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.transport.close()
+        self.loop.call_later(CLOSED_WITHIN_S, self.transport.abort)
 
     def handle_connect(self, event: Request) -> None:
         if event.path.partition("?")[0].endswith(UNCOMPRESSED):
@@ -83,9 +127,10 @@ class Connection(WebSocketsSansIOProtocol):
             extensions[LONG_MESSAGES] = self.take_messages_of
 
     def take_messages_of(self, most_bytes: int) -> None:
-        """Longer messages of this client from now on, where they are not compressed: a route calls
-        it once it knows who that is, before it accepts.
+        """More messages of this client from now on, and longer ones where they are not compressed:
+        a route calls it once it knows who that is, before it accepts.
         """
+        self._counts_messages = False
         if not self.conn.extensions:
             self.conn.max_message_size = min(self.config.ws_max_size, most_bytes)
 
