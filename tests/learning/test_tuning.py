@@ -108,6 +108,20 @@ def test_a_search_that_was_ended_goes_on_and_finds_the_same(tmp_path):
     assert not again.jobs, "what came after the line that was cut is whole"
 
 
+def test_where_no_run_goes_to_its_end_the_search_ends_and_says_why(tmp_path):
+    """It went on for all generations, for days, and found nothing. The next call begins anew."""
+
+    def fails(jobs, workers):
+        for job in jobs:
+            yield Result(**job.identity(), error="SumoError: no route file")
+
+    with pytest.raises(RuntimeError, match=r"all runs failed, .* seed 1001: SumoError: no route"):
+        search(fails, tmp_path / "j")
+    runs = made()
+    search(runs, tmp_path / "j", generations=1)
+    assert len(runs.jobs) == len(set(runs.jobs)) > 0
+
+
 def test_an_empty_journal_is_begun(tmp_path):
     journal = tmp_path / "j"
     journal.touch()

@@ -319,7 +319,13 @@ def test_a_training_goes_on_after_a_kill_as_if_there_had_been_none(two_crossings
         with pytest.raises(Killed):
             work.do_job("train", arguments, tmp_path / "cut" / str(attempt), killed_at(progress))
     # the newest checkpoint was spoilt by the disk: the one before is taken
-    (tmp_path / "cut" / "2" / "episodes" / "3" / "replay.npz").write_bytes(b"")
+    spoilt = tmp_path / "cut" / "2" / "episodes" / "3"
+    for name, change in SPOILT:
+        before = (spoilt / name).read_bytes()
+        (spoilt / name).write_bytes(change(before))
+        assert work._resumed(tmp_path / "cut" / "2" / "q.table")[0].done == 2, name
+        (spoilt / name).write_bytes(before)
+    (spoilt / "replay.npz").write_bytes(b"")
     again = work.do_job("train", arguments, tmp_path / "cut" / "3", killed_at(None))
     assert told == [0.0, 0.25, 0.5, 0.5, 0.75, 0.5, 0.75, 1.0]
     tables = [(tmp_path / run).read_bytes() for run in ("whole/1/q.table", "cut/3/q.table")]
@@ -329,6 +335,18 @@ def test_a_training_goes_on_after_a_kill_as_if_there_had_been_none(two_crossings
     assert whole.result["episodes"] == 4
     last = work.do_job("train", arguments, tmp_path / "cut" / "4", killed_at(None))
     assert (last.result, told[-1]) == (whole.result, 1.0), "nothing is left to do but the end"
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+SPOILT = [
+    ("replay.npz", cut), ("replay.npz", lambda b: bytes(len(b))), ("memory.json", cut),
+    ("memory.json", lambda _: b"null"), ("memory.json", lambda _: b"{}"),
+    ("memory.json", lambda b: b"\xff" + b), ("metrics.json", cut), ("q.table", cut),
+    ("q.table", lambda b: bytes(len(b))),
+]  # fmt: skip
 
 
 def test_an_evaluation_goes_on_where_it_was_and_compares_by_seed(tmp_path, monkeypatch):
@@ -354,8 +372,8 @@ def test_an_evaluation_goes_on_where_it_was_and_compares_by_seed(tmp_path, monke
 
     with pytest.raises(Killed):
         work.do_job("evaluate", arguments, tmp_path / "1", tell)
-    with (tmp_path / "1" / "results").open("a") as file:
-        file.write('{"scenario": "ti')
+    with (tmp_path / "1" / "results").open("ab") as file:
+        file.write(b'\0\0\xff\n{"scenario": "cologne1", "field": 1}\n{"scenario": "ti')
     found = work.do_job("evaluate", arguments, tmp_path / "2", tell).result["controllers"]
     assert len(made) == len(set(made)) == 4, "no run is made twice"
     # half widths: t(0.975, 1) = 12.706 times the deviation of 30 and 34, 2 * sqrt(2), / sqrt(2)
@@ -368,6 +386,49 @@ def test_an_evaluation_goes_on_where_it_was_and_compares_by_seed(tmp_path, monke
         "errors": ["seed 2: SUMO failed"],
     }  # fmt: skip
     json.dumps(found, allow_nan=False)
+
+
+def test_a_run_that_failed_is_made_again_and_an_evaluation_without_any_fails(tmp_path, monkeypatch):
+    """It may have failed for want of memory, or because its scenario was not there."""
+    arguments = {"scenario": "cologne1", "controllers": ["fixed"], "seeds": [1, 2]}
+    errors = ["no memory", "no memory"]
+
+    def runs(jobs, workers):
+        for job, error in zip(jobs, errors, strict=True):
+            yield Result(**job.identity(), delay_s=math.nan if error else 30.0, error=error)
+
+    monkeypatch.setattr(work, "run_all", runs)
+    with pytest.raises(RuntimeError, match="all 2 runs failed, the first with: no memory"):
+        work.do_job("evaluate", arguments, tmp_path / "1", lambda *_: None)
+    errors[:] = ["", ""]
+    found = work.do_job("evaluate", arguments, tmp_path / "2", lambda *_: None)
+    assert found.result["controllers"]["fixed"]["seeds"] == 2
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "tune"])
+def test_what_another_version_has_run_is_run_again(tmp_path, monkeypatch, kind):
+    """After an upgrade a job that was under way failed for good, or mixed both versions."""
+    arguments = {
+        "evaluate": {"scenario": "cologne1", "controllers": ["fixed"], "seeds": [1]},
+        "tune": {"scenario": "cologne1", "name": "own", "generations": 1, "population": 4},
+    }[kind]
+    made = []
+
+    def runs(jobs, workers):
+        for job in jobs:
+            made.append(job.seed)
+            yield Result(**job.identity(), delay_s=30.0)
+
+    monkeypatch.setattr(work, "run_all", runs)
+    monkeypatch.setattr(work, "__version__", "0.0.9")
+    monkeypatch.setattr("headway.learning.tuning.__version__", "0.0.9")
+    work.do_job(kind, arguments, tmp_path / "1", lambda *_: None)
+    at_once = len(made)
+    monkeypatch.undo()
+    monkeypatch.setattr(work, "run_all", runs)
+    for attempt in ("2", "3"):
+        work.do_job(kind, arguments, tmp_path / attempt, lambda *_: None)
+        assert len(made) == 2 * at_once, "by both versions once"
 
 
 def test_a_tuning_goes_on_where_it_was_and_makes_a_model_where_it_is_better(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ priorities in a sum tree.
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Self
 
@@ -44,12 +45,19 @@ class Replay:
         """What was saved there; it goes on as the saved one would have. Raises OSError,
         ValueError.
         """
-        with np.load(path, allow_pickle=False) as found:
-            alpha, first_surprise, surprise = found["figures"].tolist()
-            replay = cls(len(found["rows"]), alpha)
-            replay.rows = found["rows"]
-            replay._tree = found["tree"]
-            replay._next, replay._filled = found["counts"].tolist()
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                rows, tree, figures, counts = (
+                    file[name] for name in ("rows", "tree", "figures", "counts")
+                )
+        except (zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: is no replay, or was cut short ({error}).") from error
+        alpha, first_surprise, surprise = figures.tolist()
+        replay = cls(len(rows), alpha)
+        if rows.dtype != replay.rows.dtype or tree.shape != replay._tree.shape:
+            raise ValueError(f"{path}: is a replay of another version of Headway.")
+        replay.rows, replay._tree = rows, tree
+        replay._next, replay._filled = counts.tolist()
         replay._first_surprise, replay._surprise = first_surprise, surprise
         return replay
 

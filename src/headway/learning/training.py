@@ -94,11 +94,16 @@ class Memory:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Raises OSError, ValueError, KeyError."""
-        about = json.loads((folder / "memory.json").read_text())
+        """Raises OSError, ValueError."""
+        path = folder / "memory.json"
         random = np.random.default_rng()
-        random.bit_generator.state = about["random"]
-        return cls(Replay.load(folder / "replay.npz"), random, int(about["done"]))
+        try:
+            about = json.loads(path.read_text())
+            random.bit_generator.state = about["random"]
+            done = int(about["done"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path}: is no memory of a training ({error}).") from error
+        return cls(Replay.load(folder / "replay.npz"), random, done)
 
 
 def made_from(

@@ -140,7 +140,8 @@ Run = Callable[[list[Job], int], Iterator[Result]]
 
 
 class Tuning:
-    """One search. Iterate over `search` to its end, then ask for the `verdict`.
+    """One search. Iterate over `search` to its end, then ask for the `verdict`. Both raise
+    RuntimeError where no run at all goes to its end.
 
     journal: a file that keeps each run, so that a search that was ended goes on where it was; None
         for none. Raises ValueError where it is of other settings, or of another planner.
@@ -151,8 +152,9 @@ class Tuning:
     ) -> None:
         self.settings = settings
         self._run = run
-        self._default = {name: float(getattr(PlannerSettings(), name)) for name in RANGES}
-        self._journal = _Journal(journal, _head(settings, self._default))
+        self._default = default_figures()
+        self._journal = _Journal(journal, journal_head(settings))
+        self._fault = ""  # of the last run that failed
         self._found: list[tuple[float, Figures]] = []
         self._mean = self._default
 
@@ -224,6 +226,10 @@ class Tuning:
         before, *delays = self._delays([self._default, *candidates], seeds)
         after = np.array(delays)
         sound, measured = np.isfinite(after), np.isfinite(before)
+        if not sound.any() and not measured.any():
+            raise RuntimeError(
+                f"all runs failed, with the default figures too, the last with: {self._fault}"
+            )
         ratios = np.log(np.where(sound, after, 1.0) / np.where(measured, before, 1.0))
         ratios = np.where(measured, ratios, -FAILED)
         return [float(x) for x in np.where(sound, ratios, FAILED).mean(axis=1)]
@@ -242,6 +248,9 @@ class Tuning:
             for result in self._run(list(jobs.values()), self.settings.jobs):
                 sound = not result.error and not result.safety_violations and result.delay_s > 0.0
                 delay_s = result.delay_s if sound else math.inf
+                if not sound:
+                    broken = f"{result.safety_violations} rules broken, or nobody served"
+                    self._fault = f"seed {result.seed}: {result.error or broken}"
                 self._journal.add(Path(result.config).stem, result.seed, delay_s)
         found = self._journal.delay_s
         return [[found[_name(c), s] for s in seeds] for c in candidates]
@@ -272,9 +281,10 @@ class _Journal:
                 file.write("\n")
         for line in lines:
             row = _read(line)
-            if isinstance(row, dict) and row.keys() == {"candidate", "seed", "delay_s"}:
-                delay_s = math.inf if row["delay_s"] is None else float(row["delay_s"])
-                self.delay_s[row["candidate"], row["seed"]] = delay_s
+            is_run = isinstance(row, dict) and row.keys() == {"candidate", "seed", "delay_s"}
+            # a run that failed is made again: it may have been for want of memory
+            if is_run and row["delay_s"] is not None:
+                self.delay_s[row["candidate"], row["seed"]] = float(row["delay_s"])
 
     def add(self, candidate: str, seed: int, delay_s: float) -> None:
         self.delay_s[candidate, seed] = delay_s
@@ -285,12 +295,17 @@ class _Journal:
                 file.write(json.dumps(row) + "\n")
 
 
-def _head(settings: TuningSettings, default: Figures) -> dict[str, Any]:
+def default_figures() -> Figures:
+    """Those of the settings, where the search begins."""
+    return {name: float(getattr(PlannerSettings(), name)) for name in RANGES}
+
+
+def journal_head(settings: TuningSettings) -> dict[str, Any]:
     """What the runs of a journal have in common. Other default figures, or another version of
     Headway, are another planner.
     """
     of = {name: getattr(settings, name) for name in ("scenario", "timing", "sensing", "scale")}
-    return of | {"headway": __version__, "default": _name(default)}
+    return of | {"headway": __version__, "default": _name(default_figures())}
 
 
 def _read(line: str) -> Any:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from headway import __version__
 from headway.control.models import ModelFile
 from headway.control.qlearning import network_stamp
 from headway.control.qtable import QTable
@@ -27,7 +28,13 @@ from headway.learning import training
 from headway.learning.jobs import EvaluateArguments, TrainArguments, TuneArguments
 from headway.learning.process import MODELS, Done, Tell
 from headway.learning.training import Memory, TrainingSettings
-from headway.learning.tuning import Generation, Tuning, TuningSettings, as_settings
+from headway.learning.tuning import (
+    Generation,
+    Tuning,
+    TuningSettings,
+    as_settings,
+    journal_head,
+)
 from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import PROFILES, work_out
@@ -105,7 +112,7 @@ def _resumed(table: Path) -> tuple[Memory | None, dict[str, Any]]:
     job = table.parent.parent
     found = [p for attempt in job.iterdir() for p in _checkpoints(attempt)]
     for place in sorted(found, key=lambda p: int(p.name), reverse=True):
-        with contextlib.suppress(OSError, ValueError, KeyError, EOFError):
+        with contextlib.suppress(OSError, ValueError):
             memory = Memory.load(place)
             metrics = json.loads((place / "metrics.json").read_text())
             shutil.copyfile(place / "q.table", table)
@@ -130,7 +137,7 @@ def _tune(of: TuneArguments, folder: Path, tell: Tell) -> Done:
         jobs=RUNS_AT_ONCE,
     )
     journal = folder / "journal"
-    _go_on_with(journal)
+    _go_on_with(journal, journal_head(settings))
     tuning = Tuning(settings, journal, run_all)
     tell(0.0, f"generation 1 of {of.generations}")
 
@@ -149,20 +156,24 @@ def _tune(of: TuneArguments, folder: Path, tell: Tell) -> Done:
     return Done(result, str(path), "planner", of.name, settings.made_from())
 
 
-def _go_on_with(journal: Path) -> None:
-    """The longest journal of the attempts before, its whole lines."""
-    job = journal.parent.parent
-    texts = [path.read_text() for path in job.glob(f"*/{journal.name}") if path != journal]
-    if texts:
-        text = max(texts, key=len)
-        journal.write_text(text[: text.rfind("\n") + 1])
+def _go_on_with(journal: Path, head: Mapping[str, Any]) -> None:
+    """The longest journal of any attempt that begins with `head`, its whole lines; else one that
+    has no more than that. So what another version of Headway has run counts for nothing.
+    """
+    first = json.dumps(head)
+    found = [first + "\n"]
+    for path in journal.parent.parent.glob(f"*/{journal.name}"):
+        text = path.read_text(errors="replace")
+        if text.startswith(first + "\n"):
+            found.append(text[: text.rfind("\n") + 1])
+    journal.write_text(max(found, key=len))
 
 
 def _evaluate(
     of: EvaluateArguments, models: Mapping[str, ModelFile], folder: Path, tell: Tell
 ) -> Done:
     journal = folder / "results"
-    _go_on_with(journal)
+    _go_on_with(journal, {"headway": __version__, "arguments": of.model_dump()})
     done = {(r.controller, r.seed): r for r in _results(journal)}
     judged = {models[c].label if c in models else c: models.get(c) for c in of.controllers}
     wanted = [(c, s) for s in dict.fromkeys(of.seeds) for c in judged]
@@ -178,12 +189,19 @@ def _evaluate(
             file.flush()
             done[result.controller, result.seed] = result
             tell(len(done) / len(wanted), f"{len(done)} of {len(wanted)} runs")
-    return Done(compared([done[place] for place in wanted]))
+    found = [done[place] for place in wanted]
+    if all(result.error for result in found):
+        raise RuntimeError(f"all {len(found)} runs failed, the first with: {found[0].error}")
+    return Done(compared(found))
 
 
 def _results(journal: Path) -> Iterator[Result]:
-    for line in journal.read_text().splitlines() if journal.exists() else ():
-        yield Result(**json.loads(line))
+    """Of the runs that went to their end: one that failed, as for want of memory, is made again."""
+    for line in journal.read_text().splitlines()[1:]:
+        with contextlib.suppress(ValueError, TypeError):  # a line that the disk has spoilt
+            result = Result(**json.loads(line))
+            if not result.error:
+                yield result
 
 
 def compared(results: list[Result]) -> dict[str, Any]:
