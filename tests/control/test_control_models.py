@@ -85,6 +85,9 @@ class TestAPlanner:
             ("planner: {", "is no YAML"),
             ("!!python/object/apply:os.getcwd []\n", "is no YAML"),
             ("[" * 5000, "is no YAML"),
+            ("planner: {headway_s: !!bool 3}\n", "is no YAML"),
+            ("planner: !!timestamp soon\n", "is no YAML"),
+            ("planner: {headway_s: 2001-99-99}\n", "is no YAML"),
             ("# " + "x" * 70_000 + "\nplanner: {}\n", "is too large"),
         ],
     )

@@ -2285,6 +2285,126 @@ def test_a_canary_that_ends_by_itself_does_not_come_back_with_the_next_process(p
     assert again.events("engine.order_refused") == []
 
 
+def slow_canary(played):
+    """From now on its step takes too long."""
+    wall = itertools.count(0, 5)
+    played.runs[-1].street.guards["canary"]._stopwatch = lambda: next(wall)
+
+
+def test_a_canary_that_ended_while_the_disk_was_full_does_not_come_back(play, models, monkeypatch):
+    def orders(played):
+        def fails(*_):
+            raise OSError(28, "No space left on device")
+
+        def full():
+            monkeypatch.setattr(OrderStore, "_write", fails)
+            slow_canary(played)
+
+        return {3: [Deploy("all", models("one")), Deploy("canary", models())], 6: [full], 9: [None]}
+
+    played = play(orders)
+    assert len(played.events("engine.canary_withdrawn", "engine.order_not_stored")) == 2
+    monkeypatch.undo()
+    again = play({3: [Deploy("canary", models("two"))], 6: [None]})
+    begun = again.of(Snapshot)[0].models
+    assert (begun["champion"]["model"], begun["canary"]) == ("one@1", None)
+    assert play({2: [None]}).of(Snapshot)[0].models["canary"]["model"] == "two@1"
+
+
+def test_a_rollback_that_the_disk_does_not_take_leaves_the_canary_for_the_next_process_too(
+    play, models, monkeypatch
+):
+    def orders(played):
+        def fails(*_):
+            raise OSError(28, "No space left on device")
+
+        def full():
+            monkeypatch.setattr(OrderStore, "_write", fails)
+
+        return {3: [Deploy("canary", models())], 6: [full, Rollback("canary")], 9: [None]}
+
+    (refused,) = play(orders).events("engine.order_refused")
+    assert refused[2]["why"] == "[Errno 28] No space left on device"
+    monkeypatch.undo()
+    assert play({2: [None]}).of(Snapshot)[0].models["canary"]["model"] == "fast@1"
+
+
+def test_a_street_starts_on_a_full_disk_without_the_model_that_is_lost(play, models, monkeypatch):
+    """It was given up: what is left of the models cannot be stored."""
+    play({3: [Deploy("all", models())], 9: [None]})
+    Path(models().path).unlink()
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(OrderStore, "_write", fails)
+    played = play({3: [None]})
+    assert len(played.events("engine.order_refused", "engine.order_not_stored")) == 2
+    assert decides(played) == [(110.0, "fixed")]
+
+
+def test_a_rollback_leaves_out_champions_that_are_lost_and_says_so(play, models):
+    one, two, three = models("one"), models("two"), models("three")
+    played = play(
+        {
+            3: [Deploy("all", one), Deploy("all", two), Deploy("all", three)],
+            5: [lambda: Path(two.path).write_text("planner: {horizon_s: 9}\n"), Rollback()],
+            7: [lambda: Path(one.path).unlink(), Deploy("all", three), Rollback()],
+            9: [None],
+        }
+    )
+    assert decides(played) == [
+        (101.0, "fixed"), (104.0, "three@1"), (106.0, "one@1"), (108.0, "fixed")
+    ]  # fmt: skip
+    first, second = (d for *_, d in played.events("engine.model_rolled_back"))
+    assert (first["controller"], list(first["lost"])) == ("one@1", ["two@1"])
+    assert "was changed" in first["lost"]["two@1"]
+    assert (second["controller"], list(second["lost"])) == ("fixed", ["one@1"])
+    assert play({2: [None]}).events("engine.restored")[0][2]["controller"] == "fixed"
+
+
+def test_an_order_for_a_controller_ends_the_champion_in_the_same_write(play, models, monkeypatch):
+    """Killed in between, the next process would have gone on with the champion."""
+
+    def orders(played):
+        write, killed = OrderStore._write, []
+
+        def once(store, content):
+            if killed:
+                raise OSError(5, "killed")
+            killed.append(1)
+            write(store, content)
+
+        def die():
+            monkeypatch.setattr(OrderStore, "_write", once)
+
+        return {3: [Deploy("all", models())], 6: [die, Switch(controller="greedy")], 9: [None]}
+
+    play(orders)
+    monkeypatch.undo()
+    assert decides(play({2: [None]}))[0][1] == "greedy"
+
+
+def test_a_model_that_ends_the_process_while_it_is_tried_is_not_blamed_on_the_champion(
+    play, models, monkeypatch
+):
+    """Who is asked stands in the mark, by which the next process puts somebody down for good."""
+    asked = []
+
+    def orders(played):
+        def step(self, observation, state):
+            asked.append(bytes(played.runs[-1].street.guards["controller"].mark[:1]))
+            raise ValueError("tried")
+
+        def watch():
+            monkeypatch.setattr(Planner, "step", step)
+
+        return {3: [watch, Deploy("all", models()), Deploy("canary", models())], 5: [None]}
+
+    assert len(play(orders).events("engine.order_refused")) == 2
+    assert asked == [b"\0", b"\0"]
+
+
 def test_a_canary_whose_step_hung_the_process_is_withdrawn_by_the_next_one(play, models, tmp_path):
     play({3: [Deploy("canary", models()), Deploy("shadow", models("two"))], 9: [None]})
     set_hung(tmp_path, {"canary", "shadow"})

@@ -31,6 +31,8 @@ MOST_BYTES = 1 << 30  # of a file
 MOST_PLANNER_BYTES = 64 << 10
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}", re.ASCII)
 LONGEST_FAULT = 300  # characters of what another library says of a file
+# What PyYAML raises: for a tag that does not fit its value (`!!bool 3`) whatever its own code does.
+UNREADABLE = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +124,12 @@ def _planner_figures(model: ModelFile, data: bytes) -> PlannerSettings:
         raise ValueError(f"{place}: is too large for figures of a planner. {remedy}")
     try:
         text = data.decode()
-        _refuse_double_keys(place, yaml.compose(text, yaml.SafeLoader))
+        nodes = yaml.compose(text, yaml.SafeLoader)
         tree = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         why = " ".join(str(error).split())[:LONGEST_FAULT]
         raise ValueError(f"{place}: is no YAML ({why}). {remedy}") from error
+    _refuse_double_keys(place, nodes)
     if not isinstance(tree, dict) or list(tree) != ["planner"]:
         raise ValueError(f"{place}: must hold the section `planner`, and it alone. {remedy}")
     try:

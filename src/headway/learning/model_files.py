@@ -13,7 +13,7 @@ from typing import NoReturn
 import yaml
 from pydantic import ValidationError
 
-from headway.control.models import PLANNER, Q_TABLE, ModelFile
+from headway.control.models import LONGEST_FAULT, PLANNER, Q_TABLE, UNREADABLE, ModelFile
 from headway.settings import PlannerSettings
 
 LARGEST_BYTES = 1 << 30  # of a file
@@ -117,12 +117,13 @@ def _require(path: Path, kind: str, named: str) -> None:
         if path.stat().st_size > LARGEST_SETTINGS_BYTES:
             refuse(f"it is larger than {LARGEST_SETTINGS_BYTES >> 10} KiB")
         try:
-            read = yaml.safe_load(path.read_text())
-            if not isinstance(read, dict) or read.keys() != {"planner"}:
-                refuse("its one section is to be `planner`, as `headway tune` writes it")
+            read = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except UNREADABLE as error:
+            refuse(f"it cannot be read as YAML ({' '.join(str(error).split())[:LONGEST_FAULT]})")
+        if not isinstance(read, dict) or read.keys() != {"planner"}:
+            refuse("its one section is to be `planner`, as `headway tune` writes it")
+        try:
             PlannerSettings.model_validate(read["planner"], strict=True)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            refuse(f"it cannot be read as YAML ({' '.join(str(error).split())})")
         except ValidationError as error:
             first = error.errors()[0]
             refuse(f"planner.{'.'.join(map(str, first['loc']))}: {first['msg']}")

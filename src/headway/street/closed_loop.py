@@ -425,8 +425,10 @@ class Street:
         return self._rehearsed(controller, role, mark)[0]
 
     def fault_of(self, controller: Controller, role: str) -> str:
-        """Why a controller cannot decide now; empty where it can. It is compiled afterwards."""
-        proposal, guard = self._rehearsed(controller, role, self.guards[role].mark)
+        """Why a controller cannot decide now; empty where it can. It is compiled afterwards. Where
+        this ends the process, nobody who decides is to blame.
+        """
+        proposal, guard = self._rehearsed(controller, role, None)
         if proposal is not None and not self.gate.is_sound(proposal, self.observation.at_s):
             return "its proposal is not of now"
         return "" if proposal is not None else guard.fault or "it proposes nothing"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,14 @@ class OrderStore:
         orders = self._read().get("orders", {})
         return dict(orders) if isinstance(orders, dict) else {}
 
-    def save(self, orders: Mapping[str, str | float]) -> None:
-        """Written whole or not at all. Raises OSError."""
-        self._write(self._read() | {"orders": dict(orders)})
+    def save(self, orders: Mapping[str, str | float], deployed: Deployed | None = None) -> None:
+        """Written whole or not at all, with the models that they leave where `deployed` names them.
+        Raises OSError.
+        """
+        content = self._read()
+        if deployed is not None and content.get("models"):
+            content["models"] = deployed.as_json()
+        self._write(content | {"orders": dict(orders)})
 
     def with_switch(self, switch: Switch) -> Orders:
         """The orders in force once `switch` is obeyed too; not saved."""
@@ -64,7 +69,8 @@ class OrderStore:
             self.save(left)
 
     def clear(self) -> None:
-        self._path.unlink(missing_ok=True)
+        for path in (self._path, self._canary):
+            path.unlink(missing_ok=True)
 
     def rename(self, key: str) -> None:
         """The task has another key from now on. Raises OSError."""
@@ -78,15 +84,36 @@ class OrderStore:
     def deployed(self) -> Deployed:
         """The models that were ordered; none where what stands there cannot be read."""
         try:
-            return Deployed.read(self._read().get("models", {}))
+            found = Deployed.read(self._read().get("models", {}))
         except ValueError:
             return Deployed()
+        return found if self._canary.exists() else replace(found, canary=None)
 
     def store_deployed(self, deployed: Deployed) -> None:
         """Raises OSError."""
-        content = self._read()
-        if content.get("models", {}) or deployed != Deployed():
-            self._write(content | {"models": deployed.as_json()})
+        content, had_canary = self._read(), self._canary.exists()
+        if deployed.canary is not None and not had_canary:
+            self._canary.parent.mkdir(parents=True, exist_ok=True)
+            self._canary.touch()
+        try:
+            if content.get("models", {}) or deployed != Deployed():
+                self._write(content | {"models": deployed.as_json()})
+        except OSError:
+            if not had_canary:
+                self._canary.unlink(missing_ok=True)
+            raise
+        if deployed.canary is None:
+            self._canary.unlink(missing_ok=True)
+
+    def end_canary(self) -> None:
+        """It has ended by itself: kept also on a full disk, where files can still be removed. A
+        canary is one as long as there is a file beside the orders. Raises OSError.
+        """
+        self._canary.unlink(missing_ok=True)
+
+    @property
+    def _canary(self) -> Path:
+        return self._path.with_name("canary")
 
     # --- of single junctions
 

@@ -214,7 +214,8 @@ class StreetProcess:
         """The models that could be had; the others are refused."""
         refused += run.street.rollout.refused
         if run.street.rollout.refused:
-            self._orders.store_deployed(run.street.rollout.deployed)
+            with self._disk_may_fail(run):
+                self._orders.store_deployed(run.street.rollout.deployed)
 
     def _drop_orders_not_allowed(self) -> list[dict[str, str]]:
         """Each with the reason: one that cannot be taken does not take the others along."""
@@ -342,6 +343,7 @@ class StreetProcess:
         """
         if self.run.street.rollout.take_end():
             with self._disk_may_fail():
+                self._orders.end_canary()
                 self._orders.store_deployed(self.run.street.rollout.deployed)
         for message in self._snapshots.take():
             self._put_snapshot(message.values["states"])
@@ -463,14 +465,14 @@ class StreetProcess:
             self._orders.drop(*names)
 
     @contextlib.contextmanager
-    def _disk_may_fail(self) -> Iterator[None]:
+    def _disk_may_fail(self, run: StreetRun | None = None) -> Iterator[None]:
         """What has been done holds in this process even if it cannot be kept for the next one,
-        which is recorded.
+        which is recorded. run: instead of the present one.
         """
         try:
             yield
         except OSError as error:
-            self.run.record("engine.order_not_stored", {"error": str(error)})
+            (run or self.run).record("engine.order_not_stored", {"error": str(error)})
 
     # --- orders ---
 
@@ -609,7 +611,9 @@ class StreetProcess:
         if order.scenario:
             network_of(scenario(order.scenario))
             self.loop.checkpoint()  # if the other one does not start, this one goes on from here
-        self._orders.save(orders)
+        ends_models = bool(order.controller) and not order.scenario
+        deployed = self.run.street.rollout.deployed
+        self._orders.save(orders, deployed.without_champions() if ends_models else None)
         if order.scenario:
             self._switch_scenario(order.scenario, settings, before)
         elif order.controller:
@@ -661,9 +665,7 @@ class StreetProcess:
         self.run.record("engine.model_deployed", data)
 
     def _roll_back(self, order: Rollback) -> None:
-        """Raises ValueError where there is nothing to roll back, or the champion before cannot be
-        had any more; nothing has changed then.
-        """
+        """Raises ValueError where there is nothing to roll back; nothing has changed then."""
         street, before = self.run.street, self.run.street.rollout.deployed
         street.rollout.check(order)
         after = before.with_rollback(order)
@@ -676,18 +678,30 @@ class StreetProcess:
             self.run.record("engine.model_rolled_back", data | {"model": ended.model.label})
             return
         assert before.champion is not None
-        if after.champion is None:
-            of_settings = with_orders(self.settings, self._orders.load())
-            champion = self._controller(of_settings.control.controller)
-        else:
-            timing = street.gate.timing
-            champion = model_controller(after.champion, street.network, timing, self.settings)
-            street.rehearse(champion)
+        champion, after, lost = self._champion_of(after)
         self._use_models(Change(after))
         street.set_controller(champion)
         self._is_well(CONTROLLER)
         data |= {"model": before.champion.label, "controller": name_of(champion)}
-        self.run.record("engine.model_rolled_back", data)
+        self.run.record("engine.model_rolled_back", data | ({"lost": lost} if lost else {}))
+
+    def _champion_of(self, deployed: Deployed) -> tuple[Controller, Deployed, dict[str, str]]:
+        """(the newest champion that can be had, else the controller of settings and orders; what
+        is deployed then; of those that cannot be had, why).
+        """
+        street, lost = self.run.street, dict[str, str]()
+        while (model := deployed.champion) is not None:
+            try:
+                timing = street.gate.timing
+                champion = model_controller(model, street.network, timing, self.settings)
+                if fault := street.fault_of(champion, CONTROLLER):
+                    raise ValueError(fault)
+                return champion, deployed, lost
+            except ValueError as error:
+                lost[model.label] = str(error)
+                deployed = replace(deployed, champions=deployed.champions[:-1])
+        of_settings = with_orders(self.settings, self._orders.load())
+        return self._controller(of_settings.control.controller), deployed, lost
 
     def _end_champions(self, controller: str) -> None:
         """A controller of the catalogue was ordered, or the settings' is another one: it decides
