@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from headway.analytics.calibration import reliability
 from headway.analytics.model_monitoring import Latency, Monitoring, Quality, Quantiles
 from headway.api.scopes import Bounds
 from headway.api.security import Role
+from headway.api.turns import PREDICTED_AT_ONCE, Turns
 from headway.control.qtable import QTable
 from headway.learning.jobs import Jobs
 from headway.learning.registry import Registry
@@ -295,6 +298,33 @@ def test_what_a_street_says_of_its_models_is_entered_in_the_registry(call, servi
     until(lambda: [e.label for e in services.registry.history("headway", "")][:1] == ["entered@1"])
     found = call("GET", "/status/360082")[1]["champion"]
     assert (found["label"], found["set_by"]) == ("entered@1", "ann")
+
+
+def test_a_rollback_waits_for_nobody_who_asks_the_database(call, services, live, monkeypatch):
+    monkeypatch.setattr("headway.api.turns.WITHIN_S", 0.1)
+    monkeypatch.setattr(services, "turns", Turns(0))  # as while the database stands still
+    assert call("GET", "/jobs")[0] == 503
+    assert call("POST", "/rollback/360082", "operator", json={})[0] == 200
+
+
+def test_those_who_predict_hold_up_nobody_else(call, services, live, monkeypatch):
+    """Twenty at once took all turns of the database: others got 503, as did a rollback."""
+    monkeypatch.setattr("headway.api.turns.WITHIN_S", 0.5)
+    goes_on = threading.Event()
+    monkeypatch.setattr(
+        services.predictions, "predict", lambda *_: goes_on.wait(30.0) and ["ended"]
+    )
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(call, "POST", "/predict", json=observed(live)) for _ in range(20)]
+        try:
+            until(lambda: sum(one.done() for one in asked) == 20 - PREDICTED_AT_ONCE)
+            assert call("GET", "/jobs")[0] == 200
+        finally:
+            goes_on.set()
+        found = [one.result() for one in asked]
+    assert sorted(status for status, _ in found) == [422] * PREDICTED_AT_ONCE + [503] * 18
+    (why,) = {said["detail"] for status, said in found if status == 503}
+    assert why == "too many predictions are under way; try again later"
 
 
 def test_a_model_that_the_street_refuses_is_a_problem(call, services, live):

@@ -42,7 +42,14 @@ async def probe_turn_of(request: Request) -> AsyncIterator[None]:
         yield
 
 
+async def prediction_turn_of(request: Request) -> AsyncIterator[None]:
+    """The same for predictions."""
+    async with services_of(request).prediction_turns.one():
+        yield
+
+
 PROBES = Depends(probe_turn_of, scope="function")
+PREDICTS = Depends(prediction_turn_of, scope="function")
 ASKS = Depends(turn_of, scope="function")  # not until the answer is sent: some read slowly
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from headway.analytics import MissingError
 from headway.analytics.business import Business, business
 from headway.analytics.model_monitoring import Latency, Monitoring
-from headway.api.dependencies import ASKS, need, services_of
+from headway.api.dependencies import ASKS, PREDICTS, need, services_of
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Principal, Role
 from headway.api.streets import Done, folders_of, junction_of, street_by_name
@@ -43,9 +43,7 @@ from headway.street.messages import (
 if TYPE_CHECKING:
     from headway.control.predict import Prediction, SeenJunction
 
-router = APIRouter(
-    prefix="/api/v1/ml", tags=["models"], dependencies=[Depends(need(Role.VIEWER)), ASKS]
-)
+router = APIRouter(prefix="/api/v1/ml", tags=["models"], dependencies=[Depends(need(Role.VIEWER))])
 OK = responses(401, 403, 503)
 LIST = responses(401, 403, 422, 503)
 FOUND = responses(401, 403, 404, 409, 422, 503)
@@ -267,14 +265,14 @@ AllJobs = Annotated[Jobs, Depends(jobs_of)]
 Street = Annotated[RunningStreet, Depends(street_of)]
 
 
-@router.post("/train", status_code=202, responses=FOUND)
+@router.post("/train", status_code=202, responses=FOUND, dependencies=[ASKS])
 def train(who: Operator, jobs: AllJobs, body: JobIn, street: StreetName = "headway") -> LearningJob:
     """Train, tune or evaluate, as a job that `headway worker` does; one a street at a time."""
     with refusing():
         return jobs.job(jobs.enqueue(body.kind, street, body.arguments, who.name))
 
 
-@router.get("/jobs", responses=LIST)
+@router.get("/jobs", responses=LIST, dependencies=[ASKS])
 def job_list(
     request: Request,
     response: Response,
@@ -289,7 +287,7 @@ def job_list(
     return JobPage(items=items, next=_next(request, response, items, limit))
 
 
-@router.get("/jobs/{id}", responses=FOUND)
+@router.get("/jobs/{id}", responses=FOUND, dependencies=[ASKS])
 def job(who: Viewer, jobs: AllJobs, id: Id) -> LearningJob:
     """One job: its state, progress, and what came of it."""
     with refusing():
@@ -302,7 +300,7 @@ def job(who: Viewer, jobs: AllJobs, id: Id) -> LearningJob:
     return found
 
 
-@router.delete("/jobs/{id}", responses=FOUND)
+@router.delete("/jobs/{id}", responses=FOUND, dependencies=[ASKS])
 def cancel(who: Operator, jobs: AllJobs, id: Id) -> LearningJob:
     """End a job: at once where it waits, within seconds where it goes on."""
     job(who, jobs, id)
@@ -310,7 +308,7 @@ def cancel(who: Operator, jobs: AllJobs, id: Id) -> LearningJob:
         return jobs.cancel(id, who.name)
 
 
-@router.get("/models", responses=LIST)
+@router.get("/models", responses=LIST, dependencies=[ASKS])
 def models(
     request: Request,
     response: Response,
@@ -327,7 +325,7 @@ def models(
     return ModelPage(items=list(items), next=_next(request, response, items, limit))
 
 
-@router.get("/models/{model_id}", responses=FOUND)
+@router.get("/models/{model_id}", responses=FOUND, dependencies=[ASKS])
 def model(registry: Models, model_id: Id) -> ModelOut:
     """One version, with what it was made of."""
     with refusing():
@@ -339,7 +337,7 @@ def model(registry: Models, model_id: Id) -> ModelOut:
     return ModelOut(label=found.label, model=found, lineage=lineage)
 
 
-@router.get("/status/{intersection_id:path}", responses=FOUND)
+@router.get("/status/{intersection_id:path}", responses=FOUND, dependencies=[ASKS])
 def status(registry: Models, street: Street, intersection_id: Junction) -> JunctionModels:
     """Who decides at a junction, and who has been champion, challenger or shadow there."""
     number, snapshot = junction_of(street, intersection_id), street.snapshot
@@ -366,7 +364,11 @@ def status(registry: Models, street: Street, intersection_id: Junction) -> Junct
 
 
 @router.post(
-    "/predict", response_model=None, openapi_extra=_json("SeenJunction"), responses=PREDICTED
+    "/predict",
+    response_model=None,
+    openapi_extra=_json("SeenJunction"),
+    responses=PREDICTED,
+    dependencies=[PREDICTS],
 )
 def predict(request: Request, street: Street, body: Body, model_id: ModelId = None) -> Response:
     """What would be decided at one junction for an observation: stage, seconds, confidence with its
@@ -387,6 +389,7 @@ def predict(request: Request, street: Street, body: Body, model_id: ModelId = No
     response_model=None,
     openapi_extra=_json("SeenJunction", many=True),
     responses=PREDICTED_MANY,
+    dependencies=[PREDICTS],
 )
 def predict_many(
     request: Request, street: Street, body: Body, model_id: ModelId = None
@@ -420,7 +423,7 @@ def _predicted(
     return services.predictions.predict(street, label, chosen, seen)
 
 
-@router.post("/deploy/{model_id}", responses=FOUND)
+@router.post("/deploy/{model_id}", responses=FOUND, dependencies=[ASKS])
 def deploy(
     request: Request, who: Engineer, registry: Models, street: Street, model_id: Id, body: DeployIn
 ) -> Done:
@@ -484,7 +487,7 @@ def metrics_of_many(request: Request, street: Street, body: JunctionsIn) -> list
     return [metrics(request, street, junction) for junction in body.intersections]
 
 
-@router.get("/performance/{intersection_id:path}", responses=FOUND)
+@router.get("/performance/{intersection_id:path}", responses=FOUND, dependencies=[ASKS])
 def performance(
     request: Request, who: Viewer, street: Street, intersection_id: Junction
 ) -> Performance:
@@ -516,7 +519,7 @@ def performance(
     )
 
 
-@router.get("/health", responses=OK)
+@router.get("/health", responses=OK, dependencies=[ASKS])
 def health(request: Request, who: Viewer, registry: Models, jobs: AllJobs) -> ModelHealth:
     """Whether jobs are done, and who decides on the streets that run here."""
     service, backlog = services_of(request).street_service, jobs.backlog()

@@ -22,7 +22,7 @@ from headway.api.oidc import Provider
 from headway.api.relay import Relay
 from headway.api.seal import Seal
 from headway.api.security import Keyring
-from headway.api.turns import PROBES_AT_ONCE, Turns
+from headway.api.turns import PREDICTED_AT_ONCE, PROBES_AT_ONCE, Turns
 from headway.learning.aliases import AliasKeeper
 from headway.learning.registry import Registry, signing_key
 from headway.sensing import MISSING
@@ -133,6 +133,9 @@ class Services:
     )
     turns: Turns = field(default_factory=Turns)
     probe_turns: Turns = field(default_factory=lambda: Turns(PROBES_AT_ONCE))
+    prediction_turns: Turns = field(
+        default_factory=lambda: Turns(PREDICTED_AT_ONCE, "predictions are under way")
+    )
 
     def __post_init__(self) -> None:
         self.revoked = RevokedTokens(self.database, self.revocations)
