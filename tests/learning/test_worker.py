@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections import namedtuple
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from headway.experiments.benchmark import Result
 from headway.learning import work
 from headway.learning import worker as room
 from headway.learning.jobs import Jobs
+from headway.learning.model_files import ModelFiles
 from headway.learning.registry import Registry, signing_key
 from headway.learning.worker import Worker
 from headway.store import open_database
@@ -143,6 +147,49 @@ def test_a_job_whose_process_is_killed_is_begun_anew(database, jobs, registry, t
     Worker(database, tmp_path, KEY, do=working.dies).run(until_idle=True)
     assert working.said(tmp_path) == ["began:1", "began:2", "began:3", "made:10"]
     assert (jobs.job(number).state, jobs.job(number).attempt) == ("done", 3)
+    assert [v.label for v in registry.list()] == ["own@1"]
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    """It is full while this file is there."""
+    full = tmp_path / "jobs" / "full"
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0 if full.exists() else 1 << 40))
+    return full
+
+
+def test_a_job_waits_while_the_disk_is_full_and_goes_on_with_what_it_has(
+    database, jobs, registry, tmp_path, disk
+):
+    """It failed at once, and all that it had was deleted; so did the jobs that came after it."""
+    number = jobs.enqueue("train", "north", TRAIN, "ann")
+    with working_on(database, tmp_path, working.fills_the_disk):
+        for _ in range(6):
+            until(lambda: disk.exists() and states(jobs) == ["waiting"])
+            assert "No space left on device" in jobs.job(number).note
+            disk.unlink()
+        until(lambda: states(jobs) == ["done"])
+    found = [f"found:{k}" for k in range(7)]
+    assert working.said(tmp_path) == [*found, "made:10"]
+    assert [v.label for v in registry.list()] == ["own@1"]
+
+
+def test_a_model_that_the_disk_does_not_take_is_registered_once_it_does(
+    database, jobs, registry, tmp_path, disk, monkeypatch
+):
+    keep, refused = ModelFiles.keep, []
+
+    def keeps(self, *what):
+        if not refused:
+            refused.append(what)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return keep(self, *what)
+
+    monkeypatch.setattr(ModelFiles, "keep", keeps)
+    number = jobs.enqueue("train", "north", TRAIN, "ann")
+    Worker(database, tmp_path, KEY, do=working.makes).run(until_idle=True)
+    assert (jobs.job(number).state, jobs.job(number).attempt) == ("done", 2)
     assert [v.label for v in registry.list()] == ["own@1"]
 
 

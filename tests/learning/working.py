@@ -4,6 +4,7 @@ what happened.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import tempfile
@@ -54,6 +55,16 @@ def says_where(kind, arguments, folder, tell):
 def looks_around(kind, arguments, folder, tell):
     """Which files it could go on with."""
     return Done({"files": [path.name for path in folder.parent.rglob("*") if path.is_file()]})
+
+
+def fills_the_disk(kind, arguments, folder, tell):
+    """At the first six attempts. The test takes `full` away."""
+    note(folder, f"found:{len(list(folder.parent.glob('*/checkpoint')))}")
+    (folder / "checkpoint").touch()
+    if int(folder.name) < 7:
+        (folder.parent.parent / "full").touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return makes(kind, arguments, folder, tell)
 
 
 def fails(kind, arguments, folder, tell):

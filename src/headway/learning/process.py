@@ -4,6 +4,7 @@ waits for jobs is small.
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,8 @@ from typing import Any
 from headway.runtime.supervisor import end_with_parent, ignore_interrupts, interrupts_held
 
 MODELS = "models"
+# what a machine is short of: another attempt may do, there or elsewhere
+SHORT_OF = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 NICENESS = 10  # jobs give way to streets that run on the same machine
 
 Tell = Callable[[float, str], None]  # progress (0 to 1), and what is done
@@ -46,9 +49,12 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A job that cannot be done, and why."""
+    """A job that cannot be done, and why. is_short: the machine lacks something, as room on its
+    disk.
+    """
 
     error: str
+    is_short: bool = False
 
 
 Do = Callable[[str, Mapping[str, Any], Path, Tell], Done]
@@ -61,16 +67,19 @@ def run_in_child(
     ignore_interrupts()
     os.nice(NICENESS)
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
-    place = folder / "tmp"
-    place.mkdir(parents=True, exist_ok=True)
-    tempfile.tempdir = str(place)  # goes with the job, whatever ends this process
 
     def tell(progress: float, note: str) -> None:
         pipe.send(Told(progress, note))
 
     try:
+        place = folder / "tmp"
+        place.mkdir(parents=True, exist_ok=True)
+        tempfile.tempdir = str(place)  # goes with the job, whatever ends this process
         pipe.send(do(kind, arguments, folder, tell))
-    except (ValueError, RuntimeError, OSError, ArithmeticError, LookupError, ImportError) as error:
+    except (OSError, MemoryError) as error:
+        is_short = isinstance(error, MemoryError) or error.errno in SHORT_OF
+        pipe.send(Failed(f"{type(error).__name__}: {error}", is_short))
+    except (ValueError, RuntimeError, ArithmeticError, LookupError, ImportError) as error:
         pipe.send(Failed(f"{type(error).__name__}: {error}"))
 
 

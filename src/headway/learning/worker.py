@@ -30,6 +30,7 @@ T = TypeVar("T")
 BEAT_S = 1.0  # between two signs of life, which also hear of a cancellation
 STALE_S = 60.0  # a worker that was silent for so long is dead
 IDLE_S = 1.0  # between two looks for a job
+ROOM_BYTES = 256 << 20  # on the disk of the data folder: with less no job is begun
 
 
 class Worker:
@@ -57,6 +58,7 @@ class Worker:
         self._stale_s = stale_s
         self._do = do
         self._clock = clock
+        self._has_room = True
         self._reached_since: float | None = None  # the database, by `clock`; None while it is away
         self._stop = threading.Event()
         self._log = telemetry.log("training")
@@ -69,6 +71,9 @@ class Worker:
         """Until `stop`; with until_idle also when there is nothing to do."""
         is_tidy = False
         while not self._stop.is_set():
+            if not self._finds_room():
+                self._stop.wait(IDLE_S)
+                continue
             job = self._reached(self._next)
             if job is not None:
                 self._work_on(job)
@@ -80,6 +85,17 @@ class Worker:
                 return
             else:
                 self._stop.wait(IDLE_S)
+
+    def _finds_room(self) -> bool:
+        """Whether there is room for files of a job; said once where there is none."""
+        place = next(p for p in (self._folder, *self._folder.parents) if p.exists())
+        has_room = shutil.disk_usage(place).free >= ROOM_BYTES
+        if self._has_room and not has_room:
+            self._log.error(
+                "jobs wait: the disk is full", folder=str(self._folder), needed_bytes=ROOM_BYTES
+            )
+        self._has_room = has_room
+        return has_room
 
     def _next(self) -> LearningJob | None:
         """Nobody could give a sign of life while the database was away: who is dead is known after
@@ -160,18 +176,39 @@ class Worker:
     def _conclude(self, job: LearningJob, child: Child) -> None:
         outcome = child.outcome
         if isinstance(outcome, Done):
-            self._insist(lambda: self._finish(job, outcome))
-        elif isinstance(outcome, Failed):
-            self._insist(lambda: self._jobs.end(job, "failed", outcome.error))
-        else:
-            self._insist(lambda: self._jobs.give_back(job, child.ending()))
-            self._log.warning("job ended by its process", job=job.id, why=child.ending())
+            done = outcome
+            try:
+                self._insist(lambda: self._finish(job, done))
+            except OSError as error:
+                outcome = Failed(f"{type(error).__name__}: {error}", is_short=True)
+        if isinstance(outcome, Failed):
+            failed = outcome
+            if failed.is_short or not self._finds_room():
+                self._leave(job, failed.error)
+                return
+            self._insist(lambda: self._jobs.end(job, "failed", failed.error))
+        elif outcome is None:
+            self._leave(job, child.ending())
             return
         self._log.info("job ended", job=job.id, failed=isinstance(outcome, Failed))
         self._clear(job)
 
+    def _leave(self, job: LearningJob, why: str) -> None:
+        """To be begun anew, with what it has. A full disk does not count against it."""
+        against = why if self._finds_room() else ""
+
+        def give_back() -> None:
+            now = self._jobs.job(job.id)
+            self._jobs.beat(job, now.progress, f"is begun again: {why}")
+            self._jobs.give_back(job, against)
+
+        self._insist(give_back)
+        self._log.warning("job ended by its process", job=job.id, why=why)
+
     def _finish(self, job: LearningJob, done: Done) -> None:
-        """The job's end and its model, in one transaction."""
+        """The job's end and its model, in one transaction. Raises OSError where its file cannot be
+        stored.
+        """
         if not done.file:
             self._jobs.finish(job, done.result)
             return
@@ -185,7 +222,7 @@ class Worker:
                 by=job.asked_by,
                 within=lambda held, id_: self._jobs.finish_within(held, job, done.result, id_),
             )
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             self._jobs.end(job, "failed", f"{type(error).__name__}: {error}")
 
     def _insist(self, write: Callable[[], object]) -> None:
