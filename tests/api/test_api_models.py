@@ -260,6 +260,11 @@ def test_the_status_of_a_junction_says_who_decides_and_who_did_before(call, serv
     registry.set_alias("headway", "360082", "shadow", None, "ann")
     _, found = call("GET", "/status/360082")
     assert (found["shadow"], found["history"][0]["label"]) == (None, "")
+    registry.set_alias("headway", "", "shadow", version.id, "ann")
+    registry.set_alias("headway", "360082", "shadow", other.id, "ben")
+    registry.set_alias("headway", "360082", "shadow", None, "ann")
+    found = call("GET", "/status/360082")[1]["shadow"]
+    assert (found["label"], found["junction"]) == ("chief@1", ""), "that of the whole street again"
 
 
 def test_a_model_is_deployed_and_rolled_back_by_an_order_on_record(call, services, live):

@@ -33,6 +33,11 @@ def rolled_back(what, *junctions, controller="planner", by="ann"):
     return {"kind": "engine.model_rolled_back", "data": data | {"controller": controller}}
 
 
+def started(kind="engine.restored", **models):
+    found = {role: {"model": m, "junctions": list(js)} for role, (m, *js) in models.items()}
+    return {"kind": kind, "data": {"scenario": "cologne1"} | ({"models": found} if found else {})}
+
+
 WITHDRAWN = {"kind": "engine.canary_withdrawn", "data": {"model": "m@2", "junctions": ["j"]}}
 SCENARIO = {"kind": "engine.scenario", "data": {"scenario": "cologne1"}}
 
@@ -56,6 +61,11 @@ SCENARIO = {"kind": "engine.scenario", "data": {"scenario": "cologne1"}}
             {("shadow", "j", "m@2")}),
         ([deployed("shadow", "m@2", "j", "k"), rolled_back("shadow")], set()),
         ([deployed("all", "m@1"), deployed("shadow", "m@2"), SCENARIO], set()),
+        # it was killed before it said so; its model is lost
+        ([deployed("all", "m@1"), started(champion=["m@2"], canary=["m@1", "j"], shadow=["m@1"])],
+            {("champion", "", "m@2"), ("challenger", "j", "m@1"), ("shadow", "", "m@1")}),
+        ([deployed("all", "m@1"), deployed("canary", "m@2", "j"), started("engine.started")],
+            set()),
     ],
 )  # fmt: skip
 def test_what_is_in_force_after_what_a_street_said(registry, events, in_force):

@@ -2115,8 +2115,17 @@ def test_models_outlive_the_process_and_are_rolled_back_in_the_next_one(play, mo
     trial = first.runs[-1].street.rollout.canary.trial
     assert trial.elapsed_s == 15.0  # its first tick began at 104, the last at 119
 
+    def start(played):
+        return played.events("engine.started", "engine.restored")[0][2]
+
+    assert "models" not in start(first)
     second = play({2: [Rollback("shadow")], 3: [Rollback()], 6: [Rollback()], 9: [Rollback()]})
-    assert second.events("engine.restored")[0][2]["controller"] == "two@2"
+    assert start(second)["controller"] == "two@2"
+    assert start(second)["models"] == {
+        "champion": {"model": "two@2", "junctions": []},
+        "canary": {"model": "three@1", "junctions": []},
+        "shadow": {"model": "four@1", "junctions": []},
+    }
     assert second.events("engine.order_refused")[0][2]["why"].startswith("no model is champion")
     begun = second.of(Snapshot)[0].models
     assert (begun["champion"]["model"], begun["before"]) == ("two@2", "one@1")

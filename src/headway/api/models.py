@@ -343,9 +343,11 @@ def status(registry: Models, street: Street, intersection_id: Junction) -> Junct
     number, snapshot = junction_of(street, intersection_id), street.snapshot
     with refusing():
         history = [e for e in registry.history(street.name) if e.junction in ("", intersection_id)]
+    newest = {(e.junction, e.alias): e for e in reversed(history)}
     now: dict[str, ModelAlias] = {}
-    for entry in sorted(history, key=lambda e: (e.junction != "", e.number)):
-        now[entry.alias] = entry  # of the junction, if there is one, else of the street
+    for (_, alias), entry in sorted(newest.items()):  # those of the whole street first
+        if entry.label:
+            now[alias] = entry
     seen = snapshot.junctions[number] if snapshot is not None else None
     return JunctionModels(
         street=street.name,
@@ -359,7 +361,7 @@ def status(registry: Models, street: Street, intersection_id: Junction) -> Junct
             if name not in ("canary", "shadow") or (said and intersection_id in said["junctions"])
         },
         history=history[:MOST_HISTORY],
-        **{alias: e for alias, e in now.items() if e.label},
+        **now,
     )
 
 

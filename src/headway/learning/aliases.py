@@ -18,12 +18,14 @@ from headway.telemetry.threads import keep_running
 ALIAS = {
     "all": "champion",
     "deploy": "champion",
+    "champion": "champion",
     "canary": "challenger",
     "shadow": "shadow",
-}  # by mode of a deployment, or by what is rolled back
+}  # by mode of a deployment, by what is rolled back, and by role at a start
 DEPLOYED, ROLLED_BACK = "engine.model_deployed", "engine.model_rolled_back"
 WITHDRAWN, SCENARIO = "engine.canary_withdrawn", "engine.scenario"
-KINDS = (DEPLOYED, ROLLED_BACK, WITHDRAWN, SCENARIO)
+STARTS = ("engine.started", "engine.restored")
+KINDS = (DEPLOYED, ROLLED_BACK, WITHDRAWN, SCENARIO, *STARTS)
 MOST_WAITING = 1000  # events, while the database is away
 AGAIN_AFTER_S = 2.0
 ENDS_WITHIN_S = 5.0
@@ -32,8 +34,9 @@ Wanted = dict[str, str]  # label of a version by junction, "" for the whole stre
 
 
 class AliasKeeper:
-    """Enters events in a thread of its own, in their order; `take` never waits. What is not entered
-    when the program ends is lost: the street's own orders are what counts.
+    """Enters events in a thread of its own, in their order; `take` never waits. The street's own
+    orders are what counts: what is not entered when the program ends, or a model that the street
+    could not have any more, is set right when it starts.
     """
 
     def __init__(self, registry: Callable[[], Registry]) -> None:
@@ -102,6 +105,12 @@ def _wanted(event: Mapping[str, Any], now: Mapping[str, Wanted]) -> dict[str, Wa
     kind, data = event["kind"], event["data"]
     if kind == SCENARIO:
         return {alias: {} for alias in ALIASES}
+    if kind in STARTS:
+        in_force = {ALIAS[role]: of for role, of in data.get("models", {}).items()}
+        return {
+            alias: dict.fromkeys(of.get("junctions") or [""], of["model"]) if of else {}
+            for alias, of in ((alias, in_force.get(alias)) for alias in ALIASES)
+        }
     if kind == WITHDRAWN:
         return {"challenger": {}}
     junctions = list(data.get("junctions") or [""])

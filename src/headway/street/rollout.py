@@ -85,6 +85,17 @@ class Deployed:
         """A controller of the catalogue was ordered."""
         return replace(self, champions=(), canary=None)
 
+    def in_force(self) -> dict[str, dict[str, Any]]:
+        """For the event of a start: `model` and `junctions` (none for all) of each role."""
+        found: dict[str, dict[str, Any]] = {}
+        if self.champion is not None:
+            found["champion"] = {"model": self.champion.label, "junctions": []}
+        for order in (self.canary, self.shadow):
+            if order is not None:
+                about = {"model": order.model.label, "junctions": list(order.junctions)}
+                found[order.mode] = about
+        return found
+
     def as_json(self) -> dict[str, Any]:
         """What `read` takes."""
         return asdict(self)

@@ -419,8 +419,9 @@ def _record_start(
         "net": run.scenario.net,
         "controller": s.control.controller,
     }
-    if (champion := run.street.rollout.deployed.champion) is not None:
-        about["controller"] = champion.label
+    if models := run.street.rollout.deployed.in_force():
+        about["models"] = models
+        about["controller"] = models.get("champion", {}).get("model", about["controller"])
     if run.scenario.additional:
         about["additional"] = list(run.scenario.additional)
     at_s = run.scenario.begin_s if found is None else found.time_s
