@@ -6,20 +6,24 @@ much (its effective size), found by the autocorrelation of the reference. Number
 Smirnov's test below MANY rows of reference, above it the Wasserstein distance, in standard
 deviations. Categories: chi-squared, above it the Jensen-Shannon distance. Both distances have a
 threshold that follows from the reference, and a least one: with many rows the smallest change is
-significant, and does not matter. Changes on line: `Adwin`.
+significant, and does not matter. No two days are alike either: where the reference is of several
+(`piece`), nothing is a drift that lies within what its own days lie apart. Changes on line:
+`adwin.Adwin`.
 
 Why so: docs/decisions/0031-drift.md; error rates: python -m bench drift.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import isfinite, log, sqrt
+from math import log, sqrt
+from typing import Any
 
 import numpy as np
 
+from headway.analytics.adwin import Adwin
 from headway.values import CountArray, FloatArray
 
 MANY = 1000  # rows of reference from which on distances are used
@@ -31,6 +35,7 @@ BRIDGES = 4000  # draws of the limit of the Wasserstein distance
 BRIDGE_POINTS = 200  # of each
 QUARTILES = (0.25, 0.5, 0.75)
 LEAST_PIECES = 4  # of reference, for one of them to be odd
+FENCE = 0.01  # of the reference lie below, and above, what counts as the farthest for Wasserstein
 TAIL = 0.01  # chance below which that of a Wasserstein distance is extrapolated
 LEAST_EXPECTED = 5.0  # of a category, by effective size; rarer ones count as one
 SEED = 29
@@ -42,8 +47,9 @@ class Drift:
 
     test:      ks, wasserstein, chi-squared or jensen-shannon.
     distance:  ks: largest difference of the two distributions, 0 to 1; wasserstein: in standard
-        deviations of the reference; chi-squared: Cramer's V, 0 to 1; jensen-shannon: square root
-        of the divergence in bits, 0 to 1. None where there is nothing to compare.
+        deviations of the reference, the farthest hundredth of which on either side counts as if it
+        were no farther; chi-squared: Cramer's V, 0 to 1; jensen-shannon: square root of the
+        divergence in bits, 0 to 1. None where there is nothing to compare.
     threshold: the distance from which on it is a drift, as a check of its own.
     p:         chance of such a distance without drift.
     n_reference, n_current: rows; effective_reference, effective_current: independent values that
@@ -72,8 +78,9 @@ def drift_of_numbers(
     """Compare two series of numbers, (rows,) each in order of time. Raises ValueError where one is
     not finite.
 
-    piece: (rows,) of the reference, which stretch of time each is of, such as a day. Of four or
-        more, the one that is least like the others does not count.
+    piece: (rows,) of the reference, which stretch of time each is of, such as a day; the newer
+        values are another one. Of four or more, the one that is least like the others does not
+        count, and how far the others lie apart is no drift.
 
     >>> calm = np.random.default_rng(1).normal(size=400)
     >>> drift_of_numbers(calm[:200], calm[200:]).drifts
@@ -82,33 +89,50 @@ def drift_of_numbers(
     True
     """
     x, y = (_finite(np.asarray(v, np.float64)) for v in (reference, current))
-    x = _without_oddest(x, piece)
+    x, days = _days(x, piece, len(y))
     test = "wasserstein" if len(x) >= MANY else "ks"
-    sizes = _sizes(len(x), len(y), _length_of_distribution(x))
+    sizes = _sizes(len(x), len(y), _length_of_distribution(x, days))
     if why := _too_few(sizes):
         return _unknown(test, len(x), len(y), sizes, why)
     harmonic = sizes[0] * sizes[1] / (sizes[0] + sizes[1])
-    if np.ptp(x) == 0.0:
-        return _of_a_constant(test, x, y, alarm)
     from scipy import stats  # here: half a second that only those who ask need wait for
 
-    if test == "ks":
-        distance = float(stats.ks_2samp(x, y, method="asymp").statistic)
-        n = max(round(harmonic), 1)
+    low, high = np.quantile(x, (FENCE, 1.0 - FENCE))
+    deviation = float(np.clip(x, low, high).std())
+    if test == "ks" or deviation == 0.0:  # no unit for a distance: all but a few are one value
+
+        def distance_of(a: FloatArray, b: FloatArray) -> float:
+            return float(stats.ks_2samp(a, b, method="asymp").statistic)
+
+        distance, n = distance_of(x, y), max(round(harmonic), 1)
         p, threshold = float(stats.kstwo.sf(distance, n)), float(stats.kstwo.isf(alarm, n))
+        least = LEAST_DISTANCE if test == "wasserstein" else 0.0
+        test = "ks"
     else:
-        deviation = float(x.std())
-        distance = float(stats.wasserstein_distance(x, y)) / deviation
-        null = _wasserstein_without_drift(x / deviation) / sqrt(harmonic)
-        p = _tail(null, distance)
-        threshold = max(float(np.quantile(null, 1.0 - alarm)), LEAST_DISTANCE)
+
+        def distance_of(a: FloatArray, b: FloatArray) -> float:
+            fenced = (np.clip(v, low, high) / deviation for v in (a, b))
+            return float(stats.wasserstein_distance(*fenced))
+
+        distance = distance_of(x, y)
+        null = _wasserstein_without_drift(np.clip(x, low, high) / deviation) / sqrt(harmonic)
+        p, threshold = _tail(null, distance), float(np.quantile(null, 1.0 - alarm))
+        least = LEAST_DISTANCE
+    if days is not None:
+        among = _among_days(x, days, distance_of, distance, alarm)
+        p, least = max(p, among[0]), max(least, among[1])
+    threshold = max(threshold, least)
     return Drift(test, distance, threshold, p, len(x), len(y), *sizes, distance >= threshold)
 
 
 def drift_of_categories(
-    reference: Sequence[str | int], current: Sequence[str | int], alarm: float = ALARM
+    reference: Sequence[str | int],
+    current: Sequence[str | int],
+    alarm: float = ALARM,
+    piece: CountArray | None = None,
 ) -> Drift:
-    """Compare how often each category occurs in two series, each in order of time.
+    """Compare how often each category occurs in two series, each in order of time. piece: as in
+    `drift_of_numbers`, but that none is left out.
 
     Chi-squared is divided by the design effect (J. Rao and A. Scott, Journal of the American
     Statistical Association 1981): rows for each independent value.
@@ -122,7 +146,8 @@ def drift_of_categories(
     place = {name: k for k, name in enumerate(names)}
     x, y = (np.array([place[str(v)] for v in values], np.int64) for values in (reference, current))
     test = "jensen-shannon" if len(x) >= MANY else "chi-squared"
-    sizes = _sizes(len(x), len(y), _length_of_categories(x, len(names)))
+    days = _whole_days(x, piece, len(y))
+    sizes = _sizes(len(x), len(y), _length_of_categories(x, len(names), days))
     if why := _too_few(sizes):
         return _unknown(test, len(x), len(y), sizes, why)
     if len(names) == 1:
@@ -130,7 +155,16 @@ def drift_of_categories(
     from scipy import stats
     from scipy.spatial.distance import jensenshannon
 
+    def distance_of(a: CountArray, b: CountArray) -> float:
+        shares = (np.bincount(v, minlength=len(names)) for v in (a, b))
+        return float(jensenshannon(*shares, base=2.0))
+
     harmonic = sizes[0] * sizes[1] / (sizes[0] + sizes[1])
+    # near nought the divergence is an eighth of the chi-squared distance, in nats
+    in_bits = 8.0 * harmonic * log(2.0)
+    among = (0.0, 0.0)
+    if days is not None:
+        among = _among_days(x, days, distance_of, distance_of(x, y), alarm)
     counts = np.array([np.bincount(v, minlength=len(names)) for v in (x, y)], np.float64)
     counts = _without_rare(counts / counts.sum(axis=1, keepdims=True) * np.array(sizes)[:, None])
     freedom = max(counts.shape[1] - 1, 1)
@@ -138,15 +172,14 @@ def drift_of_categories(
     if test == "chi-squared":
         found = stats.chi2_contingency(counts, correction=False)
         n = float(counts.sum())
-        p, distance, threshold = found.pvalue, sqrt(found.statistic / n), sqrt(critical / n)
+        p, distance = float(found.pvalue), sqrt(found.statistic / n)
+        threshold = max(sqrt(critical / n), among[1] * sqrt(in_bits / n))
     else:
         distance = float(jensenshannon(counts[0], counts[1], base=2.0))
-        # near nought the divergence is an eighth of the chi-squared distance, in nats
-        in_bits = 8.0 * harmonic * log(2.0)
-        p = stats.chi2.sf(in_bits * distance**2, freedom)
-        threshold = max(sqrt(critical / in_bits), LEAST_DISTANCE)
-    drifts = distance >= threshold
-    return Drift(test, distance, threshold, float(p), len(x), len(y), *sizes, drifts)
+        p = float(stats.chi2.sf(in_bits * distance**2, freedom))
+        threshold = max(sqrt(critical / in_bits), LEAST_DISTANCE, among[1])
+    drifts, p = distance >= threshold, max(p, among[0])
+    return Drift(test, distance, threshold, p, len(x), len(y), *sizes, drifts)
 
 
 def confirmed(found: Iterable[Drift], share: float = ALARM) -> list[Drift]:
@@ -205,15 +238,24 @@ def _unknown(test: str, n: int, m: int, sizes: tuple[float, float], why: str) ->
     return Drift(test, None, None, None, n, m, *sizes, False, why)
 
 
-def _of_a_constant(test: str, x: FloatArray, y: FloatArray, alarm: float) -> Drift:
-    """The reference never changed: any share of other values that it should have shown is a
-    drift (had they this share, it would have shown none with a chance of `alarm`).
+def _among_days(
+    x: FloatArray | CountArray,
+    days: CountArray,
+    distance_of: Callable[[Any, Any], float],
+    distance: float,
+    alarm: float,
+) -> tuple[float, float]:
+    """Chance that one more day lies as far from the others as `distance`, and the distance that has
+    the chance `alarm`: by Student's t of the root mean square of what each of the days lies from
+    the others. The farthest counts twice: once for the one that was left out.
     """
-    share = float((y != x[0]).mean())
-    p = float((1.0 - share) ** len(x))
-    threshold = 1.0 - alarm ** (1.0 / len(x))
-    drifts = share >= max(threshold, LEAST_DISTANCE)
-    return Drift(test, share, threshold, p, len(x), len(y), float(len(x)), float(len(y)), drifts)
+    from scipy import stats
+
+    apart = np.array([distance_of(x[days != one], x[days == one]) for one in np.unique(days)])
+    usual = float(np.sqrt(np.append(apart**2, apart.max() ** 2).mean()))
+    freedom = len(apart)
+    chance = 2.0 * float(stats.t.sf(distance / usual, freedom)) if usual > 0.0 else 0.0
+    return chance, usual * float(stats.t.isf(alarm / 2.0, freedom))
 
 
 def _wasserstein_without_drift(x: FloatArray) -> FloatArray:
@@ -257,152 +299,68 @@ def _without_rare(counts: FloatArray) -> FloatArray:
     return np.hstack([counts[:, ~is_rare], rare])
 
 
-def _without_oddest(x: FloatArray, piece: CountArray | None) -> FloatArray:
+def _days(
+    x: FloatArray, piece: CountArray | None, rows: int
+) -> tuple[FloatArray, CountArray | None]:
     """x without the piece that is farthest from the median of all, x itself where they are few. A
     single day with a jam would make all others seem to resemble each other, and a day without one
-    a drift. What makes each day another one stays.
+    a drift. And which piece each row is of, as `_whole_days`.
     """
     if piece is None or not len(x):
-        return x
-    numbers, place, rows = np.unique(piece, return_inverse=True, return_counts=True)
+        return x, None
+    numbers, place, counts = np.unique(piece, return_inverse=True, return_counts=True)
     if len(numbers) < LEAST_PIECES:
-        return x
-    squares = np.bincount(place, (x - np.median(x)) ** 2) / rows
-    found: FloatArray = x[place != int(np.argmax(squares))]
-    return found
+        return x, None
+    squares = np.bincount(place, (x - np.median(x)) ** 2) / counts
+    is_kept = place != int(np.argmax(squares))
+    return x[is_kept], _whole_days(x[is_kept], piece[is_kept], rows)
 
 
-def _length_of_distribution(x: FloatArray) -> float:
-    """Largest correlation length of being below a quartile: that of its distribution function."""
+def _whole_days(
+    x: FloatArray | CountArray, piece: CountArray | None, rows: int
+) -> CountArray | None:
+    """`piece`, where it tells how far days lie apart: LEAST_PIECES less the oddest, each of at
+    least half as many rows as the newer values have. None where it does not.
+    """
+    if piece is None or not len(x):
+        return None
+    counts = np.unique(piece, return_counts=True)[1]
+    is_enough = len(counts) >= LEAST_PIECES - 1 and 2 * counts.min() >= rows
+    return piece if is_enough else None
+
+
+def _length_of_distribution(x: FloatArray, days: CountArray | None = None) -> float:
+    """Largest correlation length of being below a quartile, or not above it (where many values are
+    the same, the one or the other never changes): that of its distribution function. Within days,
+    where these are known.
+    """
     if not len(x):
         return 1.0
-    return max(correlation_length((x <= q).astype(np.float64)) for q in np.quantile(x, QUARTILES))
+    quartiles = np.quantile(x, QUARTILES)
+    sides = [side for q in quartiles for side in (x < q, x <= q)]
+    return max(correlation_length(_within(side.astype(np.float64), days)) for side in sides)
 
 
-def _length_of_categories(x: CountArray, categories: int) -> float:
+def _length_of_categories(x: CountArray, categories: int, days: CountArray | None = None) -> float:
     """Mean correlation length of the indicators of each category, weighed by 1 - its share."""
     if not len(x):
         return 1.0
     weights = 1.0 - np.bincount(x, minlength=categories) / len(x)
     if weights.sum() == 0.0:
         return 1.0
-    lengths = [correlation_length((x == k).astype(np.float64)) for k in range(categories)]
+    lengths = [
+        correlation_length(_within((x == k).astype(np.float64), days)) for k in range(categories)
+    ]
     return float(np.average(lengths, weights=weights))
 
 
-@dataclass(slots=True)
-class _Bucket:
-    """Of so many values: their mean, and the sum of squares about it."""
-
-    n: int
-    mean: float
-    squares: float
-
-    def with_newer(self, other: _Bucket) -> _Bucket:
-        n, d = self.n + other.n, other.mean - self.mean
-        return _Bucket(
-            n,
-            self.mean + d * other.n / n,
-            self.squares + other.squares + d * d * self.n * other.n / n,
-        )
-
-
-BUCKETS_A_ROW = 5
-LEAST_SIDE = 5  # values on either side of a cut
-LEAST_WINDOW = 10
-CUT_EVERY = 4  # values between two looks for a cut
-
-
-class Adwin:
-    """A window of the newest values that is cut where its older part has another mean (ADWIN2,
-    A. Bifet and R. Gavalda, Learning from Time-Varying Data with Adaptive Windowing, SDM 2007).
-
-    Values are of 0 to 1 and independent (of those that are not, give means of blocks). delta, 0 to
-    1, bounds the chance of a false cut at each value. Memory grows with the window's logarithm.
-    """
-
-    def __init__(self, delta: float = 0.002) -> None:
-        if not 0.0 < delta < 1.0:
-            raise ValueError(f"delta is {delta}: it is a chance, between 0 and 1")
-        self.delta = delta
-        self.changes = 0
-        self._added = 0
-        self._rows: list[list[_Bucket]] = [[]]  # of 1, 2, 4, ... values; the newest last
-
-    @property
-    def n(self) -> int:
-        """Values in the window."""
-        return sum(bucket.n for row in self._rows for bucket in row)
-
-    @property
-    def mean(self) -> float:
-        """Of the window; nan where it is empty."""
-        return self._total(self._oldest_first()).mean if self.n else float("nan")
-
-    def add(self, value: float) -> bool:
-        """Take a value in; whether the mean has changed, and older values went. Raises ValueError
-        for one that is not within 0 to 1.
-        """
-        if not (isfinite(value) and 0.0 <= value <= 1.0):
-            raise ValueError(f"{value} is not within 0 to 1: scale what is measured")
-        self._rows[0].append(_Bucket(1, value, 0.0))
-        self._compress()
-        self._added += 1
-        has_changed = False
-        while self._added % CUT_EVERY == 0 and self._cut_once():
-            has_changed = True
-        self.changes += has_changed
-        return has_changed
-
-    def _compress(self) -> None:
-        """Where a row is full its two oldest become one of the next row."""
-        for k, row in enumerate(self._rows):
-            if len(row) <= BUCKETS_A_ROW:
-                return
-            merged = row.pop(0).with_newer(row.pop(0))
-            if k + 1 == len(self._rows):
-                self._rows.append([])
-            self._rows[k + 1].append(merged)
-
-    def _cut_once(self) -> bool:
-        """Drop the oldest bucket where any cut shows two different means."""
-        buckets = self._oldest_first()
-        total = self._total(buckets)
-        if total.n < LEAST_WINDOW:
-            return False
-        whole, variance = total.n * total.mean, total.squares / total.n
-        older_n, older = 0, 0.0
-        for bucket in buckets[:-1]:
-            older_n += bucket.n
-            older += bucket.n * bucket.mean
-            newer_n = total.n - older_n
-            if older_n < LEAST_SIDE or newer_n < LEAST_SIDE:
-                continue
-            gap = abs((whole - older) / newer_n - older / older_n)
-            if gap > bound(older_n, newer_n, variance, self.delta):
-                next(row for row in reversed(self._rows) if row).pop(0)
-                while len(self._rows) > 1 and not self._rows[-1]:
-                    self._rows.pop()
-                return True
-        return False
-
-    def _oldest_first(self) -> list[_Bucket]:
-        return [bucket for row in reversed(self._rows) for bucket in row]
-
-    def _total(self, buckets: list[_Bucket]) -> _Bucket:
-        n = sum(bucket.n for bucket in buckets)
-        mean = sum(bucket.n * bucket.mean for bucket in buckets) / max(n, 1)
-        squares = sum(b.squares + b.n * (b.mean - mean) ** 2 for b in buckets)
-        return _Bucket(n, mean, squares)
-
-
-def bound(older: int, newer: int, variance: float, delta: float) -> float:
-    """How far the means of two parts of a window may lie apart without a change (their equation
-    3.1): m is half the harmonic mean of the parts, ln(2 ln(n) / delta) stands for all cuts.
-    """
-    m = 1.0 / (1.0 / older + 1.0 / newer)
-    chance = log(2.0 * log(older + newer) / delta)
-    return sqrt(2.0 / m * variance * chance) + 2.0 / (3.0 * m) * chance
+def _within(x: FloatArray, days: CountArray | None) -> FloatArray:
+    """x less the mean of its day."""
+    if days is None:
+        return x
+    _, place, counts = np.unique(days, return_inverse=True, return_counts=True)
+    found: FloatArray = x - (np.bincount(place, x) / counts)[place]
+    return found
 
 
 RANGE = 3.0  # standard deviations of block means; what is further from the mean counts as there
@@ -437,8 +395,8 @@ def residual_drift(
     `drift_of_numbers`.
     """
     x, y = (_finite(np.asarray(v, np.float64)) for v in (reference, current))
-    x = _without_oddest(x, piece)
-    length = correlation_length(x)
+    x, days = _days(x, piece, len(y))
+    length = correlation_length(_within(x, days))
     if why := _too_few(_sizes(len(x), len(y), length)):
         return ResidualDrift(False, None, 1, len(x), len(y), None, None, why)
     block = round(length)
@@ -453,7 +411,15 @@ def residual_drift(
         if window.add(value) and since is None:
             since = (k + 1) * block - 1
     now = centre + scale * (2.0 * window.mean - 1.0)
+    if since is not None and days is not None:
+        gap = abs(float(y.mean()) - centre)
+        chance, _ = _among_days(x, days, _gap, gap, ALARM)
+        since = since if chance <= ALARM else None
     return ResidualDrift(since is not None, since, block, len(x), len(y), centre, now)
+
+
+def _gap(a: FloatArray, b: FloatArray) -> float:
+    return abs(float(a.mean()) - float(b.mean()))
 
 
 def _block_means(x: FloatArray, block: int) -> FloatArray:

@@ -35,6 +35,7 @@ DAY_S = 86_400.0
 PIECES = 14  # of reference, the newest; each is the same time of day as the window
 PROFILE_S = 900.0
 LEAST_PROFILE_PIECES = 4
+DIGITS = 9  # that count of a figure less the usual one
 LEAD_S = 600.0  # by then 95 % of `performance` is of predictions after the confidence
 CAME_TRUE = 0.999  # performance, rounded: vehicles were late by no more than is tolerated
 CALIBRATION_BLOCK_S = 600.0
@@ -413,6 +414,7 @@ def _without_usual(
     """Values of the reference and the current ones, both less what their quarter of an hour usually
     has, and the piece of each row of the reference. Usual is the median of the means that the
     (other) pieces have; rows that no other piece has are left out. As they are without a profile.
+    Rounded: what is always 0.1 is that less a mean of so many, but for the last digit.
     """
     if not profile or not len(reference.values):
         return reference.values, current.values, reference.piece
@@ -427,8 +429,8 @@ def _without_usual(
     usual_now = _median_of_known(means)[current.slot]
     is_known, is_known_now = np.isfinite(usual), np.isfinite(usual_now)
     return (
-        (reference.values - usual)[is_known],
-        (current.values - usual_now)[is_known_now],
+        (reference.values - usual)[is_known].round(DIGITS),
+        (current.values - usual_now)[is_known_now].round(DIGITS),
         reference.piece[is_known],
     )
 
@@ -464,11 +466,14 @@ def _signal_checks(database: Database, pieces: Sequence[_Piece], window: _Piece)
     """Which signal group begins its green, one after the other, at each junction."""
     now = _greens(database, window)
     before: dict[str, list[int]] = {}
-    for piece in pieces:
+    numbers: dict[str, list[int]] = {}
+    for number, piece in enumerate(pieces):
         for junction, groups in _greens(database, piece).items():
             before.setdefault(junction, []).extend(groups)
+            numbers.setdefault(junction, []).extend([number] * len(groups))
     for junction in sorted({*now, *before}):
-        drift = drift_of_categories(before.get(junction, []), now.get(junction, []))
+        of_piece = np.array(numbers.get(junction, []), np.int64)
+        drift = drift_of_categories(before.get(junction, []), now.get(junction, []), piece=of_piece)
         yield Check(junction, SIGNALS, None, None, drift)
 
 
