@@ -102,44 +102,73 @@ class History:
         return self.detectors.get(key, NOTHING)
 
 
-# of each group the rows of the window and of the context around it, and the last one before these
-RECORDED = """
-    WITH
-        r AS (
-            SELECT junction, signal_group, at_s, {column} AS value
-            FROM {table}
-            WHERE run_id = :run
-                AND (CAST(:junction AS text) IS NULL OR junction = :junction)
-                AND at_s >= :from_s
-                AND at_s < :to_s
-            UNION ALL
-            SELECT * FROM (
-                SELECT DISTINCT ON (junction, signal_group)
-                    junction, signal_group, at_s, {column} AS value
-                FROM {table}
-                WHERE run_id = :run
-                    AND (CAST(:junction AS text) IS NULL OR junction = :junction)
-                    AND at_s < :from_s
-                ORDER BY junction, signal_group, at_s DESC
-            ) before
-        )
-    SELECT
-        junction,
-        signal_group,
-        array_agg(at_s ORDER BY at_s) AS at_s,
-        array_agg(value ORDER BY at_s) AS value
-    FROM r
-    GROUP BY 1, 2
+# the groups of a table, one look into its key each; a scan of a long run takes seconds
+GROUPS = """
+    WITH RECURSIVE g AS (
+        (SELECT junction, signal_group FROM {table}
+            WHERE run_id = :run AND (CAST(:junction AS text) IS NULL OR junction = :junction)
+            ORDER BY junction, signal_group LIMIT 1)
+        UNION ALL
+        SELECT next.junction, next.signal_group
+        FROM g CROSS JOIN LATERAL (SELECT junction, signal_group FROM {table}
+            WHERE run_id = :run AND (CAST(:junction AS text) IS NULL OR junction = :junction)
+                AND (junction, signal_group) > (g.junction, g.signal_group)
+            ORDER BY junction, signal_group LIMIT 1) next
+    )
 """
-# of all that was recorded
-ENDS = """
-    SELECT min(first_s) AS first_s, max(last_s) AS last_s
-    FROM (
-        SELECT min(at_s) AS first_s, max(at_s) AS last_s FROM signal_state WHERE run_id = :run
+# of each group the rows of the window and of the context around it, and the last one before these
+RECORDED = (
+    GROUPS
+    + """
+    SELECT g.junction, g.signal_group, of_group.at_s, of_group.value
+    FROM g CROSS JOIN LATERAL (
+        SELECT
+            array_agg(r.at_s ORDER BY r.at_s) AS at_s,
+            array_agg(r.value ORDER BY r.at_s) AS value
+        FROM (
+            SELECT at_s, {column} AS value
+            FROM {table}
+            WHERE run_id = :run AND junction = g.junction AND signal_group = g.signal_group
+                AND at_s >= :from_s AND at_s < :to_s
+            UNION ALL
+            (
+                SELECT at_s, {column}
+                FROM {table}
+                WHERE run_id = :run AND junction = g.junction AND signal_group = g.signal_group
+                    AND at_s < :from_s
+                ORDER BY at_s DESC
+                LIMIT 1
+            )
+        ) r
+    ) of_group
+    WHERE of_group.at_s IS NOT NULL
+"""
+)
+# of all that was recorded of the groups
+ENDS = (
+    GROUPS
+    + """
+    SELECT min(ends.first_s) AS first_s, max(ends.last_s) AS last_s
+    FROM g CROSS JOIN LATERAL (
+        SELECT min(at_s) AS first_s, max(at_s) AS last_s
+        FROM {table}
+        WHERE run_id = :run AND junction = g.junction AND signal_group = g.signal_group
+    ) ends
+"""
+)
+OBSERVED = """
+    WITH RECURSIVE j AS (
+        (SELECT junction FROM observation WHERE run_id = :run ORDER BY junction LIMIT 1)
         UNION ALL
-        SELECT min(at_s), max(at_s) FROM detector_state WHERE run_id = :run
-        UNION ALL
-        SELECT min(at_s), max(at_s) FROM observation WHERE run_id = :run
+        SELECT next.junction
+        FROM j CROSS JOIN LATERAL (SELECT junction FROM observation
+            WHERE run_id = :run AND junction > j.junction ORDER BY junction LIMIT 1) next
+    )
+    SELECT min(ends.first_s) AS first_s, max(ends.last_s) AS last_s
+    FROM j CROSS JOIN LATERAL (
+        SELECT min(at_s) AS first_s, max(at_s) AS last_s
+        FROM observation
+        WHERE run_id = :run AND junction = j.junction
     ) ends
 """
 
@@ -178,15 +207,21 @@ def recorded(
     crossings = database.rows(
         "SELECT junction, signal_group FROM crossing WHERE run_id = :run", run=run
     )
-    (ends,) = database.rows(ENDS, run=run)
+    ends = [
+        *(
+            database.rows(ENDS.format(table=table), run=run, junction=None)[0]
+            for table in ("signal_state", "detector_state")
+        ),
+        *database.rows(OBSERVED, run=run),
+    ]
     return History(
         colours=found[0],
         detectors=found[1],
         crossings=frozenset((r["junction"], r["signal_group"]) for r in crossings),
         begin_s=begin_s,
         end_s=end_s,
-        first_s=inf if ends["first_s"] is None else ends["first_s"],
-        last_s=-inf if ends["last_s"] is None else ends["last_s"],
+        first_s=min((e["first_s"] for e in ends if e["first_s"] is not None), default=inf),
+        last_s=max((e["last_s"] for e in ends if e["last_s"] is not None), default=-inf),
     )
 
 

@@ -27,33 +27,22 @@ FILTERS = (
 # the records of two simulations, paired by junction and by time; b's clock is behind_s behind a's
 PAIRS = """
     WITH
-        r AS (
-            SELECT
-                simulation_id AS s,
-                intersection_id AS j,
-                CASE WHEN simulation_id = :b
-                    THEN at + make_interval(secs => :behind_s) ELSE at END AS t,
-                wait_s,
-                speed_kmh,
-                throughput
+        x AS NOT MATERIALIZED (
+            SELECT intersection_id AS j, at AS t, wait_s, speed_kmh, throughput
             FROM simulation_record
-            WHERE simulation_id IN (:a, :b) AND {where}
+            WHERE simulation_id = :a AND {where}
         ),
-        p AS (
+        y AS NOT MATERIALIZED (
             SELECT
-                CAST(extract(epoch FROM t) AS double precision) AS at_s,
-                x.wait_s AS wait_a,
-                y.wait_s AS wait_b,
-                x.speed_kmh AS speed_a,
-                y.speed_kmh AS speed_b,
-                x.throughput AS flow_a,
-                y.throughput AS flow_b
-            FROM (SELECT * FROM r WHERE s = :a) x
-            JOIN (SELECT * FROM r WHERE s = :b) y USING (j, t)
+                intersection_id AS j,
+                at + make_interval(secs => :behind_s) AS t,
+                wait_s, speed_kmh, throughput
+            FROM simulation_record
+            WHERE simulation_id = :b AND {where}
         )
     SELECT
-        (SELECT count(*) FROM r WHERE s = :a) AS of_a,
-        (SELECT count(*) FROM r WHERE s = :b) AS of_b,
+        (SELECT count(*) FROM x) AS of_a,
+        (SELECT count(*) FROM y) AS of_b,
         array_agg(at_s) AS at_s,
         array_agg(wait_a) AS wait_a,
         array_agg(wait_b) AS wait_b,
@@ -61,15 +50,36 @@ PAIRS = """
         array_agg(speed_b) AS speed_b,
         array_agg(flow_a) AS flow_a,
         array_agg(flow_b) AS flow_b
-    FROM p
+    FROM (
+        SELECT
+            CAST(extract(epoch FROM t) AS double precision) AS at_s,
+            x.wait_s AS wait_a,
+            y.wait_s AS wait_b,
+            x.speed_kmh AS speed_a,
+            y.speed_kmh AS speed_b,
+            x.throughput AS flow_a,
+            y.throughput AS flow_b
+        FROM x JOIN y USING (j, t)
+    ) p
 """
 
-# how long two whole simulations are
-SPANS = """
-    SELECT simulation_id, min(at) AS begun, max(at) AS ended
-    FROM simulation_record
-    WHERE simulation_id IN (:a, :b)
-    GROUP BY 1
+# how long a whole simulation is; its junctions are found one look into the key each
+SPAN = """
+    WITH RECURSIVE j AS (
+        (SELECT intersection_id FROM simulation_record WHERE simulation_id = :name
+            ORDER BY intersection_id LIMIT 1)
+        UNION ALL
+        SELECT next.intersection_id
+        FROM j CROSS JOIN LATERAL (SELECT intersection_id FROM simulation_record
+            WHERE simulation_id = :name AND intersection_id > j.intersection_id
+            ORDER BY intersection_id LIMIT 1) next
+    )
+    SELECT min(ends.begun) AS begun, max(ends.ended) AS ended
+    FROM j CROSS JOIN LATERAL (
+        SELECT min(at) AS begun, max(at) AS ended
+        FROM simulation_record
+        WHERE simulation_id = :name AND intersection_id = j.intersection_id
+    ) ends
 """
 
 # how many records pair where b's clock is behind_s behind a's, and how many of these are alike
@@ -385,11 +395,11 @@ def compare(database: Database, baseline: str, ai: str, scope: Scope) -> Compari
             f"no record of {baseline!r} and of {ai!r} is of the same junction at the same "
             "second since its begin"
         )
-    at_s = np.array(row["at_s"], np.float64)
-    wait, speed, flow = (
-        paired(np.array(row[f"{name}_a"], np.float64), np.array(row[f"{name}_b"], np.float64), at_s)
-        for name in ("wait", "speed", "flow")
-    )
+    names = ("at_s", "wait_a", "wait_b", "speed_a", "speed_b", "flow_a", "flow_b")
+    columns = np.array([row[name] for name in names], np.float64)
+    # in one order whichever the database has, so that sums are rounded alike
+    at_s, *pairs = columns[:, np.lexsort(columns[2::-1])]
+    wait, speed, flow = (paired(pairs[k], pairs[k + 1], at_s) for k in (0, 2, 4))
     unpaired = row["of_a"] + row["of_b"] - 2 * len(row["wait_a"])
     return Comparison(baseline, ai, unpaired, offset_s, wait, speed, flow)
 
@@ -400,10 +410,9 @@ def _offset_s(database: Database, baseline: str, ai: str) -> float:
     equal ones the first, unless another makes more than half of the pairs exactly alike: then a
     simulation is beside itself, and its first record is missing.
     """
-    spans = {row["simulation_id"]: row for row in database.rows(SPANS, a=baseline, b=ai)}
-    if baseline not in spans or ai not in spans:
+    one, two = (database.rows(SPAN, name=name)[0] for name in (baseline, ai))
+    if one["begun"] is None or two["begun"] is None:
         return 0.0
-    one, two = spans[baseline], spans[ai]
     begun_s, ended_s = (float((two[end] - one[end]).total_seconds()) for end in ("begun", "ended"))
     offsets = dict.fromkeys((round(begun_s / DAY_S) * DAY_S, begun_s, ended_s))
     if len(offsets) == 1:

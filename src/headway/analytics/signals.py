@@ -476,12 +476,21 @@ def need_same_demand(database: Database, run: int, baseline: int | None) -> None
 
 def emission_samples(database: Database, run: int) -> FloatArray:
     """(n, 4) of a run: time s, vehicles, fuel mg/s, CO2 mg/s, in order of time."""
-    rows = database.rows(
-        "SELECT at_s, vehicles, fuel_mg_s, co2_mg_s FROM emission WHERE run_id = :run "
-        "ORDER BY at_s",
+    (row,) = database.rows(
+        """
+        SELECT
+            array_agg(at_s ORDER BY at_s) AS at_s,
+            array_agg(vehicles ORDER BY at_s) AS vehicles,
+            array_agg(fuel_mg_s ORDER BY at_s) AS fuel_mg_s,
+            array_agg(co2_mg_s ORDER BY at_s) AS co2_mg_s
+        FROM emission
+        WHERE run_id = :run
+        """,
         run=run,
     )
-    return np.array([tuple(r.values()) for r in rows], np.float64).reshape(len(rows), 4)
+    if row["at_s"] is None:
+        return np.zeros((0, 4))
+    return np.array(list(row.values()), np.float64).T
 
 
 def _emitted(
