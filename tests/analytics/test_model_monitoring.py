@@ -280,6 +280,18 @@ def test_rules_may_name_each_figure(record):
     assert tuple(monitor(record.database, "figures").figures()) == MODEL_FIGURES
 
 
+def test_runs_that_failed_soon_do_not_take_the_place_of_the_reference(record):
+    """Five runs, then twenty starts of three minutes, which say nothing of the hours after."""
+    for _ in range(5):
+        record.observe(record.run("failing"))
+    for _ in range(20):
+        record.observe(record.run("failing"), minutes=3)
+    record.observe(record.run("failing"), more={"J2": {"vehicles": 4.0}})
+    found = monitor(record.database, "failing")
+    assert (found.pieces, found.why) == (5, "")
+    assert drifting(found) == [("J2", "vehicles")]
+
+
 def test_no_more_is_read_than_the_window_and_its_reference(record, monkeypatch):
     """At most fourteen pieces, of as many runs or days as there are."""
     monkeypatch.setattr(model_monitoring, "PIECES", 3)

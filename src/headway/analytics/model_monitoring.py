@@ -33,6 +33,10 @@ WINDOW_S = 6 * 3600.0  # simulated, as all times here but `at`
 BIN_S = 60.0  # rows of a minute are one value: about a signal cycle, whose queues go up and down
 DAY_S = 86_400.0
 PIECES = 14  # of reference, the newest; each is the same time of day as the window
+LEAST_OF_WINDOW = (
+    0.5  # that a piece lasts; shorter ones, of runs that failed, would crowd others out
+)
+EARLIER = 100  # runs that are looked at for them
 PROFILE_S = 900.0
 LEAST_PROFILE_PIECES = 4
 DIGITS = 9  # that count of a figure less the usual one
@@ -333,7 +337,7 @@ def monitor(database: Database, street: str, window_s: float = WINDOW_S) -> Moni
 def _reference(
     database: Database, street: str, run: dict[str, Any], window: _Piece, first_s: float
 ) -> list[_Piece]:
-    """The newest PIECES of which something was recorded, the oldest first."""
+    """The newest PIECES of which enough was recorded, the oldest first."""
     found = list(_days_before(window, window.run, first_s, window.begin_s))
     earlier = database.rows(
         EARLIER_RUNS,
@@ -341,13 +345,13 @@ def _reference(
         scenario=run["scenario"],
         controller=run["controller"],
         run=window.run,
-        most=PIECES,
+        most=EARLIER,
     )
     for row in earlier:
-        spans = database.rows(JUNCTIONS, run=row["id"])
-        if len(found) >= PIECES or not spans:
-            continue
-        found += _days_before(window, row["id"], *_span(spans))
+        if len(found) >= PIECES:
+            break
+        if spans := database.rows(JUNCTIONS, run=row["id"]):
+            found += _days_before(window, row["id"], *_span(spans))
     return found[:PIECES][::-1]
 
 
@@ -358,14 +362,16 @@ def _span(spans: Sequence[dict[str, Any]]) -> tuple[float, float]:
 
 
 def _days_before(window: _Piece, run: int, first_s: float, last_s: float) -> Iterator[_Piece]:
-    """Parts of [first_s, last_s) of a run that are of the window's time of day, the newest first.
-    Of the window's own run they end where it begins.
+    """Parts of [first_s, last_s) of a run that are of the window's time of day and not much
+    shorter, the newest first. Of the window's own run they end where it begins.
     """
+    least_s = LEAST_OF_WINDOW * (window.end_s - window.begin_s)
     newest = int((last_s - window.begin_s) // DAY_S) + 1
     for day in range(newest, newest - PIECES - 1, -1):
         begin_s = window.begin_s + day * DAY_S
         end_s = min(window.end_s + day * DAY_S, last_s)
-        if max(begin_s, first_s) < end_s and (run, day) != (window.run, 0):
+        lasted_s = end_s - max(begin_s, first_s)
+        if lasted_s > 0.0 and lasted_s >= least_s and (run, day) != (window.run, 0):
             yield _Piece(run, begin_s, end_s)
 
 
