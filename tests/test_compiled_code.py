@@ -151,6 +151,18 @@ def test_a_change_of_the_size_alone_counts(tree):
     assert packages(tree, drop_stale(tree)) == {"safety"}
 
 
+def test_what_the_first_process_of_all_compiled_is_kept(tmp_path):
+    """It finds no `__pycache__`, as after a checkout, or where Python writes no bytecode."""
+    for package in USED:
+        (tmp_path / package).mkdir(parents=True)
+    assert drop_stale(tmp_path) == []
+    for package in USED:
+        (tmp_path / package / "__pycache__").mkdir(exist_ok=True)  # as numba does
+    compile_all(tmp_path)
+    assert drop_stale(tmp_path) == []
+    assert len(list(tmp_path.rglob("*.nbi"))) == len(USED)
+
+
 def test_what_was_compiled_before_there_were_stamps_is_dropped(tree):
     for stamp in tree.rglob(STAMP):
         stamp.unlink()

@@ -46,7 +46,8 @@ def drop_stale(root: Path = ROOT) -> list[Path]:
             for index in cache.glob("*.nbi"):
                 index.unlink(missing_ok=True)
                 dropped.append(index)
-            if cache.is_dir():
+            if cache.parent.is_dir():  # also before anything is compiled, or that would be dropped
+                cache.mkdir(exist_ok=True)
                 (cache / STAMP).write_text(stamp)
     return dropped
 
