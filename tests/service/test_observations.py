@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import structlog
 from tests.street.builders import two_junctions
 from tests.waiting import until
 
@@ -20,10 +21,12 @@ from headway.service.observations import (
     ObservationService,
     RateError,
     StreetOutbox,
+    _Holder,
 )
 from headway.settings import ExternalSettings, MqttSettings
 from headway.street.external.merge import Reported
 from headway.street.messages import Snapshot
+from headway.telemetry import metrics
 
 NOON = 1_769_860_800.0
 ROW = {"junction": "A", "approach": "in0", "at_s": 100.0, "queue": 2}
@@ -224,6 +227,16 @@ def test_many_holders_do_not_make_the_service_forget_who_has_sent_too_much():
         world.service.take(world.street, "mallory", b" " * (1 << 20))
 
 
+def test_a_flood_of_names_costs_little_each(monkeypatch):
+    """Each was as dear as there were names (a broker may let anybody publish under any)."""
+    world, looks = World(), []
+    really = _Holder.is_whole
+    monkeypatch.setattr(_Holder, "is_whole", lambda *of: looks.append(1) or really(*of))
+    for k in range(3000):
+        world.take({}, holder=f"h{k}")
+    assert len(looks) < 3000
+
+
 def test_refusals_alone_are_told_to_the_street_once_a_second():
     world = World()
     for _ in range(10):
@@ -317,10 +330,11 @@ def test_another_scenario_has_other_places():
 
 class Broker:
     """Speaks MQTT 3.1.1 with one client, as far as a subscription needs: CONNECT, SUBSCRIBE, and
-    PUBLISH at QoS 0. refuse: how it answers CONNECT."""
+    PUBLISH at QoS 0. refuse: how it answers CONNECT; granted: and SUBSCRIBE."""
 
-    def __init__(self, refuse=0):
-        self.refuse, self.link, self.topic, self.connected = refuse, None, "", b""
+    def __init__(self, refuse=0, granted=0):
+        self.refuse, self.granted = refuse, granted
+        self.link, self.topic, self.connected = None, "", b""
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.port = self.listening.getsockname()[1]
         self.thread = threading.Thread(target=self.serve, daemon=True)
@@ -345,7 +359,7 @@ class Broker:
                 if kind & 0xF0 == 0x80:
                     (length,) = struct.unpack("!H", body[2:4])
                     self.topic = body[4 : 4 + length].decode()
-                    link.sendall(bytes((0x90, 3)) + body[:2] + b"\0")
+                    link.sendall(bytes((0x90, 3)) + body[:2] + bytes((self.granted,)))
                     self.link = link
         except (OSError, IndexError):
             pass
@@ -398,6 +412,56 @@ def test_messages_of_a_broker_come_from_the_holder_that_their_topic_names(broker
         ]  # fmt: skip
     finally:
         listener.stop()
+
+
+def test_a_subscription_that_the_broker_refuses_is_told():
+    """It is connected, and says nothing: before, all seemed well."""
+    broker, world = Broker(granted=0x80), World()
+    settings = MqttSettings(host="127.0.0.1", port=broker.port, tls=False)
+    with structlog.testing.capture_logs() as lines:
+        listener = MqttListener(settings, world.service, world)
+        listener.start()
+        try:
+            until(lambda: lines)
+            until(lambda: broker.link)
+        finally:
+            listener.stop()
+            broker.close()
+    (line,) = lines
+    assert (line["event"], line["topic"]) == (
+        "the MQTT broker refuses the subscription", "headway/observations/+",
+    )  # fmt: skip
+    assert degraded("mqtt") == 1.0
+
+
+def degraded(part):
+    (metric,) = metrics.degraded.collect()
+    return next(s.value for s in metric.samples if s.labels == {"part": part})
+
+
+def test_a_flood_of_names_and_a_long_one_do_not_fill_the_log(monkeypatch):
+    world, now_s = World(), [50.0]
+    monkeypatch.setattr("headway.service.mqtt.time.monotonic", lambda: now_s[0])
+    listener = MqttListener(MqttSettings(host="h", tls=False), world.service, world)
+
+    def publish(holder):
+        topic = f"headway/observations/{holder}"
+        listener._on_message(None, None, SimpleNamespace(topic=topic, payload=b"no rows"))
+
+    with structlog.testing.capture_logs() as lines:
+        publish("x" * 60_000)
+        for k in range(1000):
+            publish(f"h{k}")
+            publish("h0")
+        assert [line["holder"] for line in lines[:2]] == ["x" * 200 + "...", "h0"]
+        assert len(lines) == 20
+        now_s[0] += 10.0
+        publish("h0")
+    assert [(line["event"], line.get("messages")) for line in lines[20:]] == [
+        ("more MQTT messages were refused", 1981), ("an MQTT message was refused", None),
+    ]  # fmt: skip
+    assert max(len(str(line)) for line in lines) < 600
+    assert not world.sent
 
 
 def test_a_broker_is_asked_for_by_tls_unless_told_otherwise():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 LONGEST_PAUSE_S = 30  # between two attempts to reach the broker
 LOG_EVERY_S = 10.0  # of one holder's refused messages
+MOST_LOGGED = 20  # holders in that time: a name costs nothing where a broker lets anybody publish
+LONGEST_HOLDER = 200  # letters
+TOO_LONG = f"the last level of its topic has more than {LONGEST_HOLDER} letters"
 
 
 class MqttListener:
@@ -33,7 +37,9 @@ class MqttListener:
         self._observations = observations
         self._streets = streets
         self._log = telemetry.log("api")
-        self._logged_s: dict[str, float] = {}
+        self._logged = set[str]()  # holders, since `_logging_since_s`
+        self._logging_since_s = -math.inf
+        self._untold = 0
         self._client = self._make_client()
 
     def _make_client(self) -> Client:
@@ -52,6 +58,7 @@ class MqttListener:
             client.tls_set(ca_certs=s.ca_file or None)
         client.reconnect_delay_set(max_delay=LONGEST_PAUSE_S)
         client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         return client
@@ -70,8 +77,18 @@ class MqttListener:
         if reason.is_failure:
             self._log.error("the MQTT broker refuses", why=str(reason), host=self._settings.host)
             return
-        metrics.degraded.labels("mqtt").set(0)
         client.subscribe(self._settings.topic)
+
+    def _on_subscribe(self, client: Client, data: Any, mid: int, reasons: Any, more: Any) -> None:
+        if any(reason.is_failure for reason in reasons):
+            self._log.error(
+                "the MQTT broker refuses the subscription",
+                why=str(reasons[0]),
+                topic=self._settings.topic,
+                host=self._settings.host,
+            )
+            return
+        metrics.degraded.labels("mqtt").set(0)
 
     def _on_disconnect(self, client: Client, data: Any, flags: Any, reason: Any, more: Any) -> None:
         metrics.degraded.labels("mqtt").set(1)
@@ -81,6 +98,9 @@ class MqttListener:
     def _on_message(self, client: Client, data: Any, message: MQTTMessage) -> None:
         received_ns = time.monotonic_ns()
         holder = message.topic.rsplit("/", 1)[-1]
+        if len(holder) > LONGEST_HOLDER:
+            self._say(f"{holder[:LONGEST_HOLDER]}...", TOO_LONG)
+            return
         street = self._streets.streets.get(self._settings.street)
         try:
             if street is None:
@@ -94,11 +114,15 @@ class MqttListener:
             self._say(holder, f"row {first.number}{first.fault.place}: {first.fault.message}")
 
     def _say(self, holder: str, why: str) -> None:
-        """Log what was refused, once in LOG_EVERY_S for each holder."""
+        """Log what was refused, once in LOG_EVERY_S for each of MOST_LOGGED holders."""
         now_s = time.monotonic()
-        if now_s - self._logged_s.get(holder, -LOG_EVERY_S) < LOG_EVERY_S:
+        if now_s - self._logging_since_s >= LOG_EVERY_S:
+            if self._untold:
+                self._log.warning("more MQTT messages were refused", messages=self._untold)
+            self._logged.clear()
+            self._logging_since_s, self._untold = now_s, 0
+        if holder in self._logged or len(self._logged) >= MOST_LOGGED:
+            self._untold += 1
             return
-        if len(self._logged_s) > 1000:  # names cost nothing where a broker lets anybody publish
-            self._logged_s.clear()
-        self._logged_s[holder] = now_s
+        self._logged.add(holder)
         self._log.warning("an MQTT message was refused", holder=holder, why=why)

@@ -45,6 +45,7 @@ SNAPSHOT_AGE_S = 0.3  # wall seconds by which the street's time may be newer tha
 VEHICLES_A_ROW = 10  # a row of more counts as several
 REPORT_REFUSED_S = 1.0  # between messages to the street that hold nothing but refusals
 MOST_HOLDERS = 1000  # whose bytes are counted; those that may send all again are left out then
+SWEEP_S = 1.0  # between two looks for them
 MOST_WAITING = 64  # messages of one holder for one street
 AWAY_S = 1.0  # after a message that could not be sent, until the street is tried again
 OF_PROVIDER = "oidc"  # before the only ':' in the names of the users of a provider (`api.oidc`)
@@ -204,6 +205,7 @@ class ObservationService:
         self._places: dict[str, Places] = {}
         self._accounts: dict[tuple[str, str], _Account] = {}
         self._holders: dict[tuple[str, str], _Holder] = {}  # by street and holder
+        self._swept_s = -math.inf
         self._outboxes: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -256,7 +258,9 @@ class ObservationService:
             )
 
     def _holder(self, street: RunningStreet, holder: str, now_s: float) -> _Holder:
-        if len(self._holders) >= MOST_HOLDERS:
+        is_due = now_s - self._swept_s >= SWEEP_S  # each costs as much as there are holders
+        if len(self._holders) >= MOST_HOLDERS and is_due:
+            self._swept_s = now_s
             self._holders = {k: h for k, h in self._holders.items() if not h.is_whole(now_s)}
         key, rows_per_s = (street.name, holder), self._settings.rows_per_s
         if key not in self._holders:
