@@ -34,6 +34,7 @@ from headway.street.guard import (
     name_of,
 )
 from headway.street.plausibility import drop_implausible
+from headway.street.recall import Recall
 from headway.street.rollout import Rollout
 from headway.street.signal_log import SignalLog
 from headway.street.silence import SilenceDetector
@@ -96,6 +97,7 @@ class Street:
     congestion:           which approaches are congested.
     silence:              which lanes have no detection any more; controllers and gate are given the
         traffic that is presumed there.
+    recall:               calls signals that are red for long, though nobody is seen there.
     relief:               decides on junctions that are, in place of the controller; None for none.
     rollout:              models that decide in turn with the controller, or beside it.
     signal_log:           changes of colour and actuations, where it is enabled.
@@ -148,6 +150,7 @@ class Street:
         self.external = External(network, record)
         self.congestion = CongestionDetector(network)
         self.silence = SilenceDetector(network, plant.time_s)
+        self.recall = Recall(network)
         self.relief = relief
         self._relief_state: Any = None  # None while it does not decide anywhere
         self.rollout = Rollout(network, self.guards, record, clock)
@@ -208,7 +211,7 @@ class Street:
         if observed.links_known:  # also where sources from outside add vehicles whose links are not
             return self.observation
         self._find_silence(self.observation)
-        return self.silence.filled(self.observation)
+        return self.recall.with_calls(self.silence.filled(self.observation))
 
     def _record_observation_fault(self, fault: str, now_s: float) -> None:
         """Once for each field, however long it lasts; and when it is over."""

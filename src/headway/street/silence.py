@@ -9,6 +9,7 @@ recall is (FHWA, Traffic Signal Timing Manual, FHWA-HOP-08-024, chapter 5). See 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import NamedTuple
 
@@ -56,6 +57,10 @@ LANE = record_type(
 )
 # Of one link. counted: its vehicles so far, which say who of its lane goes where.
 LINK = record_type(lane=np.int64, group=np.int64, counted=np.float64)
+
+
+VehicleRow = tuple[int, int, float, float, float, float, bool]
+"""One vehicle, in the order of the columns of `Vehicles`."""
 
 
 class Change(NamedTuple):
@@ -136,15 +141,8 @@ class SilenceDetector:
         if not len(silent):
             return observation
         rows = [row for lane in silent.tolist() for row in self._presumed(lane)]
-        columns = zip(*rows, strict=True) if rows else [()] * len(fields(Vehicles))
-        own = observation.vehicles
-        joined = {
-            f.name: np.append(getattr(own, f.name), np.array(column, getattr(own, f.name).dtype))
-            for f, column in zip(fields(Vehicles), columns, strict=True)
-        }
         return replace(
-            observation,
-            vehicles=Vehicles(**joined),
+            with_vehicles(observation, rows),
             arrived=observation.arrived + self._arrivals(silent.tolist()),
             completeness=observation.completeness * self._measured_share(),
         )
@@ -156,7 +154,7 @@ class SilenceDetector:
             np.add.at(arrived, self._links_of(lane, int(self.lanes[lane]["due"])), 1)
         return arrived
 
-    def _presumed(self, lane: int) -> list[tuple[int, int, float, float, float, float, bool]]:
+    def _presumed(self, lane: int) -> list[VehicleRow]:
         """The vehicles of a silent lane, in the order of the columns of `Vehicles`."""
         own = self.lanes[lane]
         waited_s = max(self.at_s - float(own["served_s"]), 0.0)
@@ -199,6 +197,17 @@ class SilenceDetector:
         if all(state[name].shape == getattr(self, name).shape for name in ("lanes", "links")):
             self.lanes[:], self.links[:] = state["lanes"], state["links"]
             self.at_s = at_s
+
+
+def with_vehicles(observation: Observation, rows: Sequence[VehicleRow]) -> Observation:
+    """The observation with more vehicles, behind those that it has."""
+    columns = zip(*rows, strict=True) if rows else [()] * len(fields(Vehicles))
+    own = observation.vehicles
+    joined = {
+        f.name: np.append(getattr(own, f.name), np.array(column, getattr(own, f.name).dtype))
+        for f, column in zip(fields(Vehicles), columns, strict=True)
+    }
+    return replace(observation, vehicles=Vehicles(**joined))
 
 
 @compiled

@@ -1,0 +1,53 @@
+"""Signals that are red for long are called although nobody is seen there.
+
+A camera misses vehicles, a loop loses counts, and a detector may be dead from the start. Who is not
+seen calls nobody: while those who are seen keep another green, he stands for as long as they come.
+So a group that has been red for RECALL_S is presumed to have one vehicle at its stop line, as a
+controller does by recall where it cannot rely on a detector (FHWA, Traffic Signal Timing Manual,
+FHWA-HOP-08-024, chapter 5). See decision 33.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headway.roads import Colour, Kind, Network
+from headway.street.external.views import FIRST_M
+from headway.street.silence import with_vehicles
+from headway.values import Observation
+
+RECALL_S = 90.0  # of red: below the longest red and cycle of a street, 110 and 120 s
+LENGTH_M = 5.0
+
+
+class Recall:
+    """Of all signal groups of a network that vehicles obey."""
+
+    def __init__(self, network: Network) -> None:
+        self._links = np.full(len(network.groups), -1)  # the first one of each, -1 for pedestrians
+        for g, group in enumerate(network.groups):
+            if group.kind != Kind.PEDESTRIAN and group.links:
+                self._links[g] = group.links[0]
+        self._lanes = np.array([link.from_lane for link in network.links], np.int64)
+
+    def with_calls(self, observation: Observation) -> Observation:
+        """The observation with a vehicle before each group that has been red for RECALL_S; as it is
+        where none has.
+        """
+        is_late = (observation.shown == Colour.RED) & (observation.shown_for_s >= RECALL_S)
+        late = np.flatnonzero(is_late & (self._links >= 0)).tolist()
+        if not late:
+            return observation
+        rows = [
+            (
+                int(self._lanes[self._links[group]]),
+                int(self._links[group]),
+                FIRST_M,
+                0.0,
+                float(observation.shown_for_s[group]),
+                LENGTH_M,
+                False,
+            )
+            for group in late
+        ]
+        return with_vehicles(observation, rows)

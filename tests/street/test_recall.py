@@ -1,0 +1,114 @@
+"""Signals that are red for long are called although nobody is seen there.
+
+In `two_junctions` group 0 (links 0 and 1) and 1 (link 2) cross at A, group 2 (link 3) crosses 3
+(link 4) and 4 (a crossing for pedestrians, link 5) at B. Link k leads from lane 2 k.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.street.builders import MadePlant, Says, street_of, two_junctions, vehicles
+
+from headway.control.planner import Planner
+from headway.roads import BENCHMARK, Colour, Timing
+from headway.street.recall import Recall
+
+R, Y, G = int(Colour.RED), int(Colour.YELLOW), int(Colour.GREEN)
+
+
+def observed(shown, red_s, links_known=False):
+    network = two_junctions()
+    plant = MadePlant(network)
+    plant.vehicles = vehicles((0, 30.0, 10.0, 0.0))
+    seen = plant.observe()
+    shown = np.array(shown, np.int8)
+    return replace(seen, shown=shown, shown_for_s=np.array(red_s, float), links_known=links_known)
+
+
+def added(before):
+    """(link, lane, metres, m/s, seconds waited) of each vehicle that recall adds."""
+    after, n = Recall(two_junctions()).with_calls(before).vehicles, len(before.vehicles)
+    columns = (after.link, after.lane, after.distance_m, after.speed_mps, after.waiting_s)
+    return list(zip(*(column[n:].tolist() for column in columns), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("shown", "red_s", "called"),
+    [
+        ([G, R, G, R, R], [200.0, 89.9, 200.0, 89.9, 89.9], []),
+        ([G, R, G, R, R], [200.0, 90.0, 200.0, 10.0, 10.0], [(2, 4, 1.0, 0.0, 90.0)]),
+        (
+            [R, G, R, R, R],
+            [95.0, 5.0, 300.0, 91.0, 500.0],
+            [(0, 0, 1.0, 0.0, 95.0), (3, 6, 1.0, 0.0, 300.0), (4, 8, 1.0, 0.0, 91.0)],
+        ),
+        ([Y, G, Y, G, G], [500.0, 500.0, 500.0, 500.0, 500.0], []),
+    ],
+)
+def test_each_signal_for_vehicles_that_is_red_for_90_s_is_called_by_one(shown, red_s, called):
+    """Pedestrians are not: who waits there presses a button."""
+    assert added(observed(shown, red_s)) == called
+
+
+def test_the_rest_of_the_observation_is_as_it_was():
+    before = observed([G, R, G, R, R], [200.0, 90.0, 10.0, 10.0, 10.0])
+    after = Recall(two_junctions()).with_calls(before)
+    assert after.vehicles.link[:1].tolist() == [0]
+    for name in ("shown", "arrived", "completeness", "room_m", "count", "waiting_persons"):
+        assert getattr(after, name) is getattr(before, name), name
+    assert (after.at_s, after.links_known, after.inside_seen) == (
+        before.at_s, before.links_known, before.inside_seen,
+    )  # fmt: skip
+    none_late = observed([G, R, G, R, R], [200.0, 5.0, 10.0, 10.0, 10.0])
+    assert Recall(two_junctions()).with_calls(none_late) is none_late
+
+
+class Sensed(MadePlant):
+    """What is seen at A, always: one who drives towards group 0. Nobody else is seen anywhere."""
+
+    links_known = False
+
+    def observe(self):
+        self.vehicles = vehicles((0, 30.0, 10.0, 0.0))
+        return replace(super().observe(), links_known=self.links_known)
+
+    def apply(self, command):
+        self.since[command.colours != self.shown] = self.time_s
+        super().apply(command)
+
+
+def greens(plant, controller, seconds):
+    """(time of each begin of green, group)."""
+    street, _ = street_of(plant, controller)
+    found, before = [], plant.shown
+    for _ in range(seconds):
+        street.tick()
+        found += [(plant.time_s, int(g)) for g in np.flatnonzero((plant.shown == G) & (before < Y))]
+        before = plant.shown
+    return found
+
+
+def test_whom_a_camera_misses_is_served_although_others_come_all_the_time():
+    """By the planner; before, the other road was red for as long as somebody came on this one."""
+    times = (np.full(5, x) for x in (0.0, 0.0, 5.0, 120.0, 150.0, 0.0, np.inf))
+    network = two_junctions()
+    planner = Planner(network, Timing(BENCHMARK, *times))
+    begins = [at_s for at_s, group in greens(Sensed(network), planner, 400) if group == 1]
+    assert len(begins) >= 3
+    assert np.diff([100.0, *begins]).max() < 150.0
+
+
+def test_vehicles_that_report_themselves_are_all_that_there_are():
+    plant, says = Sensed(two_junctions()), Says()
+    street, _ = street_of(plant, says)
+    plant.links_known = True
+    for _ in range(120):
+        street.tick()
+    assert {len(o.vehicles) for o in says.observations} == {1}
+    plant.links_known = False
+    street.tick()
+    assert len(says.observations[-1].vehicles) == 3, "groups 1 and 3 are called"
+    assert len(street.observation.vehicles) == 1, "what is measured stays what is measured"
