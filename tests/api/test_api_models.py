@@ -22,8 +22,10 @@ from headway.learning.jobs import Jobs
 from headway.learning.registry import Registry
 from headway.runtime import WorkerError
 from headway.service.orders import OrderFilter
+from headway.settings import overridden
 from headway.store import Database
 from headway.street.messages import CanaryBounds, Deploy, Rollback
+from headway.street.orders import AppliedSettings
 from headway.values import Event
 from tests.api.service import serving, swapped
 from tests.api.streets import SNAPSHOT, standing
@@ -508,6 +510,27 @@ def test_a_prediction_is_of_the_model_that_is_named_or_else_of_the_champion(
     assert call("POST", "/predict", json=observed(live))[1]["controller"] == "seer@2"
     Path(services.registry.file(first).path).unlink()  # it is read once
     assert call("POST", f"/predict?model_id={first.id}", json=observed(live))[0] == 200
+
+
+def test_a_prediction_has_the_figures_that_the_street_has_applied_last(
+    seeing, call, live, tmp_path
+):
+    """Of a settings file that it follows; who starts later is later."""
+    street = {"recovery": {"folder": str(tmp_path)}}
+    task = replace(live.task, settings=overridden(live.task.settings, street), path="headway.yaml")
+    found = []
+    with swapped(live, "task", task):
+        for startup_loss_s in (1.38, 10.0, 0.0):
+            figures = {"planner": {"startup_loss_s": startup_loss_s}}
+            AppliedSettings(tmp_path).store(overridden(task.settings, figures))
+            status, answer = call("POST", "/predict", json=observed(live, shown="r" * groups(live)))
+            assert status == 200
+            found.append(answer["alternatives"][0]["expected_delay_s"])
+    assert found[2] < found[0] < found[1]
+
+
+def groups(live):
+    return live.network.junctions[0].end - live.network.junctions[0].first
 
 
 def test_a_batch_has_an_answer_for_each_in_order(seeing, call, live):

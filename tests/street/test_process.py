@@ -64,7 +64,7 @@ from headway.street.messages import (
     Waiting,
 )
 from headway.street.opening import open_street
-from headway.street.orders import OrderStore
+from headway.street.orders import AppliedSettings, OrderStore
 from headway.street.process import ProcessState, StreetProcess, work
 from headway.street.run import LIMITS
 from headway.street.step_mark import hung, set_hung
@@ -1505,7 +1505,13 @@ def followed(play, tmp_path, tiny, then, until_s=125.0, more=None, **changes):
 
 def test_the_settings_file_takes_precedence_over_the_task(play, tmp_path, tiny):
     """The task says 30 s of cycle and no pace; the file 20 s and 900."""
-    played = followed(play, tmp_path, tiny, FIRST)
+    kept = []
+
+    def look():
+        kept.append(AppliedSettings(tmp_path).over(Settings()).loop.cycle_s)
+
+    played = followed(play, tmp_path, tiny, FIRST, more={3: [look]})
+    assert kept == [20.0], "for who predicts what it would decide"
     assert (played.runs[0].street.cycle_s, played.loops[0].settings.speed_factor) == (20.0, 900.0)
     assert played.events("engine.settings", "engine.settings_refused") == []
     assert len(played.loops) == 1

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headway.control.models import ModelFile
 from headway.street.limits import timing_of
+from headway.street.orders import AppliedSettings
 
 if TYPE_CHECKING:
     from headway.control.predict import Prediction, Predictor, SeenJunction
@@ -31,9 +33,12 @@ class NotReadyError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What it was made for, and the predictor, which one thread asks at a time."""
+    """What it was made for, and the predictor, which one thread asks at a time. settings: the stamp
+    of those that the street has applied.
+    """
 
     network: object
+    settings: tuple[int, int]
     predictor: Predictor
     turn: threading.Lock = field(default_factory=threading.Lock)
 
@@ -58,7 +63,11 @@ class Predictions:
         this street, NotReadyError, and what `chosen` raises.
         """
         kept = self._kept.get((street.name, label))
-        if kept is None or kept.network is not street.network:
+        if (
+            kept is None
+            or kept.network is not street.network
+            or kept.settings != _applied(street).stamp
+        ):
             kept = self._made(street, label, chosen())
         with kept.turn:
             return kept.predictor.batch(seen)
@@ -99,8 +108,16 @@ def _predictor(street: RunningStreet, chosen: Chosen) -> _Kept:
     from headway.control.catalogue import controller
     from headway.control.predict import Predictor, SeenJunction
 
-    network, settings = street.network, street.task.settings
+    network, applied = street.network, _applied(street)
+    stamp = applied.stamp
+    settings = street.task.settings
+    if street.task.path:  # a file that the street follows
+        settings = applied.over(settings)
     timing = timing_of(settings, network)
     predictor = Predictor(controller(chosen, network, timing, settings), network, timing)
     predictor.batch([SeenJunction(network.junctions[0].id)])
-    return _Kept(network, predictor)
+    return _Kept(network, stamp, predictor)
+
+
+def _applied(street: RunningStreet) -> AppliedSettings:
+    return AppliedSettings(Path(street.task.settings.recovery.folder))

@@ -213,8 +213,9 @@ class OrderStore:
 
 
 class AppliedSettings:
-    """The sections of a settings file that were applied last while a street ran, kept in its
-    folder: what a process starts with whose file is faulty by then. They hold no secrets.
+    """The sections of a settings file that were applied last, kept in the folder of a street: what
+    a process starts with whose file is faulty by then, and by what others know its figures. They
+    hold no secrets.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -227,6 +228,15 @@ class AppliedSettings:
             draft = self._path.with_suffix(".draft")
             draft.write_text(json.dumps(content), encoding="utf-8")
             draft.replace(self._path)
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Another one after each `store`."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return 0, 0
+        return found.st_mtime_ns, found.st_ino  # it is replaced
 
     def over(self, settings: Settings) -> Settings:
         """`settings` with what was applied last; as they are where nothing is known."""

@@ -166,8 +166,10 @@ class StreetProcess:
         if paused_by := str(self._orders.load().get(PAUSED, "")):
             self._paused_by = paused_by
             self.run.record("engine.paused", {"by": paused_by})
-        if self._watched is not None and self._watched.fault:
-            self.run.record("engine.settings_refused", {"fault": self._watched.fault})
+        if self._watched is not None:
+            self._applied.store(self.settings)
+            if self._watched.fault:
+                self.run.record("engine.settings_refused", {"fault": self._watched.fault})
         if fault := self._ordered_rules.fault:
             self.run.record("engine.orders_unreadable", {"why": fault})
         self.state = ProcessState.RUNNING
