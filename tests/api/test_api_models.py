@@ -267,6 +267,17 @@ def test_the_status_of_a_junction_says_who_decides_and_who_did_before(call, serv
     registry.set_alias("headway", "360082", "shadow", None, "ann")
     found = call("GET", "/status/360082")[1]["shadow"]
     assert (found["label"], found["junction"]) == ("chief@1", ""), "that of the whole street again"
+    other_key = Registry(services.database, services.folder, bytes(32))
+    foreign = other_key.add(
+        FIGURES, name="foreign", kind="planner", made_from={}, metrics={}, by="eve"
+    )
+    other_key.set_alias("headway", "360082", "shadow", foreign.id, "eve")
+    status, found = call("GET", "/status/360082")
+    assert (status, found["shadow"]["label"], found["champion"]["label"]) == (
+        200, "chief@1", "chief@1",
+    )  # fmt: skip
+    faults = [entry["fault"] for entry in found["history"]]
+    assert ("another installation" in faults[0], set(faults[1:])) == (True, {""})
 
 
 def test_a_model_is_deployed_and_rolled_back_by_an_order_on_record(call, services, live):

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from headway import __version__
 from headway.learning import model_files
+from headway.learning.aliases import enter
 from headway.learning.registry import (
     ModelFaultError,
     Registry,
@@ -358,12 +359,36 @@ def test_an_alias_that_was_altered_or_copied_is_refused(registry, forget, databa
     registry.set_alias("north", "", "champion", two.id, "ann")
     forget("INSERT INTO model_alias SELECT 3, at, street, junction, alias, version_id, set_by, "
            "key, signature FROM model_alias WHERE number = 1")  # fmt: skip
-    with pytest.raises(ModelFaultError, match="entry 3 of the aliases was altered"):
-        registry.aliases("north")
-    with pytest.raises(ModelFaultError, match="entry 3"):
-        registry.history("north")
-    with pytest.raises(ModelFaultError, match="entry 3"):
-        registry.find("own@champion")
+    for street in ("north", None):
+        with pytest.raises(ModelFaultError, match="entry 3 of the aliases was altered"):
+            registry.find("own@champion", street)
+    assert registry.aliases("north") == [], "nor is what was in force before"
+    faults = [entry.fault for entry in registry.history("north")]
+    assert ("was altered" in faults[0], faults[1:]) == (True, ["", ""])
+
+
+def test_after_a_change_of_the_secret_models_are_registered_and_deployed_anew(
+    registry, database, tmp_path
+):
+    """An entry that the key of before has signed barred all aliases, of all streets, for good."""
+    old = add(registry)
+    for street in ("north", "south"):
+        registry.set_alias(street, "", "champion", old.id, "ann")
+    now = Registry(database, tmp_path, bytes(32))
+    with pytest.raises(ModelFaultError, match="signed by another installation") as told:
+        now.get(old.id)
+    assert now.look_at(old.id).fault in str(told.value)
+    file = str(told.value).split("headway registry add ")[1].rstrip(".")
+    new = add(now, Path(file))
+    deployed = {"kind": "engine.model_deployed", "data": {"mode": "all", "model": new.label}}
+    enter(now, "north", deployed)
+    assert now.find("own@champion") == now.find("own@champion", "north") == new
+    assert [e.label for e in now.aliases("north")] == ["own@2"]
+    assert [(e.label, bool(e.fault)) for e in now.history("north")] == [
+        ("own@2", False), ("own@1", True),
+    ]  # fmt: skip
+    with pytest.raises(ModelFaultError, match=r"entry 2 .* Give the version, or deploy it anew"):
+        now.find("own@champion", "south")
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,8 @@ class JunctionModels(BaseModel):
     confidence: of its decisions, with its factors, null before the street tells it. models: the
     street's champion, and the canary and shadow that are at this junction, with their figures.
     champion, challenger, shadow: as the registry has entered them for the junction, else for the
-    whole street, null for none. history: of these, the newest first.
+    whole street, null for none. history: of these, the newest first; what was altered, or signed
+    with another key, has its fault and is not in force.
     """
 
     street: str
@@ -332,7 +333,7 @@ def model(registry: Models, model_id: Id) -> ModelOut:
         found = of = registry.get(model_id)
         lineage = list[ModelVersion]()
         while of.parent is not None and len(lineage) < MOST_PARENTS:
-            of = registry.get(of.parent)
+            of = registry.look_at(of.parent)
             lineage.append(of)
     return ModelOut(label=found.label, model=found, lineage=lineage)
 
@@ -346,7 +347,7 @@ def status(registry: Models, street: Street, intersection_id: Junction) -> Junct
     newest = {(e.junction, e.alias): e for e in reversed(history)}
     now: dict[str, ModelAlias] = {}
     for (_, alias), entry in sorted(newest.items()):  # those of the whole street first
-        if entry.label:
+        if entry.label and not entry.fault:
             now[alias] = entry
     seen = snapshot.junctions[number] if snapshot is not None else None
     return JunctionModels(

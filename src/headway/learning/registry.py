@@ -101,7 +101,8 @@ class ModelVersion:
 @dataclass(frozen=True, slots=True)
 class ModelAlias:
     """An entry of the history: from `at` on, `alias` of a junction (empty: of the whole street) was
-    the version `version_id`, called `label`; None: no version.
+    the version `version_id`, called `label`; None: no version. fault: what is wrong with the entry,
+    empty for nothing; one with a fault is not in force.
     """
 
     number: int
@@ -112,6 +113,7 @@ class ModelAlias:
     version_id: int | None
     label: str
     set_by: str
+    fault: str = ""
 
 
 class Registry:
@@ -173,11 +175,15 @@ class Registry:
 
     def get(self, version_id: int) -> ModelVersion:
         """Raises UnknownModelError; ModelFaultError for a row that was altered."""
+        return _sound(self.look_at(version_id))
+
+    def look_at(self, version_id: int) -> ModelVersion:
+        """To be shown alone: a row that was altered has its fault. Raises UnknownModelError."""
         is_one = 0 < version_id <= LARGEST_ID
         rows = self._versions("WHERE id = :id", id=version_id) if is_one else ()
         if not rows:
             raise UnknownModelError(f"no model has the id {version_id}.")
-        return _sound(rows[0])
+        return rows[0]
 
     def find(self, reference: str, street: str | None = None) -> ModelVersion:
         """The version that `reference` names: NAME (the newest), NAME@3, or NAME@champion (also
@@ -209,13 +215,15 @@ class Registry:
     def _of_alias(self, name: str, alias: str, street: str | None) -> ModelVersion:
         if not _are_askable(street):
             raise UnknownModelError(f"{name}@{alias}: there is no such street.")
-        having = self._now("TRUE" if street is None else "street = :street", street=street)
-        found = {
-            entry.version_id: entry
-            for entry in having
-            if entry.alias == alias and entry.label.rpartition("@")[0] == name
-        }
+        now = self._now("TRUE" if street is None else "street = :street", street=street)
+        having = [e for e in now if e.alias == alias and e.label.rpartition("@")[0] == name]
+        found = {entry.version_id: entry for entry in having if not entry.fault}
         if not found:
+            for entry in having:
+                raise ModelFaultError(
+                    f"entry {entry.number} of the aliases {entry.fault}. Give the version, or "
+                    "deploy it anew."
+                )
             on = f" on the street {street!r}" if street is not None else ""
             raise UnknownModelError(f"{name}@{alias}: no version of {name!r} is {alias}{on}.")
         if len(found) > 1:
@@ -312,15 +320,15 @@ class Registry:
 
     def aliases(self, street: str) -> Sequence[ModelAlias]:
         """What is in force on a street: of each junction and alias the newest entry, where it names
-        a version. Raises ModelFaultError for an entry that was altered.
+        a version and has no fault.
         """
         if not _are_askable(street):
             return []
-        return [e for e in self._now("street = :street", street=street) if e.label]
+        return [e for e in self._now("street = :street", street=street) if e.label and not e.fault]
 
     def history(self, street: str, junction: str | None = None) -> Sequence[ModelAlias]:
         """All entries of a street, or of one of its junctions (empty: those of the whole street),
-        the newest first. Raises ModelFaultError for an entry that was altered.
+        the newest first. One that was altered, or signed by another installation, has its fault.
         """
         if not _are_askable(street, junction):
             return []
@@ -341,16 +349,19 @@ class Registry:
         found = []
         for row in self._database.rows(query, **values):
             kept = {k: row.pop(k) for k in ("key", "signature", "label")}
-            if fault := self._fault("alias", row, kept["key"], kept["signature"]):
-                raise ModelFaultError(f"entry {row['number']} of the aliases {fault}.")
-            found.append(ModelAlias(**row, label=kept["label"]))
+            fault = self._fault("alias", row, kept["key"], kept["signature"])
+            found.append(ModelAlias(**row, label=kept["label"], fault=fault))
         return found
 
     def _versions(self, where: str, **values: Any) -> Sequence[ModelVersion]:
         found = []
         for row in self._database.rows(f"SELECT {COLUMNS} FROM model_version {where}", **values):
             key, signature = row.pop("key"), row.pop("signature")
-            found.append(_version(row, self._fault("version", row, key, signature)))
+            fault = self._fault("version", row, key, signature)
+            if fault and key != self._key_name:
+                file = self._files.path(row["sha256"])
+                fault += f"; or register its file anew: headway registry add {file}"
+            found.append(_version(row, fault))
         return found
 
     @contextlib.contextmanager
@@ -372,8 +383,8 @@ class Registry:
     def _fault(self, what: str, row: dict[str, Any], key: str, signature: str) -> str:
         if key != self._key_name:
             return (
-                f"was signed by another installation (key {key}): register the file here, or give "
-                "the HEADWAY_SECRET_KEY, or DATA/models.key, of that one"
+                f"was signed by another installation, or with another HEADWAY_SECRET_KEY (key {key}"
+                "): give that one, or its DATA/models.key"
             )
         is_it = hmac.compare_digest(self._signature(what, row), signature)
         return "" if is_it else "was altered in the database: restore it from a backup"
