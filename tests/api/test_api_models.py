@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -45,7 +46,8 @@ MONITORING = Monitoring(
     pieces=0, profile=False, checks=(), outcomes=(), calibration=NOTHING,
     calibration_of={"360082": NOTHING, "360086": NOTHING},
     quality=(Quality("360082", 0.5, None, ("l",)), Quality("360086", 1.0, 2.0, ())),
-    latency=Latency(2, Quantiles(2, 1.0, 2.0, 3.0, 4.0), None, 1.0), why="nothing before",
+    latency=Latency(2, Quantiles(2, 1.0, 2.0, 3.0, 4.0), None, 1.0),
+    looked_at=datetime(2026, 11, 23, 12, tzinfo=UTC), why="nothing before",
 )  # fmt: skip
 
 

@@ -163,7 +163,8 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class Quality:
     """Data of one junction. completeness: share of the minutes of the window that have a row.
-    freshness_s: since its newest row, by the wall clock; None where rows have no time of day.
+    freshness_s: since its newest row when it was looked at, by the wall clock; None where rows
+        have no time of day.
     silent_lanes: whose detection is silent now.
     """
 
@@ -198,7 +199,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Monitoring:
-    """Of the window [begin_s, end_s) of run number `run`.
+    """Of the window [begin_s, end_s) of run number `run`, as it was looked at `looked_at` (UTC).
 
     pieces: how many times the same time of day is in the reference; profile: whether the usual of
         the time of day was taken off.
@@ -220,6 +221,7 @@ class Monitoring:
     calibration_of: dict[str, Calibration]
     quality: tuple[Quality, ...]
     latency: Latency
+    looked_at: datetime
     why: str = ""
 
     def figures(self) -> dict[str, float | None]:
@@ -291,6 +293,7 @@ _NONE = _Series(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 def monitor(database: Database, street: str, window_s: float = WINDOW_S) -> Monitoring:
     """Of the newest run of `street`. Raises MissingError where nothing of it is in the record."""
+    now = datetime.now(UTC)
     runs = database.rows(
         "SELECT id, scenario, controller FROM run WHERE street = :street ORDER BY id DESC LIMIT 1",
         street=street,
@@ -325,8 +328,9 @@ def monitor(database: Database, street: str, window_s: float = WINDOW_S) -> Moni
         outcomes=_outcomes(reference, current, profile),
         calibration=of_all,
         calibration_of=of_each,
-        quality=_quality(database, window, names, bins),
+        quality=_quality(database, window, names, bins, now),
         latency=_latency(database, window),
+        looked_at=now,
         why=""
         if pieces
         else f"neither an earlier day of run {run} is in the record, nor an earlier run of "
@@ -554,13 +558,16 @@ def _calibration(rows: list[tuple[float, bool, int]]) -> Calibration:
 
 
 def _quality(
-    database: Database, window: _Piece, names: Sequence[str], bins: list[dict[str, Any]]
+    database: Database,
+    window: _Piece,
+    names: Sequence[str],
+    bins: list[dict[str, Any]],
+    now: datetime,
 ) -> tuple[Quality, ...]:
     silent: dict[str, list[str]] = {}
     for row in database.rows(SILENT, run=window.run):
         silent.setdefault(row["junction"], []).append(row["lane"])
     minutes = max(round((window.end_s - window.begin_s) / BIN_S), 1)
-    now = datetime.now(UTC)
     found = []
     for name in names:
         own = [row for row in bins if row["junction"] == name]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
@@ -27,6 +28,7 @@ class ModelWatch:
 
     streets: asked each time, since they come after the start.
     newest:  what was found last, by street; of those that run, and have something in the record.
+        It stays while a street cannot be looked at, so that its alerts do.
     """
 
     def __init__(
@@ -55,13 +57,16 @@ class ModelWatch:
             self._thread.join(THREAD_ENDS_WITHIN_S)
 
     def figures(self) -> dict[str, dict[str, float | None]]:
-        """By street, as `Monitoring.figures`; of those that run. Of a street that stands by order
-        nothing is stale.
+        """By street, as `Monitoring.figures`; of those that run. Data grow older since the look. Of
+        a street that stands by order nothing is stale.
         """
-        found = {}
+        found, now = {}, datetime.now(UTC)
         for street in self._running():
             if (monitoring := self.newest.get(street.name)) is not None:
                 figures = monitoring.figures()
+                if figures["freshness_s"] is not None:
+                    since_s = (now - monitoring.looked_at).total_seconds()
+                    figures["freshness_s"] += max(since_s, 0.0)
                 if street.snapshot is not None and street.snapshot.paused_by:
                     figures["freshness_s"] = None
                 found[street.name] = figures
@@ -75,13 +80,16 @@ class ModelWatch:
             if street in ("", name) and junction in monitoring.calibration_of:
                 return monitoring.of_junction(junction)
         where = f"street {street!r}" if street else "any street"
+        when = f"every {self._settings.every_s:g} s"
+        if not self._settings.every_s:
+            when = "never: model_watch.every_s is 0 in the settings"
         raise MissingError(
             f"nothing is known yet of a junction {junction!r} of {where}. Streets are looked at "
-            f"every {self._settings.every_s:g} s"
+            f"{when}"
         )
 
     def look(self) -> None:
-        """At each street that runs; one that cannot be looked at now has no figures."""
+        """At each street that runs; of one that cannot be looked at now the last look counts."""
         found: dict[str, Monitoring] = {}
         for street in self._running():
             if self._stop.is_set():
@@ -91,8 +99,10 @@ class ModelWatch:
                 found[street.name] = monitor(self._database, street.name, window_s)
             except MissingError:
                 continue  # nothing of it is in the record yet
-            except (sa.exc.SQLAlchemyError, ValueError) as error:
+            except (sa.exc.SQLAlchemyError, ValueError, ArithmeticError) as error:
                 self._log.warning("not monitored", street=street.name, error=str(error))
+                if (last := self.newest.get(street.name)) is not None:
+                    found[street.name] = last
         self.newest = found
 
     def _running(self) -> list[RunningStreet]:
