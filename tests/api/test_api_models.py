@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from headway.analytics.business import savings
 from headway.analytics.calibration import reliability
 from headway.analytics.model_monitoring import Latency, Monitoring, Quality, Quantiles
+from headway.api.cache import Cache
 from headway.api.scopes import Bounds
 from headway.api.security import Role
 from headway.api.turns import PREDICTED_AT_ONCE, Turns
@@ -23,7 +25,7 @@ from headway.learning.jobs import Jobs
 from headway.learning.registry import Registry
 from headway.runtime import WorkerError
 from headway.service.orders import OrderFilter
-from headway.settings import overridden
+from headway.settings import BusinessSettings, overridden
 from headway.store import Database
 from headway.street.messages import CanaryBounds, Deploy, Rollback
 from headway.street.orders import AppliedSettings
@@ -464,6 +466,21 @@ def test_metrics_and_performance_of_a_junction_are_those_of_the_last_look(call, 
         assert call("GET", "/performance/360082", bounds=a)[0] == 403
     assert call("GET", "/metrics/360082")[0] == 404
     assert call("GET", "/performance/360082")[1]["latency"] is None
+
+
+def test_savings_are_found_once_for_all_junctions_of_a_street(call, services, live, monkeypatch):
+    """Of runs of a month that takes seconds, which each request took."""
+    at_s = np.arange(0.0, 7200.0, 5.0)
+    samples = np.stack([at_s, *np.outer([30.0, 100.0, 300.0], np.ones(len(at_s)))], axis=1)
+    expected, asked = savings(samples, samples * [1, 2, 3, 4], BusinessSettings(), 1, 2), []
+    monkeypatch.setattr("headway.api.models.business", lambda *of: asked.append(of) or expected)
+    monkeypatch.setattr(services, "cache", Cache(ttl_s=60.0))
+    found = [call("GET", f"/performance/{junction}") for junction in ("360082", "360086") * 2]
+    assert [status for status, _ in found] == [200] * 4
+    assert len(asked) == 1
+    for _, said in found:
+        assert said["savings"]["fuel_l"]["total"] == pytest.approx(expected.fuel_l.total)
+        assert said["savings"]["money"]["interval_95"] == list(expected.money.interval_95)
 
 
 def lane_of(live, number=0):

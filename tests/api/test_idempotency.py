@@ -309,6 +309,19 @@ def test_what_was_done_before_a_new_start_is_not_done_again(tmp_path):
     assert Played(path=path).post("b") == 409, "its own hour is not over by this clock"
 
 
+def test_nobody_who_is_refused_makes_others_be_forgotten_over_a_new_start(tmp_path, monkeypatch):
+    """A viewer's 20,000 orders that are none, and the operator's was done twice."""
+    monkeypatch.setattr("headway.store.begun.MOST_KEPT", 3)
+    before = Played(path=tmp_path / "begun.jsonl")
+    assert before.post("a") == 200
+    before.status = 404
+    for number in range(5):
+        assert before.post(f"{number}", who="eve") == 404
+    after = Played(path=tmp_path / "begun.jsonl")
+    assert (after.post("a"), after.done) == (409, 0)
+    assert (after.post("0", who="eve"), after.done) == (200, 1)
+
+
 def test_what_was_under_way_when_a_server_was_killed_is_not_done_again(tmp_path):
     path = tmp_path / "begun.jsonl"
     played = Played(path=path)

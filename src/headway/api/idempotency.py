@@ -33,6 +33,7 @@ LARGEST_BYTES = 256 << 10  # of one; a larger one is not given again
 WAIT_S = 30.0  # for the first answer, where the same request comes meanwhile
 # says nothing of the request itself, so that the next try may end otherwise: 5xx, and these
 PASSING = (401, 403, 408, 413, 429)
+FIRST_REFUSAL = 400  # by which nothing was done: it need not be known after a new start
 REPLAYED = "replayed"  # in the state of a scope: this answer is the first one, given again
 DESCRIPTION = (
     f"1 to {LONGEST_KEY} visible characters, chosen anew by the client for each order (a UUID). "
@@ -171,7 +172,8 @@ class IdempotencyMiddleware:
             if is_whole and _is_final(start["status"]):
                 status = start["status"]
                 self._keep(owner, request, start, None if is_large else bytes(said))
-            await run_in_threadpool(self._book.end, name, status)
+            done = status if status is None or status < FIRST_REFUSAL else None
+            await run_in_threadpool(self._book.end, name, done)
 
     def _keep(self, owner: Owner, request: bytes, start: Message, body: bytes | None) -> None:
         caller, key = owner
