@@ -6,6 +6,7 @@ import os
 import signal
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from headway.experiments.benchmark import Job, Result
@@ -25,3 +26,15 @@ def play(job: Job) -> Result:
         Path(job.keep).write_text(f"{os.getpid()} {tempfile.mkdtemp()}")
         time.sleep(60.0)
     return Result(**job.identity(), arrived=os.getpid())
+
+
+def takes_long(job: Job) -> Result:
+    time.sleep(1.0)
+    return play(job)
+
+
+def reads_its_settings(job: Job) -> Result:
+    """Says what stands in its files, as `error`."""
+    files = [Path(job.config), Path(job.model.path if job.model else "")]
+    said = ", ".join(file.read_text() for file in files)
+    return replace(play(job), error=said, config="elsewhere")
