@@ -10,6 +10,7 @@ from itertools import takewhile
 
 from bench import (
     clips,
+    cluster,
     compare,
     confidence,
     drift,
@@ -72,6 +73,7 @@ PARTS = {
     "external": external.external,
     "learning": compare.learning,
     "environments": environments.environments,
+    "cluster": cluster.cluster,
     "registry": registry.registry,
     "models": models.models,
     "predictions": predictions.predictions,

@@ -207,7 +207,7 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch):
     found = Runs()
-    monkeypatch.setattr(room, "run_all", found)
+    monkeypatch.setattr(room, "spread", lambda _: found)
     return found
 
 
@@ -536,8 +536,7 @@ def test_a_street_that_cannot_be_fails_with_the_reason(headway, watched, words, 
 
 def test_results_come_in_the_order_of_the_work(monkeypatch):
     work = [Job("cologne3", c, s) for s in (2, 1) for c in ("planner", "fixed")]
-    monkeypatch.setattr(room, "run_all", Runs())
-    assert [(r.controller, r.seed) for r in room.progress(work, 1)] == [
+    assert [(r.controller, r.seed) for r in room.progress(work, 1, Runs())] == [
         ("planner", 2),
         ("fixed", 2),
         ("planner", 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import socket
 import time
 from dataclasses import replace
@@ -15,20 +16,22 @@ from headway.experiments import cluster, processes
 from headway.experiments.benchmark import Job
 
 OF = Job("well", "c", 0)
-HAS_RAY = pytest.mark.skipif(
-    __import__("importlib.util").util.find_spec("ray") is None, reason="Ray is not installed"
-)
+HAS_RAY = importlib.util.find_spec("ray") is not None
+needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed")
 
 
 def of(*scenarios):
     return [replace(OF, scenario=name, seed=seed) for seed, name in enumerate(scenarios)]
 
 
-def test_without_an_address_runs_are_over_processes():
-    assert cluster.spread("") is processes.run_all
+def test_without_an_address_runs_are_over_processes(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert cluster.spread("") is cluster.spread() is processes.run_all
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    assert cluster.spread() is processes.run_all
 
 
-@pytest.mark.skipif(HAS_RAY.args[0] is False, reason="Ray is installed")
+@pytest.mark.skipif(HAS_RAY, reason="Ray is installed")
 def test_a_cluster_needs_ray():
     with pytest.raises(ValueError, match=r"^Ray is not installed.*Install headway\[cluster\]\.$"):
         cluster.spread("auto")
@@ -43,7 +46,7 @@ def machines():
     made.shutdown()
 
 
-@HAS_RAY
+@needs_ray
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 class TestTwoMachines:
@@ -91,12 +94,12 @@ class TestTwoMachines:
     def test_a_machine_with_another_version_says_so(self, machines, monkeypatch):
         monkeypatch.setattr(cluster, "__version__", "0.0.1")
         (found,) = cluster.run_on_cluster(machines.address, of("well"), make=play)
-        assert found.error.endswith(
-            "the one that asks has 0.0.1. Install the same on all."
-        ), found.error
+        assert found.error.endswith("the one that asks has 0.0.1. Install the same on all."), (
+            found.error
+        )
 
 
-@HAS_RAY
+@needs_ray
 @pytest.mark.filterwarnings("ignore")
 def test_where_no_cluster_is_the_address_is_named_within_seconds():
     with socket.create_server(("127.0.0.1", 0)) as taken:

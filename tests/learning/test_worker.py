@@ -408,7 +408,7 @@ def test_an_evaluation_goes_on_where_it_was_and_compares_by_seed(tmp_path, monke
             error = "" if made[-1] in delays_s else "SUMO failed"
             yield Result(**job.identity(), delay_s=delay_s, error=error, safety_violations=1)
 
-    monkeypatch.setattr(work, "run_all", runs)
+    monkeypatch.setattr(work, "spread", lambda *_: runs)
 
     class Killed(BaseException):
         pass
@@ -444,7 +444,7 @@ def test_a_run_that_failed_is_made_again_and_an_evaluation_without_any_fails(tmp
         for job, error in zip(jobs, errors, strict=True):
             yield Result(**job.identity(), delay_s=math.nan if error else 30.0, error=error)
 
-    monkeypatch.setattr(work, "run_all", runs)
+    monkeypatch.setattr(work, "spread", lambda *_: runs)
     with pytest.raises(RuntimeError, match="all 2 runs failed, the first with: no memory"):
         work.do_job("evaluate", arguments, tmp_path / "1", lambda *_: None)
     errors[:] = ["", ""]
@@ -466,13 +466,13 @@ def test_what_another_version_has_run_is_run_again(tmp_path, monkeypatch, kind):
             made.append(job.seed)
             yield Result(**job.identity(), delay_s=30.0)
 
-    monkeypatch.setattr(work, "run_all", runs)
+    monkeypatch.setattr(work, "spread", lambda *_: runs)
     monkeypatch.setattr(work, "__version__", "0.0.9")
     monkeypatch.setattr("headway.learning.tuning.__version__", "0.0.9")
     work.do_job(kind, arguments, tmp_path / "1", lambda *_: None)
     at_once = len(made)
     monkeypatch.undo()
-    monkeypatch.setattr(work, "run_all", runs)
+    monkeypatch.setattr(work, "spread", lambda *_: runs)
     for attempt in ("2", "3"):
         work.do_job(kind, arguments, tmp_path / attempt, lambda *_: None)
         assert len(made) == 2 * at_once, "by both versions once"
@@ -491,7 +491,7 @@ def test_a_tuning_goes_on_where_it_was_and_makes_a_model_where_it_is_better(tmp_
             delay_s = 40.0 * luck * math.exp(-worth[0] * figures["headway_s"])
             yield Result(**job.identity(), delay_s=delay_s)
 
-    monkeypatch.setattr(work, "run_all", runs)
+    monkeypatch.setattr(work, "spread", lambda *_: runs)
 
     class Killed(BaseException):
         pass

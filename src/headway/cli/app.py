@@ -17,13 +17,13 @@ from headway import __version__
 from headway.cli import feed, keys, kpp, registry, serve, tuning, vision, worker
 from headway.cli.live import run_to_end
 from headway.cli.tables import comparison, left_to_others
-from headway.cli.tuning import SENSING, checked_profiles
+from headway.cli.tuning import SENSING, Cluster, checked_profiles
 from headway.control.catalogue import CONTROLLERS
 from headway.control.models import ModelFile
 from headway.control.qlearning import DEFAULT_TABLE, QLearning, network_stamp, table_path
 from headway.control.qtable import QTable
 from headway.experiments.benchmark import Job, Result
-from headway.experiments.processes import run_all
+from headway.experiments.cluster import Run, spread
 from headway.learning import training
 from headway.learning.training import TrainingSettings
 from headway.plants.sumo import network_of
@@ -134,6 +134,7 @@ def bench(
     config: Annotated[
         str, typer.Option(help="Settings file (YAML) with the figures of the controllers.")
     ] = "",
+    cluster: Cluster = "",
     data: Annotated[str, typer.Option(help="Data folder with the registry of models.")] = "data",
 ) -> None:
     """Benchmark: run controllers on scenarios with several seeds, and compare delay and safety."""
@@ -149,6 +150,7 @@ def bench(
             f"no Q-table at {table_path()}: the figures of {QLearning.name} would be those of its "
             "fallback. Train one: headway train."
         )
+    run = spread(cluster)
     label = labels(names)
     work = [
         Job(n, c, s, timing, sensing, scale, keep, label=label[n], config=config, model=model)
@@ -156,7 +158,7 @@ def bench(
         for n in names
         for c, model in chosen.items()
     ]
-    results = progress(work, jobs)
+    results = progress(work, jobs, run)
     if json_:
         Path(json_).write_text(json.dumps([r.flat() for r in results], indent=1))
     conclude(results)
@@ -192,7 +194,8 @@ def demo(
         "fixed-time programmes, and with Headway's planner. Each signal change passes the "
         "safety gate.\n"
     )
-    results = progress([Job("cologne8", c, 1) for c in ("fixed", "planner")], os.cpu_count() or 1)
+    work = [Job("cologne8", c, 1) for c in ("fixed", "planner")]
+    results = progress(work, os.cpu_count() or 1, spread(""))
     conclude(results)
 
 
@@ -340,12 +343,12 @@ def conclude(results: list[Result]) -> None:
         raise SystemExit(1)
 
 
-def progress(work: list[Job], jobs: int) -> list[Result]:
+def progress(work: list[Job], jobs: int, run: Run) -> list[Result]:
     """Run `work` with a progress bar; results in the order of the work."""
     done: list[Result] = []
     with Progress(*COLUMNS, console=console, transient=True) as bar:
         task = bar.add_task("runs", total=len(work))
-        for result in run_all(work, jobs):
+        for result in run(work, jobs):
             done.append(result)
             bar.update(
                 task,

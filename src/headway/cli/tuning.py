@@ -11,13 +11,22 @@ import typer
 from rich.console import Console
 
 from headway.cli import registry
-from headway.experiments.processes import run_all
+from headway.experiments.cluster import ADDRESS, spread
 from headway.learning.tuning import Tuning, TuningSettings, as_settings
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import PROFILES
 from headway.settings import OLD_SENSING, StreetSettings
 
 console = Console()
+Cluster = Annotated[
+    str,
+    typer.Option(
+        envvar=ADDRESS,
+        help="Ray cluster that makes the runs, as many at once as it has processors: HOST:PORT, "
+        "`auto` for the one of this machine, `local` for one that is started. Needs "
+        "headway\\[cluster].",
+    ),
+]
 SENSING = get_args(StreetSettings.model_fields["sensing"].annotation)
 
 
@@ -66,6 +75,7 @@ def tune(
             show_default="OUT with the ending .journal",
         ),
     ] = "",
+    cluster: Cluster = "",
     register: registry.Register = "",
     data: registry.Data = "data",
 ) -> None:
@@ -74,6 +84,7 @@ def tune(
     """
     sensing = checked_profiles(timing, sensing)
     scenario(scenario_)
+    run = spread(cluster)
     registry.require_registry(register, data)
     settings = TuningSettings(
         scenario=scenario_,
@@ -88,7 +99,7 @@ def tune(
     )
     path = Path(out)
     kept = Path(journal) if journal else path.with_suffix(".journal")
-    tuning = Tuning(settings, kept, run_all)
+    tuning = Tuning(settings, kept, run)
     for generation in tuning.search():
         change = math.expm1(generation.best)
         console.print(

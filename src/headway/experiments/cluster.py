@@ -22,8 +22,11 @@ from headway import __version__
 from headway.experiments.benchmark import Job, Result, run_guarded
 from headway.experiments.processes import RUNS_EACH, Make, run_all
 
+ADDRESS = "RAY_ADDRESS"
 LOCAL = "local"  # the address of a cluster that is started for this, on this machine alone
-RETRIES = 2  # of a run that was lost; one that ends its process each time is no fault of the machine
+RETRIES = (
+    2  # of a run that was lost; one that ends its process each time is no fault of the machine
+)
 AHEAD = 2  # runs handed over for each processor, so that none waits for the next one
 
 REACHED_WITHIN_S = 10.0
@@ -31,12 +34,15 @@ REACHED_WITHIN_S = 10.0
 Run = Callable[[list[Job], int], Iterator[Result]]
 
 
-def spread(address: str) -> Run:
+def spread(address: str | None = None) -> Run:
     """What makes runs: over the cluster at `address` (`auto`: the one of this machine; `local`: one
-    that is started for this; HOST:PORT), or over processes where it is empty.
+    that is started for this; HOST:PORT), or over processes where it is empty. None: what Ray's own
+    variable, ADDRESS, says.
 
     Raises ValueError where Ray is not installed.
     """
+    if address is None:
+        address = os.environ.get(ADDRESS, "")
     if not address:
         return run_all
     _ray()
@@ -44,11 +50,11 @@ def spread(address: str) -> Run:
 
 
 def run_on_cluster(
-    address: str, jobs: list[Job], workers: int = 0, make: Make = run_guarded
+    address: str, jobs: list[Job], _workers: int = 0, make: Make = run_guarded
 ) -> Iterator[Result]:
     """As `processes.run_all`, over a cluster: as many runs at once as it has processors.
 
-    workers: is not used. Raises ValueError where there is no cluster.
+    _workers: as `run_all` has it; not used. Raises ValueError where there is no cluster.
     """
     if not jobs:
         return

@@ -22,7 +22,7 @@ from headway.control.models import ModelFile
 from headway.control.qlearning import network_stamp
 from headway.control.qtable import QTable
 from headway.experiments.benchmark import Job, Result
-from headway.experiments.processes import run_all
+from headway.experiments.cluster import spread
 from headway.experiments.statistics import interval, paired_p
 from headway.learning import training
 from headway.learning.jobs import EvaluateArguments, TrainArguments, TuneArguments
@@ -138,7 +138,7 @@ def _tune(of: TuneArguments, folder: Path, tell: Tell) -> Done:
     )
     journal = folder / "journal"
     _go_on_with(journal, journal_head(settings))
-    tuning = Tuning(settings, journal, run_all)
+    tuning = Tuning(settings, journal, spread())
     tell(0.0, f"generation 1 of {of.generations}")
 
     def said(generation: Generation) -> str:
@@ -184,7 +184,7 @@ def _evaluate(
     ]
     tell(len(done) / len(wanted), f"{len(done)} of {len(wanted)} runs")
     with journal.open("a") as file:
-        for result in run_all(work, RUNS_AT_ONCE):
+        for result in spread()(work, RUNS_AT_ONCE):
             file.write(json.dumps(result.flat()) + "\n")
             file.flush()
             done[result.controller, result.seed] = result
