@@ -144,6 +144,20 @@ def test_a_job_that_ends_its_process_each_time_fails_at_last(jobs, database):
     assert jobs.take("w") is None
 
 
+def test_a_job_of_days_outlives_any_number_of_deaths_between_which_it_gets_further(jobs):
+    number = train(jobs)
+    for k in range(3 * MOST_DEATHS):
+        job = jobs.take("w")
+        jobs.beat(job, 0.0, "begins with what it has")
+        jobs.beat(job, (k + 1) / 100, "further")
+        jobs.give_back(job, "ended by SIGKILL")
+    for _ in range(MOST_DEATHS - 1):  # where it gets no further they count
+        job = jobs.take("w")
+        jobs.beat(job, 3 * MOST_DEATHS / 100, "as far as before")
+        jobs.give_back(job, "ended by SIGKILL")
+    assert jobs.job(number).state == "failed"
+
+
 def test_what_a_job_says_is_written_whatever_letters_it_has(jobs):
     number, said = train(jobs), "a\0b\ud800" + "x" * 3000
     job = jobs.take("w")

@@ -327,8 +327,8 @@ TABLES = {
     "erased": "at begin_at device end_at id simulation_id",
     "event": "at_s data junction kind number run_id",
     "ml_job": (
-        "arguments asked_at asked_by attempt begun_at cancel_by deaths ended_at error heartbeat_at "
-        "id kind note progress result state street version_id worker"
+        "arguments asked_at asked_by attempt begun_at cancel_by deaths ended_at error furthest "
+        "heartbeat_at id kind note progress result state street version_id worker"
     ),
     "model_alias": "alias at junction key number set_by signature street version_id",
     "model_version": (
@@ -419,7 +419,7 @@ def test_the_newest_schema(database):
         "violations_counted",
         "violations_gone",
     ]
-    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0017"}]
+    assert database.rows("SELECT version_num FROM alembic_version") == [{"version_num": "0018"}]
 
 
 def test_each_downgrade_reverts_its_upgrade(new_record, tmp_path):

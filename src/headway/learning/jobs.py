@@ -24,7 +24,7 @@ from headway.settings import ControllerName
 from headway.settings.base import Section
 from headway.store import Database
 
-MOST_DEATHS = 5  # of workers or their processes: a job that ends them each time has failed
+MOST_DEATHS = 5  # of workers or their processes at one place: a job that ends them has failed
 MOST_WAITING = 1000  # jobs
 MOST_LISTED = 1000
 LONGEST_NAME = 256  # letters, of a street
@@ -48,7 +48,9 @@ TAKE = f"""
 """
 OWN = "WHERE id = :id AND attempt = :attempt AND state = 'running'"
 BEAT = f"""
-    UPDATE ml_job SET heartbeat_at = now(), progress = :progress, note = :note {OWN}
+    UPDATE ml_job SET heartbeat_at = now(), progress = :progress, note = :note,
+        deaths = CASE WHEN :progress > furthest THEN 0 ELSE deaths END,
+        furthest = greatest(furthest, :progress) {OWN}
     RETURNING cancel_by IS NOT NULL AS is_cancelled
 """
 FINISH = f"""
@@ -327,8 +329,8 @@ class Jobs:
 
     def give_back(self, job: LearningJob, why: str = "") -> None:
         """Another worker is to go on with it. why: what ended the process that did it, which counts
-        against it: after MOST_DEATHS it has failed; empty where a worker was stopped. Raises
-        LostJobError.
+        against it until it gets further: after MOST_DEATHS it has failed; empty where a worker was
+        stopped. Raises LostJobError.
         """
         died = {"died": int(bool(why)), "most": MOST_DEATHS, "why": _text(why)}
         if not self._database.execute(f"{GIVE_BACK} {OWN}", **self._own(job), **died):
