@@ -18,10 +18,10 @@ from msgspec import Meta
 from headway.control import Controller
 from headway.control.confidence import freshness
 from headway.control.model_check import CHECKED_LANE_VEHICLES
-from headway.control.planner import Planner
+from headway.control.planner import Planner, PlannerState
 from headway.control.qlearning import QLearning
 from headway.roads import GO, Colour, Junction, Network, Timing
-from headway.values import HALTING_MPS, ColourArray, FloatArray, Observation, Vehicles
+from headway.values import HALTING_MPS, BoolArray, ColourArray, FloatArray, Observation, Vehicles
 
 MOST_VEHICLES = 200  # of one observation: with so many a decision takes some tens of milliseconds
 MOST_IN_BATCH = 40_000  # vehicles of all observations of a batch
@@ -131,6 +131,13 @@ class _Place(NamedTuple):
     links: dict[str, tuple[int, ...]]
 
 
+class _Stages(NamedTuple):
+    """Of one junction. is_green: bool (stages, groups); green: the groups of each stage."""
+
+    is_green: BoolArray
+    green: tuple[tuple[int, ...], ...]
+
+
 _one = msgspec.json.Decoder(SeenJunction)
 _many: msgspec.json.Decoder[list[SeenJunction]] = msgspec.json.Decoder(
     Annotated[list[SeenJunction], Meta(min_length=1, max_length=MOST_OBSERVATIONS)]
@@ -183,6 +190,10 @@ class Predictor:
         self._arrived = np.zeros(len(network.links), np.int32)
         self._count = np.zeros(len(network.lanes), np.int32)
         self._room_m = np.full(len(network.lanes), np.inf)
+        self._at_start: PlannerState | None = (
+            None  # of a planner, what each observation begins with
+        )
+        self._stages: dict[int, _Stages] = {}  # of a planner, by junction
 
     def predict(self, seen: SeenJunction) -> Prediction:
         """Raises ValueError, with the place of the fault, for what this network has not."""
@@ -311,30 +322,38 @@ class Predictor:
     def _by_planner(
         self, planner: Planner, seen: Observation, place: _Place, factors: dict[str, float]
     ) -> Prediction:
-        colours = planner.stage_colours(place.number)
-        state = planner.start(seen)
-        target = state.target.copy()
-        now = target[place.number] = _stage_shown(
-            colours, seen.shown[place.of.first : place.of.end]
-        )
+        of_junction = self._stages.get(place.number)
+        if of_junction is None:
+            colours = planner.stage_colours(place.number)
+            of_junction = _Stages(colours >= GO, tuple(_green(stage) for stage in colours))
+            self._stages[place.number] = of_junction
+        if self._at_start is None:
+            self._at_start = planner.start(seen)
+        target = self._at_start.target.copy()
+        shown = seen.shown[place.of.first : place.of.end]
+        same = (of_junction.is_green == (shown >= GO)).all(axis=1)
+        now = target[place.number] = int(same.argmax())  # the first where it is none
         since_s = seen.at_s - seen.shown_for_s
-        state = replace(state, target=target, began_s=since_s, ended_s=since_s)
+        state = replace(
+            self._at_start, target=target, shown=seen.shown, began_s=since_s, ended_s=since_s
+        )
         found = planner.alternatives(seen, state, place.number)
-        order = np.argsort(found.delay_s, kind="stable")
-        if found.is_bound:  # nothing else can begin
-            order = np.zeros(1, np.int64)
-        stages = [int(s) for s in found.stages]
+        order = [0]
+        if not found.is_bound:  # else nothing else can begin
+            order = np.argsort(found.delay_s, kind="stable").tolist()
+        stages, delay_s = found.stages.tolist(), found.delay_s.tolist()
+        lasts_s = found.lasts_s.tolist()
         told = tuple(
             Alternative(
                 stage=stages[k],
-                green=_green(colours[stages[k]]),
-                expected_delay_s=round(float(found.delay_s[k]), 2),
-                seconds=round(float(found.lasts_s[k]), 1),
+                green=of_junction.green[stages[k]],
+                expected_delay_s=round(delay_s[k], 2),
+                seconds=round(lasts_s[k], 1),
             )
-            for k in order[:MOST_ALTERNATIVES].tolist()
+            for k in order[:MOST_ALTERNATIVES]
         )
         best, others = told[0], told[1:]
-        factors["margin"] = _margin([float(found.delay_s[k]) for k in order])
+        factors["margin"] = _margin([delay_s[k] for k in order[:2]])
         why = _why_of_planner(best, others, now, seen, place, self._network)
         return _prediction(
             planner.name, place, best.stage, best.green, best.seconds, factors, told, why
