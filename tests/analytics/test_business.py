@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headway.analytics import MissingError
-from headway.analytics.business import business, savings
+from headway.analytics.business import Blocks, _blocks, business, savings
 from headway.analytics.comparison import paired
 from headway.settings import BusinessSettings
 from headway.store import Intake, open_database
@@ -33,8 +33,19 @@ def samples(rates, every_s=10.0, begin_s=0.0):
     return np.array([*rows, (at, 0, 0, 0)], np.float64)
 
 
-BASELINE = samples([(24, 3.0, 4.0)] * 12)
-RUN = samples([(12, 2.0, 1.5)] * 12)
+def blocks(looks):
+    """Second by second: what was looked at last, of blocks with a look of their own."""
+    at, numbers, sums = looks[:, 0], [], []
+    for k in range(int(at[0] // 300), int(at[-1] // 300)):
+        seconds = np.arange(300 * k, 300 * (k + 1))
+        if at[0] <= seconds[0] and np.isin(seconds, at).any():
+            numbers.append(k)
+            sums.append(looks[np.searchsorted(at, seconds, "right") - 1, 1:].sum(axis=0))
+    return Blocks(np.array(numbers, np.int64), np.array(sums).reshape(-1, 3))
+
+
+LOOKS, LOOKS_OF_RUN = samples([(24, 3.0, 4.0)] * 12), samples([(12, 2.0, 1.5)] * 12)
+BASELINE, RUN = blocks(LOOKS), blocks(LOOKS_OF_RUN)
 
 
 def test_an_hour_by_hand():
@@ -79,12 +90,12 @@ def test_intervals_are_of_the_blocks_and_those_of_money_of_their_sum():
     random = np.random.default_rng(1)
     noise = random.normal(size=24)
     rates = [(24 + 6 * e, 3.0 + e, 4.0 - 10 * e) for e in noise]
-    found = savings(samples([(12, 2.0, 1.5)] * 24), samples(rates), PLAIN)
+    found = savings(blocks(samples([(12, 2.0, 1.5)] * 24)), blocks(samples(rates)), PLAIN)
     litres = 1.0 + noise
     money = litres * 2.0 + (2.5 - 10 * noise) * 0.1 + (12 + 6 * noise) / 12 * 15.0
-    for saving, blocks in ((found.fuel_l, litres), (found.money, money)):
-        test = paired(np.zeros(24), blocks, 300.0 * np.arange(24))
-        assert saving.total == near(blocks.sum())
+    for saving, saved in ((found.fuel_l, litres), (found.money, money)):
+        test = paired(np.zeros(24), saved, 300.0 * np.arange(24))
+        assert saving.total == near(saved.sum())
         assert saving.interval_95 == tuple(near(24 * v) for v in test.interval_95)
         assert saving.p == near(test.p)
         assert saving.per_year_95 == tuple(near(24 * v * 730 / 2) for v in test.interval_95)
@@ -97,49 +108,78 @@ def test_intervals_are_of_the_blocks_and_those_of_money_of_their_sum():
 def test_a_payback_that_may_never_come_has_an_open_interval():
     random = np.random.default_rng(2)
     rates = [(12, 2.0 + 0.3 + e, 1.5) for e in random.normal(size=24)]
-    found = savings(samples([(12, 2.0, 1.5)] * 24), samples(rates), PLAIN).returns
+    found = savings(blocks(samples([(12, 2.0, 1.5)] * 24)), blocks(samples(rates)), PLAIN).returns
     low, high = found.payback_years_95
     assert (low > 0.0, high) == (True, None)
 
 
-def test_whole_blocks_of_both_alone_count_and_rates_hold_until_the_next_look():
-    """The run was looked at from second 100 on: its first block is not whole. A look 400 s after
-    the one before holds for 400 s.
+def test_whole_blocks_of_both_alone_count():
+    """The run was looked at from second 100 on: its first block is not whole."""
+    late = savings(blocks(LOOKS_OF_RUN[10:]), BASELINE, PLAIN)
+    assert (late.blocks, late.hours, late.fuel_l.total) == (11, near(11 / 12), near(11.0))
+
+
+def test_of_an_hour_that_was_not_looked_at_nothing_is_known():
+    """The first look of each hour of three holds until the next one in the record: what it found
+    would count for the hour. One of the runs has no looks from the second hour's begin on.
     """
-    late = savings(RUN[10:], BASELINE, PLAIN)
-    assert (late.blocks, late.fuel_l.total) == (11, near(11.0))
-    rare = np.array([(0, 12, 745_000 / 300, 0), (400, 12, 0, 0), (900, 0, 0, 0)], np.float64)
-    found = savings(rare, BASELINE, PLAIN)
-    assert (found.blocks, found.fuel_l.total) == (3, near(9.0 - 400 / 300))
+    rates = [(12, 2.0, 1.5)] * 12 + [(24, 3.0, 4.0)] * 12 + [(12, 2.0, 1.5)] * 12
+    looks = samples(rates)
+    gap = (looks[:, 0] >= 3600) & (looks[:, 0] < 7200)
+    found = savings(blocks(looks[~gap]), blocks(samples([(24, 3.0, 4.0)] * 36)), PLAIN)
+    assert (found.blocks, found.hours, found.fuel_l.total) == (24, 2.0, near(24.0))
 
 
 def test_too_few_blocks_have_no_interval_and_say_why():
-    few = savings(RUN[:91], BASELINE, PLAIN)
+    few = savings(blocks(LOOKS_OF_RUN[:91]), BASELINE, PLAIN)
     assert (few.blocks, few.money.interval_95, few.money.per_year_95) == (3, None, None)
     assert "3 different times are too few" in few.money.why
     assert few.returns.payback_years_95 is None
 
 
 def test_nothing_in_common_is_refused():
-    with pytest.raises(MissingError, match="no whole block"):
-        savings(RUN[:20], BASELINE, PLAIN)
-    with pytest.raises(MissingError, match="no emissions"):
-        savings(RUN[:0], BASELINE, PLAIN)
+    nothing = Blocks(np.zeros(0, np.int64), np.zeros((0, 3)))
+    for run in (blocks(LOOKS_OF_RUN[:20]), nothing):
+        with pytest.raises(MissingError, match="no whole block"):
+            savings(run, BASELINE, PLAIN)
+
+
+def test_the_interval_is_about_that_of_a_bootstrap():
+    """A second way, where blocks are independent: total of as many blocks, drawn anew."""
+    random = np.random.default_rng(5)
+    rates = [(24, 3.0 + e, 4.0) for e in random.normal(size=48)]
+    found = savings(blocks(samples([(12, 2.0, 1.5)] * 48)), blocks(samples(rates)), PLAIN)
+    litres = np.array([rate[1] - 2.0 for rate in rates])
+    drawn = random.choice(litres, (4000, 48)).sum(axis=1)
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    assert found.fuel_l.interval_95[1] - found.fuel_l.interval_95[0] == near(high - low, rel=0.25)
+    assert sum(found.fuel_l.interval_95) / 2 == near(litres.sum())
 
 
 def test_two_runs_of_the_record(new_record, tmp_path):
-    """The same hour from the database; runs over another demand are refused."""
+    """The same hour from the database, and looks at odd times with a gap of 20 minutes; runs over
+    another demand, and a run beside itself, are refused.
+    """
     database = open_database(tmp_path, new_record())
     intake = Intake(database, tmp_path)
     numbers = [
         intake.begin_run(f"{name} {seed}", "cologne1", name, seed, name, 1.0)
         for name, seed in (("fixed", 1), ("planner", 1), ("planner", 2))
     ]
-    for number, rows in zip(numbers, (BASELINE, RUN, RUN), strict=True):
+    random, day = np.random.default_rng(6), np.arange(600.0, 6000.0)
+    odd = np.sort(random.choice(day[(day < 2000) | (day > 3100)], 90, replace=False))
+    odd = np.column_stack([odd, *random.integers(1, 1000, (3, 90))]).astype(np.float64)
+    for number, rows in zip(numbers, (LOOKS, LOOKS_OF_RUN, odd), strict=True):
         intake.write("emission", [(number, t, int(v), f, c) for t, v, f, c in rows.tolist()])
     found = business(database, numbers[1], numbers[0], PLAIN)
     assert (found.run, found.baseline) == (numbers[1], numbers[0])
     assert found.money.total == near(207.0)
+    known, expected = _blocks(database, numbers[2]), blocks(odd)
+    assert known.number.tolist() == expected.number.tolist()
+    assert len(expected.number) < 5400 / 300 - 2  # first, last and the gap are not known
+    assert known.sums == near(expected.sums)
+    with pytest.raises(MissingError, match="the baseline itself"):
+        business(database, numbers[0], numbers[0], PLAIN)
     with pytest.raises(MissingError, match="cannot be said"):
         business(database, numbers[2], numbers[0], PLAIN)
     with pytest.raises(MissingError, match="no run 99"):
