@@ -141,7 +141,7 @@ DEFAULTS = {
     },
     "model_watch": {"every_s": 300.0, "window_h": 6.0},
     "business": {
-        "fuel_price_per_l": 1.70, "co2_price_per_t": 140.0, "time_value_per_h": 16.0,
+        "fuel_price_per_l": 1.70, "co2_price_per_t": 140.0, "time_value_per_h": 15.6,
         "occupancy": 1.67, "hours_a_day": 2.0, "investment": 0.0, "running_cost_per_year": 0.0,
     },
     "cameras": {

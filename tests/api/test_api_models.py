@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from headway.analytics.business import savings
+from headway.analytics.business import Blocks, savings
 from headway.analytics.calibration import reliability
 from headway.analytics.model_monitoring import Latency, Monitoring, Quality, Quantiles
 from headway.api.cache import Cache
@@ -470,9 +470,11 @@ def test_metrics_and_performance_of_a_junction_are_those_of_the_last_look(call, 
 
 def test_savings_are_found_once_for_all_junctions_of_a_street(call, services, live, monkeypatch):
     """Of runs of a month that takes seconds, which each request took."""
-    at_s = np.arange(0.0, 7200.0, 5.0)
-    samples = np.stack([at_s, *np.outer([30.0, 100.0, 300.0], np.ones(len(at_s)))], axis=1)
-    expected, asked = savings(samples, samples * [1, 2, 3, 4], BusinessSettings(), 1, 2), []
+    hours = Blocks(np.arange(24), np.outer(np.ones(24), [9e3, 3e4, 9e4]))
+    more = Blocks(np.arange(24), hours.sums * [2, 3, 4])
+    expected, asked = savings(hours, more, BusinessSettings(), 1, 2), []
+    baseline = services.street_service.streets["baseline"]
+    monkeypatch.setattr(baseline, "snapshot", replace(SNAPSHOT, controller="fixed"))
     monkeypatch.setattr("headway.api.models.business", lambda *of: asked.append(of) or expected)
     monkeypatch.setattr(services, "cache", Cache(ttl_s=60.0))
     found = [call("GET", f"/performance/{junction}") for junction in ("360082", "360086") * 2]
@@ -481,6 +483,19 @@ def test_savings_are_found_once_for_all_junctions_of_a_street(call, services, li
     for _, said in found:
         assert said["savings"]["fuel_l"]["total"] == pytest.approx(expected.fuel_l.total)
         assert said["savings"]["money"]["interval_95"] == list(expected.money.interval_95)
+
+
+def test_savings_are_those_beside_fixed_time_alone(call, services, monkeypatch):
+    """An operator has ordered another controller on the street `baseline`."""
+    baseline = services.street_service.streets["baseline"]
+    monkeypatch.setattr(baseline, "snapshot", replace(SNAPSHOT, controller="pressure"))
+    _, found = call("GET", "/performance/360082")
+    assert (found["savings"], found["why"]) == (
+        None, "the street `baseline` is controlled by pressure, not by fixed time",
+    )  # fmt: skip
+    monkeypatch.setattr(baseline, "snapshot", replace(SNAPSHOT, controller="fixed"))
+    _, found = call("GET", "/performance/360082?street=baseline")
+    assert (found["savings"], "the baseline itself" in found["why"]) == (None, True)
 
 
 def lane_of(live, number=0):

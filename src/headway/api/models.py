@@ -32,7 +32,7 @@ from headway.learning.registry import (
 from headway.plants.sumo.allowed import ScenarioNotAllowedError
 from headway.service.orders import OrderState, PlacedOrder
 from headway.service.predictions import NotReadyError
-from headway.service.streets import RunningStreet
+from headway.service.streets import FIXED_TIME, RunningStreet
 from headway.settings import BusinessSettings
 from headway.street.messages import (
     LONGEST_TURN_S,
@@ -505,7 +505,11 @@ def performance(
     services, savings, why = services_of(request), None, "the street `baseline` does not run here"
     looked = services.selfwatch.models.newest.get(street.name)
     beside = street_service(request).streets.get("baseline")
-    if beside is not None and who.bounds.has_street("baseline"):
+    if beside is None or not who.bounds.has_street("baseline"):
+        pass
+    elif beside.controller != FIXED_TIME:
+        why = f"the street `baseline` is controlled by {beside.controller}, not by fixed time"
+    else:
         factors = street.task.settings.business
         try:
             savings, why = _savings(services, street.run, beside.run, factors), ""

@@ -33,7 +33,7 @@ class BusinessSettings(Section):
 
     fuel_price_per_l: float = _money(1.70)
     co2_price_per_t: float = _money(140.0)
-    time_value_per_h: float = _money(16.0)
+    time_value_per_h: float = _money(15.6)
     occupancy: float = figure(1.67, 1.0, 100.0)
     hours_a_day: float = figure(2.0, 0.0, 24.0)
     investment: float = _money(0.0)
