@@ -157,7 +157,7 @@ def test_the_interval_is_about_that_of_a_bootstrap():
 
 
 def test_two_runs_of_the_record(new_record, tmp_path):
-    """The same hour from the database, and looks at odd times with a gap of 20 minutes; runs over
+    """The same hour from the database, and looks at odd times with a gap of 22 minutes; runs over
     another demand, and a run beside itself, are refused.
     """
     database = open_database(tmp_path, new_record())
@@ -167,7 +167,8 @@ def test_two_runs_of_the_record(new_record, tmp_path):
         for name, seed in (("fixed", 1), ("planner", 1), ("planner", 2))
     ]
     random, day = np.random.default_rng(6), np.arange(600.0, 6000.0)
-    odd = np.sort(random.choice(day[(day < 2000) | (day > 3100)], 90, replace=False))
+    odd = random.choice(day[(day < 2000) | (day > 3300)], 89, replace=False)
+    odd = np.sort([*odd, 3300.0])  # until then the one before the gap holds: a whole block
     odd = np.column_stack([odd, *random.integers(1, 1000, (3, 90))]).astype(np.float64)
     for number, rows in zip(numbers, (LOOKS, LOOKS_OF_RUN, odd), strict=True):
         intake.write("emission", [(number, t, int(v), f, c) for t, v, f, c in rows.tolist()])

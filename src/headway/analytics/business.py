@@ -161,7 +161,7 @@ def savings(
     time_money = time_h * factors.occupancy * factors.time_value_per_h
     hours = len(saved) * BLOCK_S / 3600.0
     yearly = factors.hours_a_day * DAYS_A_YEAR / hours
-    at_s = number * BLOCK_S
+    at_s = number.astype(np.float64) * BLOCK_S
     money = _saving(fuel_money + co2_money + time_money, at_s, yearly)
     return Business(
         run=run,
