@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from headway import __version__
+from headway.control.qtable import QTable
 from headway.learning import model_files
 from headway.learning.aliases import enter
 from headway.learning.registry import (
@@ -128,10 +129,11 @@ def test_letters_that_the_database_refuses_are_of_nothing(registry, letters):
     assert registry.history("north", letters) == []
 
 
-def test_a_list_has_the_newest_first_and_goes_on_where_it_ended(registry):
+def test_a_list_has_the_newest_first_and_goes_on_where_it_ended(registry, tmp_path):
     for k in range(5):
         add(registry, name="even" if k % 2 == 0 else "odd")
-    add(registry, model_files.Q_TABLE_BEGIN, kind="q-table", name="odd")
+    QTable(3, 8, tmp_path / "q.table").flush()
+    add(registry, tmp_path / "q.table", kind="q-table", name="odd")
     labels = ["odd@3", "even@3", "odd@2", "even@2", "odd@1", "even@1"]
     assert [v.label for v in registry.list()] == labels
     first = registry.list(limit=4)
@@ -426,12 +428,13 @@ def test_an_alias_that_cannot_be_is_refused_and_nothing_changes(registry, what, 
         (b"", {}, "kind planner: it is empty"),
         (PLANNER, {"kind": "q-table"}, "kind q-table: it is no Q-table"),
         (model_files.Q_TABLE_BEGIN, {}, "kind planner: "),
-        (b"planner: [", {}, "cannot be read as YAML"),
-        (b"api: {}", {}, "its one section is to be `planner`"),
-        (b"planner: {}\nsafety: {}", {}, "its one section is to be `planner`"),
+        (b"planner: [", {}, "kind planner: is no YAML"),
+        (b"api: {}", {}, "must hold the section `planner`"),
+        (b"planner: {}\nsafety: {}", {}, "must hold the section `planner`"),
         (b"planner: {headway_s: .nan}", {}, "planner.headway_s: "),
         (b"planner: {speed: 1.0}", {}, "planner.speed: Extra inputs"),
-        pytest.param(b"planner: {}\n#" + b"x" * (1 << 16), {}, "larger than 64 KiB", id="large"),
+        (b"planner: {}\nplanner: {headway_s: 2.0}", {}, "'planner' is given twice"),
+        pytest.param(b"planner: {}\n#" + b"x" * (1 << 16), {}, "is too large", id="large"),
     ],
 )
 def test_what_cannot_be_registered_is_refused_and_leaves_nothing(
@@ -441,6 +444,17 @@ def test_what_cannot_be_registered_is_refused_and_leaves_nothing(
         add(registry, content, **what)
     assert registry.list() == []
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+@pytest.mark.parametrize("network", [0, 77])
+def test_a_q_table_that_was_cut_off_or_has_more_is_refused(registry, tmp_path, network):
+    """It was registered, and refused by the street, when its training was long gone."""
+    QTable(3, 8, tmp_path / "q.table", network).flush()
+    whole = (tmp_path / "q.table").read_bytes()
+    for content in (whole[:-1], whole + b"\0", whole[:20], whole[:8]):
+        with pytest.raises(ValueError, match="a Q-table that was cut off or changed"):
+            add(registry, content, kind="q-table")
+    assert add(registry, whole, kind="q-table").size == len(whole)
 
 
 def test_a_file_beyond_the_bound_is_refused_before_it_fills_the_disk(

@@ -109,7 +109,7 @@ def model_controller(
         table = _q_table(model, data, network)
         interval_s = settings.q_learning.interval_s
         return QLearning(network, timing, table, interval_s, name=model.label)
-    figures = Model(**_planner_figures(model, data).model_dump())
+    figures = Model(**planner_figures(data, _place(model)).model_dump())
     return Planner(network, timing, figures, settings.loop.tick_s, name=model.label)
 
 
@@ -117,9 +117,11 @@ def _place(model: ModelFile) -> str:
     return f"model {model.label}: {model.path}"
 
 
-def _planner_figures(model: ModelFile, data: bytes) -> PlannerSettings:
-    """Raises ValueError with every fault."""
-    place, remedy = _place(model), "Give a file that `headway tune` wrote."
+def planner_figures(data: bytes, place: str) -> PlannerSettings:
+    """Of the content of a planner's file. Raises ValueError, which names `place`, with every
+    fault.
+    """
+    remedy = "Give a file that `headway tune` wrote."
     if len(data) > MOST_PLANNER_BYTES:
         raise ValueError(f"{place}: is too large for figures of a planner. {remedy}")
     try:

@@ -8,18 +8,20 @@ import secrets
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
-import yaml
-from pydantic import ValidationError
-
-from headway.control.models import LONGEST_FAULT, PLANNER, Q_TABLE, UNREADABLE, ModelFile
-from headway.settings import PlannerSettings
+from headway.control.models import (
+    MOST_PLANNER_BYTES,
+    PLANNER,
+    Q_TABLE,
+    ModelFile,
+    planner_figures,
+)
 
 LARGEST_BYTES = 1 << 30  # of a file
-LARGEST_SETTINGS_BYTES = 1 << 16  # of a planner's file, which is read whole
 CHUNK_BYTES = 1 << 20
-Q_TABLE_BEGIN = struct.pack("<Q", 0x4845_4144_5741_5951)  # how a file of control/qtable.py begins
+# of control/qtable.py, which loads the compiler: magic, version, actions, rows, clock
+Q_TABLE_HEADER = struct.Struct("<QIIQQ")
+Q_TABLE_BEGIN = struct.pack("<Q", 0x4845_4144_5741_5951)
 
 
 class ModelFiles:
@@ -103,27 +105,23 @@ def _require(path: Path, kind: str, named: str) -> None:
     """Raises ValueError where a file cannot be of its kind. Whether it fits a street is known
     when it is deployed there.
     """
-
-    def refuse(why: str) -> NoReturn:
-        raise ValueError(f"{named}: is no model of kind {kind}: {why}.")
-
+    place = f"{named}: is no model of kind {kind}"
     if not path.stat().st_size:
-        refuse("it is empty")
-    if kind == Q_TABLE:
-        with path.open("rb") as stream:
-            if stream.read(len(Q_TABLE_BEGIN)) != Q_TABLE_BEGIN:
-                refuse("it is no Q-table, as `headway train` writes it")
-    elif kind == PLANNER:
-        if path.stat().st_size > LARGEST_SETTINGS_BYTES:
-            refuse(f"it is larger than {LARGEST_SETTINGS_BYTES >> 10} KiB")
-        try:
-            read = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except UNREADABLE as error:
-            refuse(f"it cannot be read as YAML ({' '.join(str(error).split())[:LONGEST_FAULT]})")
-        if not isinstance(read, dict) or read.keys() != {"planner"}:
-            refuse("its one section is to be `planner`, as `headway tune` writes it")
-        try:
-            PlannerSettings.model_validate(read["planner"], strict=True)
-        except ValidationError as error:
-            first = error.errors()[0]
-            refuse(f"planner.{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        raise ValueError(f"{place}: it is empty.")
+    with path.open("rb") as stream:
+        if kind == PLANNER:
+            planner_figures(stream.read(MOST_PLANNER_BYTES + 1), place)
+            return
+        header = stream.read(Q_TABLE_HEADER.size)
+    if not header.startswith(Q_TABLE_BEGIN):
+        raise ValueError(f"{place}: it is no Q-table. Give a file that `headway train` wrote.")
+    whole = -1
+    if len(header) == Q_TABLE_HEADER.size:
+        _, version, actions, rows, _ = Q_TABLE_HEADER.unpack(header)
+        stamp = 8 * (version > 1)  # of the network
+        whole = Q_TABLE_HEADER.size + stamp + rows * (16 + 8 * actions)
+    if path.stat().st_size != whole:
+        raise ValueError(
+            f"{place}: it is a Q-table that was cut off or changed: {path.stat().st_size} bytes, "
+            "which is not what its header says. Train it anew: headway train"
+        )
