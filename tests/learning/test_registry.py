@@ -19,6 +19,7 @@ from headway import __version__
 from headway.control.qtable import QTable
 from headway.learning import model_files
 from headway.learning.aliases import enter
+from headway.learning.jobs import Jobs
 from headway.learning.registry import (
     ModelFaultError,
     Registry,
@@ -473,8 +474,58 @@ def test_a_backup_has_the_registry_with_its_signatures(registry, database, tmp_p
     version = add(registry)
     registry.set_alias("north", "", "champion", version.id, "ann")
     backup(database, tmp_path / "b", KEY)
-    add(registry)
+    database.execute("DROP TABLE ml_job, model_alias, model_version")
     restore(database, tmp_path / "b", KEY)
     assert list(registry.list()) == [version]
     assert [e.label for e in registry.aliases("north")] == ["own@1"]
     assert [fault for _, fault in registry.verify()] == [""]
+
+
+@pytest.mark.slow
+def test_after_a_restore_no_model_has_the_name_of_another_one_that_may_run(
+    registry, database, tmp_path
+):
+    """A street went on with `own@2`, and the next one that was made was called so, too."""
+    first = add(registry)
+    backup(database, tmp_path / "b", KEY)
+    second = add(registry, b"planner:\n  headway_s: 2.2\n", parent=first.id)
+    registry.set_alias("north", "", "champion", second.id, "ann")
+    restore(database, tmp_path / "b", KEY)
+    third = add(registry, b"planner:\n  headway_s: 2.3\n")
+    assert (registry.find("own@2"), third.label, third.id) == (second, "own@3", 3)
+    assert registry.find("own@champion") == second
+    with database.engine.begin() as held, pytest.raises(sa.exc.DBAPIError):
+        held.exec_driver_sql("DELETE FROM model_version")
+
+
+@pytest.mark.slow
+def test_a_backup_of_another_registry_replaces_this_one(registry, database, forget, tmp_path):
+    add(registry, b"planner:\n  headway_s: 2.2\n")
+    backup(database, tmp_path / "b", KEY)
+    forget("TRUNCATE model_version CASCADE")
+    add(registry)
+    add(registry)
+    restore(database, tmp_path / "b", KEY)
+    assert [version.label for version in registry.list()] == ["own@1"]
+    assert registry.file(registry.find("own@1"))
+
+
+@pytest.mark.slow
+def test_jobs_that_ended_after_a_backup_are_not_done_again(registry, database, tmp_path):
+    """Neither what was cancelled, nor what was done; and no job has the number of another one."""
+    database.execute("TRUNCATE ml_job RESTART IDENTITY")
+    jobs = Jobs(database)
+    asked = {"scenario": "cologne1", "name": "own"}
+    done, cancelled, runs, waits = (jobs.enqueue("train", "north", asked, "ann") for _ in range(4))
+    assert jobs.take("w").id == done
+    backup(database, tmp_path / "b", KEY)
+    jobs.finish(jobs.job(done), {"delay_s": 1.0}, add(registry).id)
+    jobs.cancel(cancelled, "ann")
+    assert jobs.take("w").id == runs
+    later = jobs.enqueue("train", "north", asked, "ann")
+    restore(database, tmp_path / "b", KEY)
+    states = {job.id: job.state for job in jobs.jobs()}
+    assert states == {done: "done", cancelled: "cancelled", runs: "running", waits: "waiting"}
+    assert jobs.job(done).result == {"delay_s": 1.0}
+    assert jobs.enqueue("train", "north", asked, "ann") == later + 1
+    database.execute("TRUNCATE ml_job")

@@ -81,6 +81,11 @@ DO $$ BEGIN
         INSERT INTO pg_temp.kept_erased
         SELECT id, at, simulation_id, device, begin_at, end_at FROM public.erased;
     END IF;
+    IF to_regclass('public.ml_job') IS NOT NULL THEN
+        CREATE TEMP TABLE kept_version AS SELECT * FROM public.model_version;
+        CREATE TEMP TABLE kept_alias AS SELECT * FROM public.model_alias;
+        CREATE TEMP TABLE kept_job AS SELECT * FROM public.ml_job;
+    END IF;
 END $$;
 DROP SCHEMA public CASCADE;
 CREATE SCHEMA public;
@@ -116,6 +121,48 @@ DO $$ BEGIN
     DELETE FROM public.violation v USING pg_temp.kept_erased k
     WHERE v.device = k.device AND (k.begin_at IS NULL OR v.at >= k.begin_at)
         AND (k.end_at IS NULL OR v.at < k.end_at);
+END $$;
+"""
+# versions since then run on streets, under names and numbers that no other may get; jobs that have
+# ended since are not done again. Nothing of it where the backup is of another registry
+KEEP_MODELS = b"""
+DO $$ DECLARE is_running boolean; BEGIN
+    IF to_regclass('pg_temp.kept_job') IS NULL OR to_regclass('public.ml_job') IS NULL THEN
+        RETURN;
+    END IF;
+    IF EXISTS (
+            SELECT 1 FROM public.model_version r LEFT JOIN pg_temp.kept_version k USING (id)
+            WHERE k.signature IS DISTINCT FROM r.signature)
+        OR EXISTS (
+            SELECT 1 FROM public.model_alias r LEFT JOIN pg_temp.kept_alias k USING (number)
+            WHERE k.signature IS DISTINCT FROM r.signature)
+        OR EXISTS (
+            SELECT 1 FROM public.ml_job r LEFT JOIN pg_temp.kept_job k USING (id)
+            WHERE k.asked_at IS DISTINCT FROM r.asked_at)
+    THEN
+        RETURN;
+    END IF;
+    INSERT INTO public.model_version (id, name, version, kind, sha256, size, code_version,
+        made_from, metrics, parent, created_by, created_at, key, signature)
+    SELECT id, name, version, kind, sha256, size, code_version,
+        made_from, metrics, parent, created_by, created_at, key, signature
+    FROM pg_temp.kept_version k
+    WHERE NOT EXISTS (SELECT 1 FROM public.model_version r WHERE r.id = k.id);
+    INSERT INTO public.model_alias (number, at, street, junction, alias, version_id, set_by, key,
+        signature)
+    SELECT number, at, street, junction, alias, version_id, set_by, key, signature
+    FROM pg_temp.kept_alias k
+    WHERE NOT EXISTS (SELECT 1 FROM public.model_alias r WHERE r.number = k.number);
+    FOREACH is_running IN ARRAY ARRAY[false, true] LOOP  -- one of a street runs at a time
+        UPDATE public.ml_job j SET (state, attempt, deaths, worker, begun_at, heartbeat_at,
+                ended_at, progress, note, cancel_by, result, version_id, error)
+            = (k.state, k.attempt, k.deaths, k.worker, k.begun_at, k.heartbeat_at,
+                k.ended_at, k.progress, k.note, k.cancel_by, k.result, k.version_id, k.error)
+        FROM pg_temp.kept_job k
+        WHERE k.id = j.id AND (k.state = 'running') = is_running;
+    END LOOP;
+    PERFORM setval('public.ml_job_id_seq', greatest(
+        (SELECT max(id) FROM pg_temp.kept_job), (SELECT last_value FROM public.ml_job_id_seq)));
 END $$;
 """
 COMMIT = b"COMMIT;\n"
@@ -470,7 +517,8 @@ def rows_in(path: Path, key: bytes) -> dict[str, int] | None:
 def restore(database: Database, path: Path, key: bytes, with_erased: bool = False) -> None:
     """Restore the database from a backup. It is read and checked to its end before anything is
     changed, and never held in memory. What was revoked stays revoked, what was given an end keeps
-    it; what was erased since stays so, unless it is wanted back (`with_erased`). Raises ValueError,
+    it; versions of models stay, with their aliases, and jobs that have ended since; what was erased
+    since stays so, unless it is wanted back (`with_erased`). Raises ValueError,
     DatabaseError.
     """
     rows_in(path, key)
@@ -527,7 +575,7 @@ def _carry(
     if dump.wait():
         done.kill()
         return
-    done.stdin.write(b"\n" + KEEP_REVOKED + then + _known_schema() + COMMIT)
+    done.stdin.write(b"\n" + KEEP_REVOKED + KEEP_MODELS + then + _known_schema() + COMMIT)
     done.stdin.close()
 
 
