@@ -415,15 +415,15 @@ def test_a_scenario_that_cannot_be_read_is_refused(post, live, monkeypatch, faul
 @pytest.mark.parametrize(
     ("body", "orders"),
     [
-        ({}, []), ({"enabled": True}, [Switch("webster", "")]),
-        ({"enabled": False}, [Switch("fixed", "")]),
+        ({}, []), ({"enabled": True}, [Switch("webster", optimise=True)]),
+        ({"enabled": False}, [Switch("fixed", optimise=False)]),
         ({"cycle_s": 5}, [Optimise(5.0, -1.0)]), ({"cycle_s": 600.0}, [Optimise(600.0, -1.0)]),
         ({"speed_factor": 0}, [Optimise(0.0, 0.0)]),
         ({"speed_factor": 0.01}, [Optimise(0.0, 0.01)]),
         ({"speed_factor": 1000.0}, [Optimise(0.0, 1000.0)]),
         ({"cycle_s": "30", "speed_factor": "2"}, [Optimise(30.0, 2.0)]),
         ({"enabled": True, "cycle_s": 30.0, "speed_factor": 10.0},
-            [Switch("webster", ""), Optimise(30.0, 10.0)]),
+            [Switch("webster", optimise=True), Optimise(30.0, 10.0)]),
     ],
 )  # fmt: skip
 def test_optimisation_cycle_and_speed_factor_are_set(post, live, body, orders):
@@ -439,7 +439,10 @@ def test_optimisation_switched_on_again_restores_the_controller_that_was_ordered
     assert post("headway/controller", {"controller": "fixed"}, "engineer").status_code == 200
     assert post("headway/optimisation", {"enabled": True}).status_code == 200
     orders = ["actuated", "fixed", "actuated", "fixed", "actuated"]
-    assert live.engine.orders == [Switch(controller) for controller in orders]
+    by_button = [None, False, True, None, True]
+    assert live.engine.orders == [
+        Switch(controller, optimise=on) for controller, on in zip(orders, by_button, strict=True)
+    ]
 
 
 def test_the_current_optimisation_settings_are_returned(post, live):

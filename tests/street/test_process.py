@@ -2257,6 +2257,34 @@ def test_a_controller_that_is_ordered_decides_everywhere_and_for_good(play, mode
     assert again.of(Snapshot)[0].models["canary"] is None
 
 
+def test_the_champion_decides_again_when_the_optimisation_is_switched_on_again(play, models):
+    off, on = Switch(controller="fixed", optimise=False), Switch("greedy", optimise=True)
+    one, two = models("one"), models("two")
+    first = play({3: [Deploy("all", one), Deploy("all", two)], 5: [on], 7: [off], 9: [off, None]})
+    assert decides(first) == [(101.0, "fixed"), (104.0, "two@1"), (108.0, "fixed")]
+    ended = [(d["what"], d["model"]) for *_, d in first.events("engine.model_rolled_back")]
+    assert ended == [("deploy", "two@1")]
+    second = play({2: [Deploy("canary", models("three"))], 4: [on], 6: [Rollback()], 9: [None]})
+    begun = second.of(Snapshot)[0].models
+    assert (begun["champion"], begun["resting"]) == (None, "two@1")
+    assert decides(second) == [(110.0, "fixed"), (114.0, "two@1"), (116.0, "one@1")]
+    kinds = ("engine.controller", "engine.model_deployed", "engine.model_rolled_back")
+    told = [(k, d.get("what", d.get("mode")), d.get("model")) for _, k, d in second.events(*kinds)]
+    assert told == [
+        ("engine.model_deployed", "canary", "three@1"),
+        ("engine.controller", None, None),
+        ("engine.model_rolled_back", "canary", "three@1"),
+        ("engine.model_deployed", "all", "two@1"),
+        ("engine.model_rolled_back", "deploy", "two@1"),
+    ]
+    Path(one.path).unlink()
+    third = play({2: [off], 4: [on], 6: [off, Switch("actuated")], 8: [on], 9: [None]})
+    assert decides(third) == [
+        (119.0, "greedy"), (121.0, "fixed"), (123.0, "greedy"), (125.0, "actuated"),
+        (127.0, "greedy"),
+    ]  # fmt: skip
+
+
 def test_a_controller_of_the_settings_file_decides_in_place_of_the_champion(
     play, tmp_path, tiny, models
 ):

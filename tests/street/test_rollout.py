@@ -359,6 +359,7 @@ def test_a_street_without_models_asks_nobody_else_and_says_who_decides(plant):
         "controller": "champion",
         "champion": None,
         "before": "",
+        "resting": "",
         "canary": None,
         "shadow": None,
     }

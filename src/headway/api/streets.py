@@ -106,10 +106,10 @@ class ScenarioIn(_Order):
 
 
 class OptimisationIn(_Order):
-    """enabled: the controller that an engineer ordered last (else that of the settings), or the
-    network's own fixed time. cycle_s: of the optimisation
-    cycle. speed_factor: simulated seconds per second, 0 as fast as possible. realtime: its old
-    name.
+    """enabled: the model that was champion when the optimisation was switched off, else the
+    controller that an engineer ordered last (else that of the settings), or the network's own fixed
+    time. cycle_s: of the optimisation cycle. speed_factor: simulated seconds per second, 0 as fast
+    as possible. realtime: its old name.
     """
 
     model_config = ConfigDict(json_schema_extra={"not": {"required": ["speed_factor", "realtime"]}})
@@ -596,7 +596,8 @@ def optimisation(request: Request, who: Operator, street: Street, body: Optimisa
     """Optimisation on or off, its cycle, the speed factor of the simulation."""
     orders = list[Switch | Optimise]()
     if body.enabled is not None:
-        orders.append(Switch(controller=street.optimiser if body.enabled else FIXED_TIME))
+        controller = street.optimiser if body.enabled else FIXED_TIME
+        orders.append(Switch(controller=controller, optimise=body.enabled))
     if body.cycle_s is not None or body.speed_factor is not None:
         speed_factor = -1.0 if body.speed_factor is None else body.speed_factor
         orders.append(Optimise(body.cycle_s or 0.0, speed_factor))

@@ -204,11 +204,13 @@ class Optimise:
 @dataclass(frozen=True, slots=True)
 class Switch:
     """An order: another controller at once, or another scenario from its beginning. Empty:
-    unchanged.
+    unchanged. optimise: the optimisation is switched on or off by it: a model that was champion
+    when it was switched off is champion again, and one that is stays.
     """
 
     controller: str = ""
     scenario: str = ""
+    optimise: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ class OrderStore:
 
     def with_switch(self, switch: Switch) -> Orders:
         """The orders in force once `switch` is obeyed too; not saved."""
-        return self.load() | {name: value for name, value in asdict(switch).items() if value}
+        ordered = {"scenario": switch.scenario, "controller": switch.controller}
+        return self.load() | {name: value for name, value in ordered.items() if value}
 
     def add(self, order: Optimise) -> None:
         """Raises OSError."""

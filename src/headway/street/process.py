@@ -610,19 +610,39 @@ class StreetProcess:
         """
         before, orders = self._orders.load(), self._orders.with_switch(order)
         settings = with_orders(self.settings, orders)
+        deployed = self.run.street.rollout.deployed
+        if order.optimise and (deployed.champions or deployed.resting):
+            self._optimise_by_model(deployed, orders)
+            return
         if order.scenario:
             network_of(scenario(order.scenario))
             self.loop.checkpoint()  # if the other one does not start, this one goes on from here
-        ends_models = bool(order.controller) and not order.scenario
-        deployed = self.run.street.rollout.deployed
-        self._orders.save(orders, deployed.without_champions() if ends_models else None)
+        after = deployed.without_champions(they_rest=order.optimise is False)
+        is_of_street = bool(order.controller) and not order.scenario
+        self._orders.save(orders, after if is_of_street else None)
         if order.scenario:
             self._switch_scenario(order.scenario, settings, before)
         elif order.controller:
             self.run.street.set_controller(self._controller(order.controller))
             self._is_well(CONTROLLER)
             self.run.record("engine.controller", {"controller": order.controller})
-            self._end_champions(order.controller)
+            self._end_champions(order.controller, after)
+
+    def _optimise_by_model(self, deployed: Deployed, orders: Orders) -> None:
+        """The optimisation is on: by the champion, or by the one that rests. Raises OSError."""
+        street, after, lost = self.run.street, deployed, dict[str, str]()
+        if not deployed.champions:
+            settings = with_orders(self.settings, orders)
+            champion, after, lost = self._champion_of(deployed.with_resting(), settings)
+            self._orders.save(orders, after)
+            street.set_controller(champion)
+            self._is_well(CONTROLLER)
+        about = {"controller": name_of(street.controller)} | ({"lost": lost} if lost else {})
+        self.run.record("engine.controller", about)
+        if after != deployed:
+            self._end_champions(name_of(street.controller), after)
+            if after.champion is not None:
+                self._record_deployed(Deploy("all", after.champion))
 
     def _switch_scenario(self, name: str, settings: Settings, before: Orders) -> None:
         """Raises RuntimeError if it does not start: there is no street left, so the next process
@@ -654,6 +674,9 @@ class StreetProcess:
             assert change.controller is not None
             street.set_controller(change.controller)
         self._is_well(ROLES[order.mode])
+        self._record_deployed(order)
+
+    def _record_deployed(self, order: Deploy) -> None:
         data: dict[str, Any] = {
             "mode": order.mode,
             "model": order.model.label,
@@ -680,16 +703,19 @@ class StreetProcess:
             self.run.record("engine.model_rolled_back", data | {"model": ended.model.label})
             return
         assert before.champion is not None
-        champion, after, lost = self._champion_of(after)
+        settings = with_orders(self.settings, self._orders.load())
+        champion, after, lost = self._champion_of(after, settings)
         self._use_models(Change(after))
         street.set_controller(champion)
         self._is_well(CONTROLLER)
         data |= {"model": before.champion.label, "controller": name_of(champion)}
         self.run.record("engine.model_rolled_back", data | ({"lost": lost} if lost else {}))
 
-    def _champion_of(self, deployed: Deployed) -> tuple[Controller, Deployed, dict[str, str]]:
-        """(the newest champion that can be had, else the controller of settings and orders; what
-        is deployed then; of those that cannot be had, why).
+    def _champion_of(
+        self, deployed: Deployed, settings: Settings
+    ) -> tuple[Controller, Deployed, dict[str, str]]:
+        """(the newest champion that can be had, else the controller of `settings`; what is deployed
+        then; of those that cannot be had, why).
         """
         street, lost = self.run.street, dict[str, str]()
         while (model := deployed.champion) is not None:
@@ -702,15 +728,14 @@ class StreetProcess:
             except ValueError as error:
                 lost[model.label] = str(error)
                 deployed = replace(deployed, champions=deployed.champions[:-1])
-        of_settings = with_orders(self.settings, self._orders.load())
-        return self._controller(of_settings.control.controller), deployed, lost
+        return self._controller(settings.control.controller), deployed, lost
 
-    def _end_champions(self, controller: str) -> None:
+    def _end_champions(self, controller: str, after: Deployed | None = None) -> None:
         """A controller of the catalogue was ordered, or the settings' is another one: it decides
-        everywhere.
+        everywhere. after: what is deployed then.
         """
         before = self.run.street.rollout.deployed
-        after = before.without_champions()
+        after = before.without_champions() if after is None else after
         if after == before:
             return
         with self._disk_may_fail():

@@ -45,11 +45,13 @@ class Deployed:
 
     champions: the last one decides, the others did before it; empty for the controller of the
         settings and orders.
+    resting:   those that are champions again when the optimisation is switched on.
     """
 
     champions: tuple[ModelFile, ...] = ()
     canary: Deploy | None = None
     shadow: Deploy | None = None
+    resting: tuple[ModelFile, ...] = ()
 
     @property
     def champion(self) -> ModelFile | None:
@@ -60,7 +62,7 @@ class Deployed:
         if order.mode == "all":
             before = self.champions[:-1] if order.model == self.champion else self.champions
             champions = (*before, order.model)[-MOST_CHAMPIONS:]
-            return replace(self, champions=champions, canary=None)
+            return replace(self, champions=champions, resting=(), canary=None)
         if order.mode == "canary":
             return replace(self, canary=order)
         return replace(self, shadow=order)
@@ -81,9 +83,16 @@ class Deployed:
             return replace(self, canary=left)
         return replace(self, shadow=left)
 
-    def without_champions(self) -> Deployed:
-        """A controller of the catalogue was ordered."""
-        return replace(self, champions=(), canary=None)
+    def without_champions(self, they_rest: bool = False) -> Deployed:
+        """A controller of the catalogue was ordered. they_rest: until the optimisation is switched
+        on.
+        """
+        resting = (self.champions or self.resting) if they_rest else ()
+        return replace(self, champions=(), resting=resting, canary=None)
+
+    def with_resting(self) -> Deployed:
+        """The optimisation was switched on."""
+        return replace(self, champions=self.resting, resting=(), canary=None)
 
     def in_force(self) -> dict[str, dict[str, Any]]:
         """For the event of a start: `model` and `junctions` (none for all) of each role."""
@@ -435,7 +444,8 @@ class Rollout:
 
     def report(self, controller: str, tick_ms: float) -> dict[str, Any]:
         """Plain JSON. champion: its model, None for a controller of the catalogue, which
-        `controller` names; before: the champion that a rollback returns to. canary: its model,
+        `controller` names; before: the champion that a rollback returns to; resting: the one that
+        is champion again when the optimisation is switched on. canary: its model,
         junctions, whether it decides at this tick, and the figures of its trial. shadow: its model
         and junctions; ticks compared, share of them in which it wanted another green (of ticks and
         junctions), by junction too; predicted delay of both, mean of a junction, vehicle seconds up
@@ -447,6 +457,7 @@ class Rollout:
             "controller": controller,
             "champion": _plain(champions[-1]) if champions else None,
             "before": champions[-2].label if len(champions) > 1 else "",
+            "resting": self.deployed.resting[-1].label if self.deployed.resting else "",
             "canary": self._canary_report(),
             "shadow": self._shadow_report(tick_ms),
         }
