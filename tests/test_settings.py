@@ -67,8 +67,10 @@ SYSTEM = (
         for_s=30.0, level="error",
     ),
     system_rule("restarts", "streets.*.restarts_per_minute", 0.0, level="error"),
-    system_rule("inputs drift", "models.*.drifting", 0.0, for_s=360.0),
-    system_rule("outcome drifts", "models.*.outcome_drift", 0.0, for_s=360.0),
+    system_rule("inputs drift", "models.*.drifting", 0.0, for_s=360.0, clear_s=360.0),
+    system_rule(
+        "outcome drifts", "models.*.outcome_drift", 0.0, for_s=360.0, clear_s=360.0
+    ),
     system_rule(
         "confidence not calibrated", "models.*.calibration_error", 0.25, hysteresis=0.05,
         for_s=360.0,

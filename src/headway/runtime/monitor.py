@@ -283,7 +283,8 @@ class RealTimeMonitor:
 
     def check(self, at_s: float, state: Mapping[str, Any]) -> list[AlertUpdate]:
         """Check all rules against the state of plant time `at_s`; returns what changed. An alert
-        whose figure is not there any more (of a junction, a street) is closed.
+        whose figure is not there any more (of a junction, a street), or not known any more (None),
+        is closed.
         """
         flat = flatten(state)
         updates, gone = list[AlertUpdate | None](), set(self._conditions)
@@ -292,7 +293,9 @@ class RealTimeMonitor:
             if not found and "*" not in rule.path:
                 found = [(rule.path, math.nan)]  # a missing figure counts as not a number
             if gone:
-                gone.difference_update((rule.name, where) for where, _ in found)
+                gone.difference_update(
+                    (rule.name, where) for where, value in found if value is not None
+                )
             for where, value in found:
                 if isinstance(value, int | float):
                     updates.append(self._check_value(rule, where, float(value), at_s))

@@ -69,9 +69,18 @@ SYSTEM_RULES = (
     RuleSettings(
         name="restarts", path="streets.*.restarts_per_minute", threshold=0.0, level="error"
     ),
-    # of models: looked at every five minutes; what one look alone found is no alert yet
-    RuleSettings(name="inputs drift", path="models.*.drifting", threshold=0.0, for_s=360.0),
-    RuleSettings(name="outcome drifts", path="models.*.outcome_drift", threshold=0.0, for_s=360.0),
+    # of models: looked at every five minutes; what one look alone found is no alert yet, and what
+    # one look alone did not find has not passed
+    RuleSettings(
+        name="inputs drift", path="models.*.drifting", threshold=0.0, for_s=360.0, clear_s=360.0
+    ),
+    RuleSettings(
+        name="outcome drifts",
+        path="models.*.outcome_drift",
+        threshold=0.0,
+        for_s=360.0,
+        clear_s=360.0,
+    ),
     RuleSettings(
         name="confidence not calibrated",
         path="models.*.calibration_error",
