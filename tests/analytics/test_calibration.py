@@ -41,6 +41,31 @@ def test_a_confidence_of_1_everywhere_says_nothing():
     assert 0.2 < found.interval_95[0] < 0.3 < found.interval_95[1] < 0.4
 
 
+@pytest.mark.parametrize("confidence", [0.0, 0.1, 0.9, 1.0])
+def test_equal_confidences_have_no_resolution_at_all(confidence):
+    """The standard deviation of 0.9, two hundred times, is 1.1e-16."""
+    assert of(*[(confidence, k % 10 < 7) for k in range(200)]).resolution == 0.0
+
+
+def test_a_table_is_that_of_a_second_way():
+    """Random ones, bin by bin in plain Python; in tenths, so that bounds of bins are met."""
+    random = np.random.default_rng(7)
+    p = random.integers(0, 41, 500) / 40
+    t = random.uniform(size=500) < p**2
+    found, error = of(*zip(p, t, strict=True)), 0.0
+    for k, one in enumerate(found.bins):
+        inside = [
+            (c, o)
+            for c, o in zip(p.tolist(), t.tolist(), strict=True)
+            if k / 10 <= c < (k + 1) / 10 or (k == 9 and c == 1.0)
+        ]
+        assert one.n == len(inside)
+        mean, share = (sum(column) / one.n for column in zip(*inside, strict=True))
+        assert (one.confidence, one.true) == (near(mean), near(share))
+        error += len(inside) / 500 * abs(mean - share)
+    assert found.error == near(error)
+
+
 def test_what_comes_true_as_often_as_it_says_is_calibrated():
     random = np.random.default_rng(1)
     p = random.uniform(0.2, 1.0, 5000)

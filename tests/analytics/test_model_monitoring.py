@@ -244,6 +244,14 @@ def test_rows_that_are_missing_old_or_of_silent_lanes_are_told_by_junction(recor
     assert figures["freshness_s"] >= 500.0
 
 
+def test_data_are_not_fresh_because_the_clock_was_ahead_before(record):
+    """It was set back by an hour: rows of before are of a time to come, those since are old."""
+    run = record.run("clock")
+    record.observe(run, minutes=30, age_s=-3600.0)
+    record.observe(run, begin_s=1800.0, minutes=30, age_s=500.0)
+    assert 500.0 <= monitor(record.database, "clock").figures()["freshness_s"] < 800.0
+
+
 def test_how_long_decisions_take_is_told_by_quantiles(record):
     """1 to 100 ms: half below 50.5; and of the cycles one in four failed."""
     run = record.observe(record.run("latency"))

@@ -93,7 +93,7 @@ def reliability(confidence: FloatArray, true: BoolArray, block: CountArray) -> C
         confidence=float(p.mean()),
         true=float(t.mean()),
         excess=float(p.mean() - t.mean()),
-        resolution=float(p.std()),
+        resolution=float(p.std()) if np.ptp(p) else 0.0,  # of equal values it is rounded
         bins=bins,
         why=why,
     )

@@ -112,9 +112,9 @@ GREENS = """
             WHERE run_id = :run AND junction = g.junction AND signal_group = g.signal_group
                 AND at_s >= :begin AND at_s < :end) c
     )
-    SELECT junction, signal_group FROM s
+    SELECT junction, array_agg(signal_group ORDER BY at_s, signal_group) AS groups FROM s
     WHERE is_green AND was_green IS DISTINCT FROM TRUE
-    ORDER BY junction, at_s, signal_group
+    GROUP BY junction
 """
 SILENT = """
     SELECT junction, lane FROM (
@@ -489,10 +489,7 @@ def _signal_checks(database: Database, pieces: Sequence[_Piece], window: _Piece)
 
 def _greens(database: Database, piece: _Piece) -> dict[str, list[int]]:
     rows = database.rows(GREENS, run=piece.run, begin=piece.begin_s, end=piece.end_s, go=GO)
-    found: dict[str, list[int]] = {}
-    for row in rows:
-        found.setdefault(row["junction"], []).append(row["signal_group"])
-    return found
+    return {row["junction"]: row["groups"] for row in rows}
 
 
 def _outcomes(
@@ -571,7 +568,8 @@ def _quality(
     found = []
     for name in names:
         own = [row for row in bins if row["junction"] == name]
-        newest = max((row["at"] for row in own if row["at"] is not None), default=None)
+        # of the last minute, not the largest: the clock may have been set back since
+        newest = next((row["at"] for row in reversed(own) if row["at"] is not None), None)
         found.append(
             Quality(
                 junction=name,
