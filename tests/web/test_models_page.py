@@ -29,6 +29,7 @@ MODELS = {
     "controller": "own@2",
     "champion": {"model": "own@2", "name": "own", "version": 2, "kind": "planner", "sha256": "0"},
     "before": "own@1",
+    "resting": "",
     "canary": None,
     "shadow": {
         "model": "own@1", "name": "own", "version": 1, "kind": "planner", "sha256": "0",
@@ -114,6 +115,30 @@ def test_who_decides_is_seen_and_changed_by_engineers_alone(tmp_path, new_record
         ]
         page.click("#job-rows button")
         page.wait_for_function("() => said.textContent === 'job 1: ends soon'")
+
+        page.fill("#job-scenario", "cologne3")
+        page.fill("#job-name", "<b>Own</b>")
+        page.click("#job-form button")
+        page.wait_for_function("() => said.textContent.includes('name')")
+        page.fill("#job-name", "tuned")
+        page.click("#job-form button")
+        page.wait_for_function("() => said.textContent === 'job 2: waiting'")
+        page.select_option("#job-kind", "evaluate")
+        assert page.locator("#job-name").is_hidden()
+        page.fill("#job-controllers", "fixed, own@1")
+        page.fill("#job-seeds", "7, 8")
+        page.select_option("#job-street", "baseline")
+        page.click("#job-form button")
+        page.wait_for_function("() => said.textContent === 'job 3: waiting'")
+        jobs = Jobs(services.database)
+        tune, evaluate = jobs.job(2), jobs.job(3)
+        assert (tune.kind, tune.street, tune.asked_by) == ("tune", "headway", "a-engineer")
+        assert (tune.arguments["scenario"], tune.arguments["name"]) == ("cologne3", "tuned")
+        assert (evaluate.kind, evaluate.street) == ("evaluate", "baseline")
+        assert evaluate.arguments["controllers"] == ["fixed", "own@1"]
+        assert evaluate.arguments["seeds"] == [7, 8]
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
         assert Jobs(services.database).job(1).cancel_by == "a-engineer"
         assert faults == []
         browser.close()

@@ -10,6 +10,7 @@ export function models(tell, applyRights) {
   [say, rights] = [tell, applyRights];
   $("deploy-mode").onchange = () => { $("deploy-where").hidden = $("deploy-mode").value === "all"; };
   $("deploy-mode").onchange();
+  jobForm();
   setInterval(show, EVERY_MS);
 }
 
@@ -21,11 +22,12 @@ export async function show() {
     ask(`${ML}/jobs`).catch((error) => (error.status === 403 ? ask(`${ML}/jobs?street=${street}`).catch(failed) : failed(error))),
   ]);
   if (health) showStreets(health);
-  $("model-none").hidden = Boolean(versions?.items.length);
-  $("model-none").textContent = versions ? "No model is registered yet: headway tune --register NAME, or headway train." : "These credentials are for some streets alone, and see no versions.";
+  $("model-none").hidden = Boolean(versions?.items.length) && !versions.next;
+  $("model-none").textContent = versions?.next ? `The newest ${versions.items.length} versions; GET ${ML}/models has all.` : versions ? "No model is registered yet: headway tune --register NAME, or headway train." : "These credentials are for some streets alone, and see no versions.";
   rows("model-rows", versions?.items ?? [], 7, versionButtons, versionCells(versions?.items ?? []));
   $("job-none").hidden = Boolean(jobs?.items.length);
   rows("job-rows", jobs?.items ?? [], 8, jobButtons, jobCells);
+  if (!$("job-scenarios").options.length) $("job-scenarios").replaceChildren(...(await ask("/api/v1/engine/scenarios").catch(() => [])).map((name) => new Option(name)));
   rights();
 }
 
@@ -75,7 +77,7 @@ function put(row, texts) {
 function showStreets(health) {
   $("ml-state").textContent = `${health.jobs.running} running, ${health.jobs.waiting} waiting${health.status === "ok" ? "" : ": no worker takes them, or one is silent (headway worker)"}`;
   const found = health.streets.flatMap(({ street: name, controller, models: m }) => [
-    { id: `${name} champion`, name, role: "champion", what: "deploy", model: m.champion?.model ?? `no model: ${controller}`, where: "all junctions", figures: m.before ? `before: ${m.before}` : "", ends: Boolean(m.champion) },
+    { id: `${name} champion`, name, role: "champion", what: "deploy", model: m.champion?.model ?? `no model: ${controller}`, where: "all junctions", figures: m.before ? `before: ${m.before}` : m.resting ? `${m.resting} when the optimisation is on` : "", ends: Boolean(m.champion) },
     ...["canary", "shadow"].filter((role) => m[role]).map((role) => ({ id: `${name} ${role}`, name, role, what: role, model: m[role].model, where: m[role].junctions.join(", "), figures: figures(m[role]), ends: true })),
   ]);
   rows("decider-rows", found, 5, rollbackButton, (row, of) => {
@@ -94,8 +96,9 @@ function rollbackButton(row, of) {
   const cell = row.insertCell();
   cell.className = "operator";
   cell.append(button("Roll back", async () => {
-    const { junctions } = await ask(`/api/v1/engine/streets/${of.name}`);  // any of them: it is for all
-    order(`rollback/${encodeURIComponent(junctions[0].id)}?street=${of.name}`, { what: of.what, everywhere: true });
+    const found = await ask(`/api/v1/engine/streets/${of.name}`).catch(failed);
+    const [any] = found?.junctions ?? [];  // it is for all
+    if (any) order(`rollback/${encodeURIComponent(any.id)}?street=${of.name}`, { what: of.what, everywhere: true });
   }));
 }
 
@@ -135,6 +138,39 @@ async function order(path, body) {
 }
 
 // --- jobs
+
+const parts = (id) => $(id).value.split(",").map((part) => part.trim()).filter(Boolean);
+
+// Each kind has fields of its own; those of the others are neither shown nor checked.
+function jobForm() {
+  const kind = $("job-kind");
+  kind.onchange = () => {
+    for (const field of $("job-form").querySelectorAll("[data-of]")) {
+      field.hidden = field.querySelector("input").disabled = !field.dataset.of.split(" ").includes(kind.value);
+    }
+  };
+  kind.onchange();
+  $("job-form").onsubmit = async (event) => {
+    event.preventDefault();
+    street = $("job-street").value;
+    event.submitter.disabled = true;
+    try {
+      const job = await ask(`${ML}/train?street=${street}`, { kind: kind.value, arguments: jobArguments(kind.value) });
+      say(`job ${job.id}: ${job.state}`);
+    } catch (error) {
+      say(error.message, true);
+    }
+    event.submitter.disabled = false;
+    show();
+  };
+}
+
+function jobArguments(kind) {
+  const scenario = $("job-scenario").value.trim();
+  if (kind === "evaluate") return { scenario, controllers: parts("job-controllers"), seeds: parts("job-seeds").map(Number) };
+  const name = $("job-name").value.trim();
+  return kind === "train" ? { scenario, name, episodes: Number($("job-episodes").value) } : { scenario, name };
+}
 
 function jobCells(row, job) {
   const ended = job.error || (job.result ? measured(job.result) : "");
