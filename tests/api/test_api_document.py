@@ -6,6 +6,7 @@ A change of the contract is made knowingly: change the file by hand, and tell th
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import httpx
@@ -126,6 +127,21 @@ def test_old_names_are_marked_as_deprecated(app):
 
 def test_the_openapi_document_matches_the_contract(app):
     assert contract(app.openapi()) == CONTRACT.read_text().splitlines()
+
+
+def test_the_document_is_written_once_whoever_asks(app, monkeypatch):
+    """Twenty strangers who read it again and again made others wait for nine seconds."""
+
+    async def read():
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://service"
+        ) as client:
+            return await client.get("/openapi.json")
+
+    first = asyncio.run(read())
+    assert (first.json(), first.headers["content-type"]) == (app.openapi(), "application/json")
+    monkeypatch.setattr(app, "openapi", lambda: pytest.fail("written again"))
+    assert asyncio.run(read()).content == first.content
 
 
 def test_pages_are_not_in_the_openapi_document(app):

@@ -317,7 +317,7 @@ def test_the_seconds_to_the_reset_are_never_negative(limited, monkeypatch):
 
 @pytest.mark.parametrize(
     "path",
-    ["/health", "/health/ready", "/metrics", "/static/app.js", "/docs", "/openapi.json", "/"],
+    ["/health", "/health/ready", "/metrics", "/static/app.js", "/docs", "/"],
 )
 def test_some_paths_have_no_rate_limit(limited, path):
     around = limited(1)
@@ -327,6 +327,12 @@ def test_some_paths_have_no_rate_limit(limited, path):
         assert "x-ratelimit-limit" not in headers
     assert ask(around, "/x")[0] == 200
     assert ask(around, "/x")[0] == 429
+
+
+def test_the_openapi_document_counts(limited):
+    """It has 400 kB, and anybody may ask for it."""
+    around = limited(1)
+    assert [ask(around, "/openapi.json")[0] for _ in range(2)] == [200, 429]
 
 
 def test_without_a_limit_nothing_is_counted(limited):

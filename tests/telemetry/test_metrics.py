@@ -211,3 +211,19 @@ def test_the_old_metric_of_stopped_vehicles_says_which_is_the_new_one():
     }
     assert helps["headway_vehicles_stopped"] == "Stopped vehicles near signals"
     assert helps["headway_vehicles_standing"] == "Deprecated: use headway_vehicles_stopped"
+
+
+def test_what_is_scraped_is_made_once_a_second_whoever_asks():
+    now_s, made = [5.0], []
+    scraped = metrics.Scraped(1.0, lambda: now_s[0])
+
+    def make():
+        made.append(now_s[0])
+        return b"%d" % len(made)
+
+    assert [scraped.get(make) for _ in range(3)] == [b"1"] * 3
+    now_s[0] = 5.9
+    assert scraped.get(make) == b"1"
+    now_s[0] = 6.0
+    assert [scraped.get(make) for _ in range(2)] == [b"2"] * 2
+    assert made == [5.0, 6.0]

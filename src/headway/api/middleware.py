@@ -30,7 +30,7 @@ from headway.telemetry import metrics
 from headway.telemetry.masking import masked
 
 ACCESS = logging.getLogger("headway.api")
-UNLIMITED = ("/health", "/metrics", "/static", "/docs", "/redoc", "/openapi.json")
+UNLIMITED = ("/health", "/metrics", "/static", "/docs", "/redoc")
 CLIENTS_PER_ADDRESS = 20  # times the limit of one client, whatever credentials an address shows
 # of the shared counts: until Valkey counts as away, and until it is asked again
 SHARED_WITHIN_S = 0.5

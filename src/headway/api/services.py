@@ -48,12 +48,14 @@ from headway.settings import (
 )
 from headway.store import Database, DatabaseError, Intake
 from headway.store.revocations import Revocations
+from headway.telemetry.metrics import Scraped
 from headway.telemetry.threads import keep_running
 
 STALE_SHARE = 0.5  # of cache_s: for so long an answer is given while a new one is made
 REPLAY_ENDS_WITHIN_S = 5.0
 SPOOL_EVERY_S = 2.0  # how often batches that wait on disk are offered to the database again
 REVIVE_EVERY_S = 5.0  # how often an embedded database is looked after
+SCRAPED_S = 1.0  # for which metrics are the same, whoever asks
 SILENCES_EVERY_S = 2.0  # how often it is looked whether one has ended
 INGEST_THREADS = 16  # of the 40 that routes have: a database that hangs must not take all
 
@@ -119,6 +121,7 @@ class Services:
     upkeep: UpkeepService = field(init=False)
     aliases: AliasKeeper = field(init=False)
     predictions: Predictions = field(default_factory=Predictions)
+    scraped: Scraped = field(init=False)
     selfwatch: SelfWatch = field(init=False)
     notifier: Notifier | None = None
     silences: Silences = field(init=False)
@@ -141,6 +144,7 @@ class Services:
         self.revoked = RevokedTokens(self.database, self.revocations)
         provider = Provider(self.settings.oidc) if self.settings.oidc.issuer else None
         self.identity = Identity(self.keyring, self.keys, self.revoked, self.turns, provider)
+        self.scraped = Scraped(min(self.settings.cache_s, SCRAPED_S))
         self.lookout = Lookout(self)
         self.aliases = AliasKeeper(lambda: self.registry)
         self.recorder = AuditRecorder(self.audit, self.intake, self.folder)

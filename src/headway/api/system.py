@@ -6,7 +6,7 @@ import contextlib
 import platform
 import time
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -153,8 +153,13 @@ def ready(request: Request, response: Response) -> Ready:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def prometheus(request: Request) -> Response:
-    """All metrics, in Prometheus' text form."""
+    """All metrics, in Prometheus' text form; the same for a second."""
     services = services_of(request)
+    text = services.scraped.get(partial(_exposed, services))
+    return Response(text, media_type="text/plain; version=0.0.4")
+
+
+def _exposed(services: Services) -> bytes:
     metrics.spooled.set(services.intake.spool.waiting)
     metrics.stored.set(services.intake.stored)
     if services.camera_service is not None:
@@ -162,7 +167,7 @@ def prometheus(request: Request) -> Response:
     if services.notifier is not None:
         for what in ("waiting", "sent", "failed"):
             metrics.undelivered.labels(what).set(getattr(services.notifier, what))
-    return Response(metrics.exposition(services.folder), media_type="text/plain; version=0.0.4")
+    return metrics.exposition(services.folder)
 
 
 def _tell_cameras(cameras: CameraService) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -232,6 +235,26 @@ def system(folder: Path) -> dict[str, float]:
         "disk_free_bytes": float(shutil.disk_usage(folder).free),
         "processors": float(os.cpu_count() or 1),
     }
+
+
+class Scraped:
+    """What is scraped: made at most once in `lasts_s` seconds, by one thread; whoever asks
+    meanwhile gets the same. clock: seconds that only grow.
+    """
+
+    def __init__(self, lasts_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lasts_s = lasts_s
+        self._clock = clock
+        self._made_s = -math.inf
+        self._text = b""
+        self._lock = threading.Lock()
+
+    def get(self, make: Callable[[], bytes]) -> bytes:
+        with self._lock:
+            if self._clock() - self._made_s >= self._lasts_s:
+                self._text = make()
+                self._made_s = self._clock()
+            return self._text
 
 
 def exposition(folder: Path) -> bytes:
