@@ -26,6 +26,7 @@ from tests.street.builders import MadePlant, Says, named, street_of, two_junctio
 from headway.control.models import ModelFile
 from headway.control.planner import Planner
 from headway.control.qtable import QTable
+from headway.plants import PlantAwayError
 from headway.plants.sumo import SumoPlant
 from headway.plants.sumo import read_network as read_sumo_network
 from headway.plants.sumo.scenarios import demand_of
@@ -676,6 +677,50 @@ def test_a_stopped_run_resumes_from_its_state(play, tmp_path, tiny, crossing):
         (s.time_s, s.vehicles, s.stopped, s.shown) for s in at_once.of(Snapshot) if s.time_s > 125.0
     ], "as if it had never been stopped"
     assert again.events("engine.cycle")[0][:2] == at_once.events("engine.cycle")[0][:2]
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_a_sumo_that_somebody_else_started_goes_on_from_the_state_that_it_loaded(
+    play, tmp_path, tiny, is_loaded
+):
+    """It ends with its connection: each checkpoint that was tried cost one more start of it."""
+    play({25: [None]})
+    state = tmp_path / "checkpoints"
+    (state,) = checkpoint.folder_of(state, key_of(tiny)).glob("*125.000/plant.xml.gz")
+    opened = []
+
+    def elsewhere(sumo, **more):
+        assert sumo.remote == "127.0.0.1:1"
+        opened.append(sumo)
+        own = ("--load-state", str(state)) if is_loaded else ()
+        return open_street(sumo=replace(sumo, remote="", extra=own), **more)
+
+    again = play(sumo={"remote": "127.0.0.1:1"}, open_street=elsewhere, until_s=130.0)
+    assert len(opened) == 1
+    begun = again.events("engine.started", "engine.restored")[0][:2]
+    refused = [data for *_, data in again.events("engine.checkpoint_refused")]
+    if is_loaded:
+        assert (begun, refused) == ((125.0, "engine.restored"), [])
+        return
+    assert begun == (100.0, "engine.started")
+    why = (
+        "the SUMO at 127.0.0.1:1 stands at 100 s. To go on from here, start it with --load-state "
+        f"{state}"
+    )
+    assert refused == [{"checkpoint": "00000000125.000", "why": why}]
+
+
+def test_what_was_ordered_is_kept_while_no_sumo_answers(play, tmp_path):
+    play({5: [Switch(controller="greedy"), None]})
+
+    def away(**more):
+        raise PlantAwayError("sumo.remote: no SUMO answers")
+
+    stored = (tmp_path / "orders.json").read_text()
+    with pytest.raises(PlantAwayError):
+        play(open_street=away)
+    assert (tmp_path / "orders.json").read_text() == stored
+    assert "greedy" in stored
 
 
 def test_a_run_of_another_seed_does_not_resume_it(play):

@@ -15,6 +15,10 @@ class PlantError(RuntimeError):
     """The plant failed or cannot be started; the message says where, and what to do."""
 
 
+class PlantAwayError(PlantError):
+    """Nobody answers where the plant should be; it may be there later."""
+
+
 class Plant(Protocol[Measured, OrderT]):
     """One thing that can be watched, ordered, advanced in time, saved and set back."""
 

@@ -20,7 +20,7 @@ from headway.control import Controller
 from headway.control.catalogue import controller
 from headway.control.models import model_controller
 from headway.control.planner import Planner
-from headway.plants import PlantError
+from headway.plants import PlantAwayError, PlantError
 from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import Scenario, demand_of, is_of_catalogue, scenario
 from headway.runtime import (
@@ -196,6 +196,8 @@ class StreetProcess:
             try:
                 run = self._open_run(ordered, resume=True)
                 break
+            except PlantAwayError:  # whatever was ordered is not the reason
+                raise
             except (ValueError, OSError, PlantError) as error:
                 orders = self._orders.load()
                 name = next((name for name in NAMES_ORDERED if name in orders), "")

@@ -318,6 +318,8 @@ def _newest_street(
     """The street from the first of `usable` that can be loaded; those before it are added to
     `refused`. From the beginning where there is none.
     """
+    if start.is_elsewhere:
+        return _street_elsewhere(opener, start, usable, refused)
     for found in usable:
         try:
             load_tries.begin(found.folder)
@@ -327,6 +329,36 @@ def _newest_street(
         except (PlantError, ValueError, OSError) as error:
             refused.append(checkpoint.Refused(found.folder.name, str(error)))
     return opener(sumo=start), None
+
+
+def _street_elsewhere(
+    opener: Callable[..., Street],
+    start: SumoSettings,
+    usable: list[checkpoint.Checkpoint],
+    refused: list[checkpoint.Refused],
+) -> tuple[Street, checkpoint.Checkpoint | None]:
+    """As `_newest_street`, of a SUMO that somebody else has started: it ends with its connection,
+    so it is asked once, and where it stands says which state was loaded there.
+    """
+    street = opener(sumo=start)
+    try:
+        at_s = street.plant.time_s
+        for found in usable:
+            why = (
+                f"the SUMO at {start.remote} stands at {at_s:g} s. To go on from here, start it "
+                f"with --load-state {found.plant}"
+            )
+            try:
+                if abs(at_s - found.time_s) <= TIME_TOLERANCE_S:
+                    street.resume(found.street(street.state_classes()))
+                    return street, found
+            except (ValueError, OSError) as error:
+                why = str(error)
+            refused.append(checkpoint.Refused(found.folder.name, why))
+    except BaseException:
+        street.plant.close()
+        raise
+    return street, None
 
 
 def _loaded(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from headway.plants import PlantError
+from headway.plants import PlantAwayError, PlantError
 from headway.plants.sumo.complaints import Complaints, complaints
 from headway.plants.sumo.observe import Watcher, bare, behind
 from headway.plants.sumo.profiles import profile
@@ -69,6 +69,13 @@ class SumoSettings:
     step_s: float | None = None
     teleport_s: float | None = None
     additional: tuple[str, ...] = ()
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Somebody else starts SUMO, perhaps on another machine, which does not see this one's
+        memory.
+        """
+        return ":" in self.remote
 
     def arguments(self) -> list[str]:
         own = own_options(self.sumocfg)
@@ -130,11 +137,12 @@ def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
             raise PlantError(f"remote {settings.remote!r}: give gui, or host:port.")
         return library.connect(int(port), host=host or "localhost", numRetries=10), errors
     except (*errors, OSError) as error:
-        raise PlantError(_why_no_sumo(settings, said.explain(error))) from error
+        kind = PlantAwayError if settings.is_elsewhere else PlantError
+        raise kind(_why_no_sumo(settings, said.explain(error))) from error
 
 
 def _why_no_sumo(settings: SumoSettings, why: str) -> str:
-    if ":" in settings.remote:
+    if settings.is_elsewhere:
         port = settings.remote.rpartition(":")[2]
         return (
             f"sumo.remote: no SUMO answers at {settings.remote} ({why}). Start one there with "
@@ -166,7 +174,7 @@ class SumoPlant:
     def __init__(self, settings: SumoSettings, network: Network) -> None:
         self._settings, self._network = settings, network
         self._sumo, self._errors = connect(settings)
-        if self._is_far:
+        if settings.is_elsewhere:
             self._require_same_network()
         self._step_s = float(self._sumo.simulation.getDeltaT())
         self._watcher = Watcher(self._sumo, network, settings.range_m)
@@ -442,7 +450,7 @@ class SumoPlant:
         """Save SUMO's state, with its random numbers, so that the same run goes on. Raises OSError
         where the disk does not take it.
         """
-        if self._is_far or not hasattr(os, "memfd_create"):
+        if self._settings.is_elsewhere or not hasattr(os, "memfd_create"):
             self._save_state(str(path))
             return
         # in memory first: SUMO ends its process where a disk is full
@@ -453,11 +461,6 @@ class SumoPlant:
                 limit = "A limit on the size of files (ulimit -f) does so"
                 raise OSError(f"SUMO's state is cut after {len(state)} bytes. {limit}.")
             path.write_bytes(gzip.compress(state, GZIP_LEVEL, mtime=0))
-
-    @property
-    def _is_far(self) -> bool:
-        """SUMO may run on another machine, which does not see this one's memory."""
-        return ":" in self._settings.remote
 
     def _save_state(self, path: str) -> None:
         """Raises OSError."""
