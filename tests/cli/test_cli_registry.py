@@ -107,6 +107,20 @@ def test_a_worker_does_what_waits_and_ends_where_it_is_told_to(headway, registry
     assert (ran.status, "--stale-after" in ran.err) == (2, True)
 
 
+def test_a_worker_without_the_services_secret_says_so(
+    headway, registry, quiet, monkeypatch, tmp_path
+):
+    """What it made, after days, was refused by the service."""
+    registry.add(
+        PLANNER.encode(), name="own", kind="planner", made_from={}, metrics={}, by="service"
+    )
+    told = "the newest model is not this worker's: own@1 was signed by another installation"
+    for secret, is_told in (("", False), ("s" * 32, True)):
+        monkeypatch.setenv("HEADWAY_SECRET_KEY", secret)
+        ran = headway("worker", "--until-idle")
+        assert (ran.status, told in " ".join(ran.err.split())) == (0, is_told)
+
+
 def test_a_worker_without_a_database_says_so(headway, quiet):
     ran = headway("worker", "--data", "elsewhere")
     assert (ran.status, "elsewhere: no database here" in ran.err) == (1, True)

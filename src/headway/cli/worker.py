@@ -11,7 +11,7 @@ import typer
 
 from headway import telemetry
 from headway.cli.environment import SECRET_KEY
-from headway.learning.registry import signing_key
+from headway.learning.registry import Registry, signing_key
 from headway.learning.worker import STALE_S, Worker
 from headway.store import open_database
 
@@ -38,6 +38,10 @@ def worker(
     database = open_database(folder, create=False)
     try:
         key = signing_key(folder, os.environ.get(SECRET_KEY, ""))
+        for newest in Registry(database, folder, key).list(1):
+            if newest.fault:  # what is made here would be refused by the service
+                said = f"the newest model is not this worker's: {newest.label} {newest.fault}"
+                typer.echo(said, err=True)
         found = Worker(database, folder, key, stale_s=stale_after)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: found.stop())
