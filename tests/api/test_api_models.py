@@ -42,6 +42,7 @@ TRAIN = {"kind": "train", "arguments": {"scenario": "cologne3", "name": "own", "
 FIGURES = b"planner:\n  horizon_s: 61.0\n"
 
 
+DEPLOY_ALL, SEEN = {"mode": "all"}, {"junction": "360082"}
 NOTHING = reliability(np.zeros(0), np.zeros(0, bool), np.zeros(0, np.int64))
 MONITORING = Monitoring(
     run=1, street="headway", scenario="cologne3", controller="planner", begin_s=0.0, end_s=3600.0,
@@ -409,6 +410,17 @@ def test_a_model_whose_file_was_altered_is_not_deployed(call, services, live):
     path.write_bytes(b"planner:\n  horizon_s: 99.0\n")
     status, problem = call("POST", f"/deploy/{version.id}", "engineer", json={"mode": "all"})
     assert (status, "torn@1" in problem["detail"], live.engine.orders) == (409, True, [])
+
+
+def test_a_model_in_whose_files_place_is_a_folder_is_a_problem(call, services, live):
+    version = add(services, "folder", content=b"planner:\n  horizon_s: 62.25\n")
+    path = Path(services.registry.file(version).path)
+    path.unlink()
+    path.mkdir()
+    for ask in (f"/deploy/{version.id}", f"/predict?model_id={version.id}"):
+        status, problem = call("POST", ask, "engineer", json=DEPLOY_ALL if "dep" in ask else SEEN)
+        assert (status, "cannot be read" in problem["detail"]) == (409, True)
+    assert live.engine.orders == []
 
 
 def test_who_may_deploy_and_where(call, services, live):

@@ -2504,6 +2504,16 @@ def test_a_canary_whose_step_hung_the_process_is_withdrawn_by_the_next_one(play,
     assert played.of(Snapshot)[-1].models["shadow"]["ticks"] > 0
 
 
+def test_who_decides_in_place_of_a_lost_champion_has_not_hung(play, models, tmp_path):
+    play({3: [Deploy("all", models())], 9: [None]})
+    set_hung(tmp_path, {"controller"})
+    Path(models().path).unlink()
+    played = play({4: [None]})
+    assert played.events("engine.controller_hung") == []
+    assert played.of(Snapshot)[-1].source == "controller"
+    assert decides(played) == [(110.0, "fixed")]
+
+
 def test_another_scenario_has_none_of_the_models_of_the_street_before(play, models, early):
     played = play({3: [Deploy("all", models())], 6: [Switch(scenario=early)], 9: [None]})
     assert played.events("engine.started")[-1][2]["controller"] == "fixed"

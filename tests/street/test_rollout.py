@@ -29,6 +29,7 @@ from headway.street.guard import CANARY, DOWN_S, SHADOW
 from headway.street.messages import CanaryBounds, Deploy, Rollback
 from headway.street.rollout import COMPARED_EACH, MOST_CHAMPIONS, Change, Deployed
 from headway.street.state_file import StateError, decode, encode
+from headway.values import EmergencyVehicle
 
 SECOND = (*A_SECOND, *B_SECOND)
 FIRST = (*A_FIRST, *B_FIRST)
@@ -225,6 +226,23 @@ class TestACanary:
             plant.arrived[0] = 1
             street.tick()
         assert street.rollout.canary.trial.pairs == []
+
+    def test_turns_in_which_a_fault_or_an_emergency_vehicle_decides_do_not_count(self, plant):
+        for name in ("fault", "emergency", "elsewhere"):
+            plant = MadePlant(two_junctions())
+            street, _ = street_of(plant, Says("champion", FIRST))
+            if name == "fault":
+                harm(street, plant)
+            deploy(street, Says("canary", SECOND))
+            for k in range(260):
+                plant.vehicles = vehicles((0, 5.0, 0.0, 9.0))
+                plant.arrived[0] = 1
+                if k in (30, 150):
+                    group = {"emergency": 0, "elsewhere": 3, "fault": 3}[name]
+                    plant.reported = [EmergencyVehicle("fire", 9.0, ((group, 90.0),))]
+                street.tick()
+                plant.reported = []
+            assert len(street.rollout.canary.trial.pairs) == (2 if name == "elsewhere" else 0)
 
 
 class TestAShadow:

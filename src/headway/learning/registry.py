@@ -268,6 +268,11 @@ class Registry:
                 f"{of.label}: its file {path} is missing. Put it back from a copy of the data "
                 "folder."
             ) from None
+        except OSError as error:
+            raise ModelFaultError(
+                f"{of.label}: its file {path} cannot be read ({error.strerror}). Put it back from "
+                "a copy of the data folder."
+            ) from error
         if sha256 != of.sha256:
             raise ModelFaultError(
                 f"{of.label}: its file {path} was altered. Put it back from a copy of the data "

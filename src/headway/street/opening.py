@@ -51,6 +51,8 @@ def open_street(
     plant = _start_plant(sumo, network)
     try:
         champion, champions, refused = _champion(deployed.champions, network, timing, settings)
+        if refused:  # who hung is not the one that decides in its place
+            hung = set(hung) - {CONTROLLER}
         street = Street(
             network=network,
             timing=timing,
