@@ -261,6 +261,16 @@ def test_one_more_day_is_no_drift_where_days_differ(deviation):
     assert found_mean >= 22
 
 
+def test_a_day_of_which_little_is_known_keeps_the_others_from_telling_nothing():
+    """The service was away for most of the second day: six days tell how far they lie apart."""
+    random, day = np.random.default_rng(34), np.repeat(np.arange(7), 240)
+    known, false = (day != 1) | (np.arange(7 * 240) % 12 == 0), 0
+    for week in weeks(random, 0.5):
+        x = week[:-1].ravel()[known]
+        false += drift_of_numbers(x, week[-1], piece=day[known]).drifts
+    assert false <= 2
+
+
 def test_the_chance_of_a_day_is_that_of_students_t_by_hand():
     """Seven days with the means -3, -2, ... 3 and no noise; the farthest does not count (-3, the
     first of two). Of -2 ... 3 each lies 1.2 times its distance from 0.5 from the mean of the other

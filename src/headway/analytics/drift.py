@@ -119,7 +119,7 @@ def drift_of_numbers(
         p, threshold = _tail(null, distance), float(np.quantile(null, 1.0 - alarm))
         least = LEAST_DISTANCE
     if days is not None:
-        among = _among_days(x, days, distance_of, distance, alarm)
+        among = _among_days(x, days, len(y), distance_of, distance, alarm)
         p, least = max(p, among[0]), max(least, among[1])
     threshold = max(threshold, least)
     return Drift(test, distance, threshold, p, len(x), len(y), *sizes, distance >= threshold)
@@ -164,7 +164,7 @@ def drift_of_categories(
     in_bits = 8.0 * harmonic * log(2.0)
     among = (0.0, 0.0)
     if days is not None:
-        among = _among_days(x, days, distance_of, distance_of(x, y), alarm)
+        among = _among_days(x, days, len(y), distance_of, distance_of(x, y), alarm)
     counts = np.array([np.bincount(v, minlength=len(names)) for v in (x, y)], np.float64)
     counts = _without_rare(counts / counts.sum(axis=1, keepdims=True) * np.array(sizes)[:, None])
     freedom = max(counts.shape[1] - 1, 1)
@@ -241,6 +241,7 @@ def _unknown(test: str, n: int, m: int, sizes: tuple[float, float], why: str) ->
 def _among_days(
     x: FloatArray | CountArray,
     days: CountArray,
+    rows: int,
     distance_of: Callable[[Any, Any], float],
     distance: float,
     alarm: float,
@@ -251,7 +252,8 @@ def _among_days(
     """
     from scipy import stats
 
-    apart = np.array([distance_of(x[days != one], x[days == one]) for one in np.unique(days)])
+    whole = _whole(days, rows)
+    apart = np.array([distance_of(x[days != one], x[days == one]) for one in whole])
     usual = float(np.sqrt(np.append(apart**2, apart.max() ** 2).mean()))
     freedom = len(apart)
     chance = 2.0 * float(stats.t.sf(distance / usual, freedom)) if usual > 0.0 else 0.0
@@ -319,14 +321,19 @@ def _days(
 def _whole_days(
     x: FloatArray | CountArray, piece: CountArray | None, rows: int
 ) -> CountArray | None:
-    """`piece`, where it tells how far days lie apart: LEAST_PIECES less the oddest, each of at
-    least half as many rows as the newer values have. None where it does not.
-    """
+    """`piece`, where enough of them are whole to tell how far days lie apart; None where not."""
     if piece is None or not len(x):
         return None
-    counts = np.unique(piece, return_counts=True)[1]
-    is_enough = len(counts) >= LEAST_PIECES - 1 and 2 * counts.min() >= rows
-    return piece if is_enough else None
+    return piece if len(_whole(piece, rows)) >= LEAST_PIECES - 1 else None
+
+
+def _whole(days: CountArray, rows: int) -> CountArray:
+    """Those with at least half as many rows as the newer values have: of others the mean varies
+    for other reasons.
+    """
+    names, counts = np.unique(days, return_counts=True)
+    found: CountArray = names[2 * counts >= rows]
+    return found
 
 
 def _length_of_distribution(x: FloatArray, days: CountArray | None = None) -> float:
@@ -413,7 +420,7 @@ def residual_drift(
     now = centre + scale * (2.0 * window.mean - 1.0)
     if since is not None and days is not None:
         gap = abs(float(y.mean()) - centre)
-        chance, _ = _among_days(x, days, _gap, gap, ALARM)
+        chance, _ = _among_days(x, days, len(y), _gap, gap, ALARM)
         since = since if chance <= ALARM else None
     return ResidualDrift(since is not None, since, block, len(x), len(y), centre, now)
 
