@@ -128,6 +128,7 @@ class MadePlant:
         self.vehicles, self.arrived = vehicles(), np.zeros(len(network.links), np.int32)
         self.persons = np.zeros(len(network.groups), np.int32)
         self.completeness = np.ones(len(network.junctions))
+        self.emergencies = ()
         self.applied, self.advanced, self.reported = [], [], []
         self.running, self.closed = True, False
 
@@ -137,7 +138,7 @@ class MadePlant:
         return Observation(
             self.time_s - self.age_s, self.vehicles, self.shown, self.time_s - self.since,
             np.full(lanes, np.inf), np.zeros(lanes, np.int32), arrived,
-            self.persons, self.completeness,
+            self.persons, self.completeness, self.emergencies,
         )  # fmt: skip
 
     def take_rerouted(self):

@@ -239,9 +239,9 @@ class TestACanary:
                 plant.arrived[0] = 1
                 if k in (30, 150):
                     group = {"emergency": 0, "elsewhere": 3, "fault": 3}[name]
-                    plant.reported = [EmergencyVehicle("fire", 9.0, ((group, 90.0),))]
+                    plant.emergencies = (EmergencyVehicle("fire", 9.0, ((group, 90.0),)),)
                 street.tick()
-                plant.reported = []
+                plant.emergencies = ()
             assert len(street.rollout.canary.trial.pairs) == (2 if name == "elsewhere" else 0)
 
 

@@ -237,6 +237,11 @@ class SafetyGate:
 
     # emergency vehicles
 
+    @property
+    def preempted(self) -> frozenset[int]:
+        """Junctions that serve an emergency vehicle, or did and have not returned to normal."""
+        return self._priority.junctions
+
     def _apply_priority(self, wanted: ColourArray, observation: Observation | None) -> None:
         """Want what serves the emergency vehicles, and returns the junctions to normal after."""
         if observation is None or not (observation.emergencies or self._priority.busy):

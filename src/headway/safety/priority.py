@@ -82,7 +82,12 @@ class Priority:
     @property
     def busy(self) -> bool:
         """A vehicle is being served, or was, and the junction has not returned to normal."""
-        return bool(self._memory.services or self._memory.exits)
+        return bool(self.junctions)
+
+    @property
+    def junctions(self) -> frozenset[int]:
+        """That serve a vehicle, or did and have not returned to normal."""
+        return frozenset(self._memory.services) | frozenset(self._memory.exits)
 
     def state(self) -> Any:
         """What is remembered, for a checkpoint."""

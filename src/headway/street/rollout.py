@@ -350,10 +350,7 @@ class Rollout:
             return champions
         canary.state = state
         is_disturbed = gate.source is not ControlSource.CONTROLLER or bool(latched)
-        is_disturbed |= any(canary.of_junction[j] for j in gate.overrides)
-        is_disturbed |= any(
-            canary.of_group[group] for e in observation.emergencies for group, _ in e.ahead[:1]
-        )
+        is_disturbed |= any(canary.of_junction[j] for j in (*gate.overrides, *gate.preempted))
         if why := canary.trial.observe(observation, is_disturbed):
             self.withdraw(observation.at_s, why)
             return champions
