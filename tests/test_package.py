@@ -64,6 +64,7 @@ def test_the_wheel_names_what_else_can_be_installed_with_it(wheel):
     )
     assert set(head.get_all("Provides-Extra")) == {
         "client",
+        "cluster",
         "learning",
         "mqtt",
         "parquet",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.control.builders import observed, pair, timing
 
-from headway.control.alternatives import Predicts
+from headway.control import Predicts
 from headway.control.planner import MODEL, Planner
 from headway.control.webster import Webster
 

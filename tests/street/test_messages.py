@@ -112,4 +112,5 @@ def test_messages_are_immutable_and_have_no_other_attributes(kind):
 def test_equal_messages_are_equal():
     assert RunEnded(5.0, True) == RunEnded(5.0, True)
     assert Release(1, "Ann") != Release(1, "Bob")
-    assert repr(Switch("a", "b")) == "Switch(controller='a', scenario='b')"
+    shown = "Switch(controller='a', scenario='b', optimise=None)"
+    assert repr(Switch("a", "b")) == shown

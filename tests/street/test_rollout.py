@@ -25,9 +25,10 @@ from headway.control.planner import Planner
 from headway.roads import GO
 from headway.safety import Order, Override
 from headway.settings import Settings
+from headway.street.deployed import MOST_CHAMPIONS, Deployed
 from headway.street.guard import CANARY, DOWN_S, SHADOW
 from headway.street.messages import CanaryBounds, Deploy, Rollback
-from headway.street.rollout import COMPARED_EACH, MOST_CHAMPIONS, Change, Deployed
+from headway.street.rollout import COMPARED_EACH, Change
 from headway.street.state_file import StateError, decode, encode
 from headway.values import EmergencyVehicle
 

@@ -4,7 +4,7 @@ out.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from headway.values import Observation, Proposal
 
@@ -23,3 +23,11 @@ class Controller(Protocol):
 
     def step(self, observation: Observation, state: Any) -> tuple[Proposal, Any]:
         """Decide on what is observed."""
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A controller that tells what its plan costs."""
+
+    def predicted_delay_s(self, observation: Observation, state: object, junction: int) -> float:
+        """Vehicle seconds up to its horizon, of what it aims at."""

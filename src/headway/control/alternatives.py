@@ -7,7 +7,7 @@ each alternative is worked out, which takes longer and is not for the tick.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -45,7 +45,7 @@ from headway.control.search import (
     no_starts,
     rollout,
 )
-from headway.values import FloatArray, IntArray, Observation
+from headway.values import FloatArray, IntArray
 
 LATER_S = 5.0  # how much later the chosen stage is also begun, to tell what it costs to wait
 
@@ -68,14 +68,6 @@ class Alternatives(NamedTuple):
     lasts_s: FloatArray
     is_bound: bool
     chosen: int
-
-
-@runtime_checkable
-class Predicts(Protocol):
-    """A controller that tells what its plan costs."""
-
-    def predicted_delay_s(self, observation: Observation, state: object, junction: int) -> float:
-        """Vehicle seconds up to its horizon, of what it aims at."""
 
 
 @njit(cache=True)

@@ -24,9 +24,7 @@ from headway.experiments.processes import RUNS_EACH, Make, run_all
 
 ADDRESS = "RAY_ADDRESS"
 LOCAL = "local"  # the address of a cluster that is started for this, on this machine alone
-RETRIES = (
-    2  # of a run that was lost; one that ends its process each time is no fault of the machine
-)
+RETRIES = 2  # of a run that was lost; more often is no fault of the machine
 AHEAD = 2  # runs handed over for each processor, so that none waits for the next one
 
 REACHED_WITHIN_S = 10.0
@@ -171,6 +169,6 @@ def _ray() -> Any:
         import ray
     except ImportError:
         raise ValueError(
-            "Ray is not installed, which a cluster needs. Install headway[cluster]."
+            "Ray is not installed, which a cluster needs. Install it: pip install 'ray>=2.50'"
         ) from None
     return ray

@@ -17,8 +17,8 @@ from headway.roads import Network, Timing
 from headway.safety import SafetyGate
 from headway.settings import Settings
 from headway.street.closed_loop import Street
+from headway.street.deployed import Deployed
 from headway.street.guard import CANARY, CONTROLLER, FALLBACK, RELIEF, SHADOW, STEP_WITHIN_S
-from headway.street.rollout import Deployed
 from headway.values import Event
 
 NOTHING_DEPLOYED = Deployed()

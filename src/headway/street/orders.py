@@ -14,8 +14,8 @@ from typing import Any
 from headway.roads import Network
 from headway.safety import Order, Override
 from headway.settings import Settings, overridden
+from headway.street.deployed import Deployed
 from headway.street.messages import Optimise, Switch
-from headway.street.rollout import Deployed
 
 SECTIONS = {
     "scenario": "street",

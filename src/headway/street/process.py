@@ -38,6 +38,7 @@ from headway.settings import Settings, Watched, log_level, overridden
 from headway.street import checkpoint
 from headway.street.alerts import OrderedRules, alert_rules, rules_on
 from headway.street.closed_loop import TIME_TOLERANCE_S, Street
+from headway.street.deployed import Deployed
 from headway.street.external.merge import Reported
 from headway.street.guard import CONTROLLER, FALLBACK, RELIEF, name_of
 from headway.street.junction_states import junction_states
@@ -62,7 +63,7 @@ from headway.street.messages import (
 )
 from headway.street.opening import open_street
 from headway.street.orders import AppliedSettings, Orders, OrderStore, with_orders
-from headway.street.rollout import ROLES, Change, Deployed
+from headway.street.rollout import ROLES, Change
 from headway.street.run import LIMITS, StreetRun, open_run, relief_of
 from headway.street.step_mark import forget, hung, set_hung
 

@@ -14,22 +14,20 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 
-from headway.control import Controller
-from headway.control.alternatives import Predicts
+from headway.control import Controller, Predicts
 from headway.control.models import ModelFile, model_controller
 from headway.roads import GO, Network, Timing
 from headway.safety import ControlSource, SafetyGate
 from headway.settings import Settings
 from headway.street.canary import Trial
+from headway.street.deployed import Deployed
 from headway.street.guard import CANARY, CONTROLLER, HUNG, SHADOW, Guard
 from headway.street.messages import Deploy, Rollback
 from headway.street.state_file import PLAIN, StateError
 from headway.values import BoolArray, CountArray, Event, Observation, Proposal
 
-MOST_CHAMPIONS = 20  # before the present one, to which a street can be rolled back
 COMPARED_EACH = 5  # ticks: a junction's predicted delays, as they cost as much as its decision
 MEAN_OVER = 100  # ticks of which the shadow's work is the mean
 Rehearsal = Callable[[Controller, str], str]
@@ -37,94 +35,6 @@ Rehearsal = Callable[[Controller, str], str]
 ROLES = {"all": CONTROLLER, "canary": CANARY, "shadow": SHADOW}  # by mode of a deployment
 STALE = "its proposal is not of now"
 LATCHED = "the gate found a fault"
-
-
-@dataclass(frozen=True, slots=True)
-class Deployed:
-    """What was ordered, as it outlives the process.
-
-    champions: the last one decides, the others did before it; empty for the controller of the
-        settings and orders.
-    resting:   those that are champions again when the optimisation is switched on.
-    """
-
-    champions: tuple[ModelFile, ...] = ()
-    canary: Deploy | None = None
-    shadow: Deploy | None = None
-    resting: tuple[ModelFile, ...] = ()
-
-    @property
-    def champion(self) -> ModelFile | None:
-        return self.champions[-1] if self.champions else None
-
-    def with_deploy(self, order: Deploy) -> Deployed:
-        """A canary was judged beside the champion of its time, so it ends with that."""
-        if order.mode == "all":
-            before = self.champions[:-1] if order.model == self.champion else self.champions
-            champions = (*before, order.model)[-MOST_CHAMPIONS:]
-            return replace(self, champions=champions, resting=(), canary=None)
-        if order.mode == "canary":
-            return replace(self, canary=order)
-        return replace(self, shadow=order)
-
-    def with_rollback(self, order: Rollback) -> Deployed:
-        """Raises ValueError where there is nothing to roll back."""
-        if order.what == "deploy":
-            if not self.champions:
-                raise ValueError(
-                    "no model is champion here: the controller of the settings and orders decides"
-                )
-            return replace(self, champions=self.champions[:-1], canary=None)
-        before = self.canary if order.what == "canary" else self.shadow
-        if before is None:
-            raise ValueError(f"there is no {order.what} here")
-        left = _without(before, order.junctions)
-        if order.what == "canary":
-            return replace(self, canary=left)
-        return replace(self, shadow=left)
-
-    def without_champions(self, they_rest: bool = False) -> Deployed:
-        """A controller of the catalogue was ordered. they_rest: until the optimisation is switched
-        on.
-        """
-        resting = (self.champions or self.resting) if they_rest else ()
-        return replace(self, champions=(), resting=resting, canary=None)
-
-    def with_resting(self) -> Deployed:
-        """The optimisation was switched on."""
-        return replace(self, champions=self.resting, resting=(), canary=None)
-
-    def in_force(self) -> dict[str, dict[str, Any]]:
-        """For the event of a start: `model` and `junctions` (none for all) of each role."""
-        found: dict[str, dict[str, Any]] = {}
-        if self.champion is not None:
-            found["champion"] = {"model": self.champion.label, "junctions": []}
-        for order in (self.canary, self.shadow):
-            if order is not None:
-                about = {"model": order.model.label, "junctions": list(order.junctions)}
-                found[order.mode] = about
-        return found
-
-    def as_json(self) -> dict[str, Any]:
-        """What `read` takes."""
-        return asdict(self)
-
-    @classmethod
-    def read(cls, found: object) -> Deployed:
-        """Raises ValueError for what `as_json` did not write."""
-        return msgspec.convert(found, cls)
-
-
-def _without(deployed: Deploy, junctions: tuple[str, ...]) -> Deploy | None:
-    """Raises ValueError for junctions on which it is not, or of which it has all."""
-    if not junctions:
-        return None
-    if not deployed.junctions:
-        raise ValueError(f"the {deployed.mode} is on all junctions: end it, or deploy it on fewer")
-    if missing := [name for name in junctions if name not in deployed.junctions]:
-        raise ValueError(f"the {deployed.mode} is not on {', '.join(missing)[:200]}")
-    left = tuple(name for name in deployed.junctions if name not in junctions)
-    return replace(deployed, junctions=left) if left else None
 
 
 class Change(NamedTuple):

@@ -22,6 +22,7 @@ from headway.runtime.supervisor import Outbox
 from headway.settings import Settings
 from headway.street import checkpoint, load_tries
 from headway.street.closed_loop import TIME_TOLERANCE_S, Street, stopped_vehicles
+from headway.street.deployed import Deployed
 from headway.street.event_lines import SAFETY, EventLines
 from headway.street.event_log import EventLog
 from headway.street.external.rows import AgeLimits
@@ -30,7 +31,6 @@ from headway.street.junction_states import junction_states
 from headway.street.limits import timing_of, without_unknown_junctions
 from headway.street.messages import JunctionState, Reporting, Snapshot, Task
 from headway.street.opening import open_street
-from headway.street.rollout import Deployed
 from headway.street.state_file import StateError
 from headway.street.step_mark import hung, open_mark
 from headway.values import Event
