@@ -212,6 +212,24 @@ def test_a_message_of_more_than_a_mebibyte_closes_its_socket(running, street, ro
         assert end.value.rcvd is None or end.value.rcvd.code == 1009
 
 
+def test_messages_that_come_in_parts_of_4_kib_are_no_flood(running, street, row):
+    """As Go's clients send them: ten messages of 50 kB a second closed their socket."""
+    message = json.dumps([row]).ljust(120_000)
+    parts = [message[begin : begin + 4096] for begin in range(0, len(message), 4096)]
+    with connect(address(running, running.token("source"))) as link:
+        for _ in range(20):  # 600 parts
+            link.send(parts)
+            assert json.loads(link.recv(timeout=10))["taken"] == 1
+
+
+def test_a_flood_of_small_parts_closes_the_socket_of_a_source_too(running, street, row):
+    with connect(address(running, running.token("source"))) as link:
+        with pytest.raises(ConnectionClosed) as end:
+            link.send([" "] * 3000)
+            link.recv(timeout=10)
+        assert end.value.rcvd is None or end.value.rcvd.code == 1008
+
+
 @pytest.mark.parametrize(
     ("more", "is_paused"), [("no", True), ({"junction": "Z"}, True), ({"queue": 1}, False)]
 )

@@ -36,6 +36,8 @@ LONGEST_BYTES = 4096  # of a message from a client, decompressed: a change of fi
 FRAMES_AT_ONCE = 200
 FRAMES_PER_S = 20.0
 PARSED_AT_ONCE = 4096  # bytes, before frames are counted
+# of a part of a message: who may send many often sends them in parts of 4 KiB, as Go's clients do
+LARGE_PART_BYTES = 1024
 CLOSED_WITHIN_S = 5.0  # also where the client does not read
 
 
@@ -91,11 +93,13 @@ class Connection(WebSocketsSansIOProtocol):
             self._end_flood()
 
     def _is_counted(self, event: object) -> bool:
-        """Messages of who may send many wait until they are read, and so does their sender."""
+        """Messages of who may send many wait until they are read, and so does their sender; the
+        large parts of one are few.
+        """
         if not isinstance(event, Frame):
             return False
-        is_message = event.opcode in DATA_OPCODES and event.fin
-        return self._counts_messages or not is_message
+        is_whole = event.fin or len(event.data) >= LARGE_PART_BYTES
+        return self._counts_messages or not (event.opcode in DATA_OPCODES and is_whole)
 
     def _end_flood(self) -> None:
         self._is_flooded = True
