@@ -16,22 +16,23 @@ from tests.waiting import until
 from headway.client import Headway
 from headway.plants.sumo.scenarios import scenario
 
-# moments at which the signals are against it
-DEPARTS_S = {"connected": 25309, "camera": 25352}
+DEPARTS_S = 25309, 25352, 25389, 25437, 25471, 25530  # at some the signals are against it
 GREEN = 3  # or more: a colour of a signal group
 ROAD = "-186623965#18", "-186623965#14"  # over two junctions with signals
 JUNCTIONS = ["247379907", "26110729"]
 
 
-def with_fire_engine(folder, sensing="connected", vehicle_class="emergency"):
-    """The scenario cologne8 with a fire engine: the path of its .sumocfg."""
+def with_fire_engine(folder, departs_s=DEPARTS_S[:1], vehicle_class="emergency"):
+    """The scenario cologne8 with fire engines: the path of its .sumocfg."""
     site = scenario("cologne8")
     demand = folder / "engine.rou.xml"
     demand.write_text(
         f'<routes><vType id="fire" vClass="{vehicle_class}"/>'
-        f'<trip id="engine1" type="fire" depart="{DEPARTS_S[sensing]}" '
-        f'from="{ROAD[0]}" to="{ROAD[1]}"/>'
-        "</routes>"
+        + "".join(
+            f'<trip id="engine{at_s}" type="fire" depart="{at_s}" from="{ROAD[0]}" to="{ROAD[1]}"/>'
+            for at_s in departs_s
+        )
+        + "</routes>"
     )
     config = folder / "engine.sumocfg"
     config.write_text(
@@ -52,9 +53,14 @@ def test_a8_a_fire_engine_is_detected_and_let_through_junction_by_junction(
     """A scenario with a vehicle of class `emergency` in its demand: the event log has
     `safety.emergency` for each junction on its way, in order, and `safety.emergency_ended` when it
     has passed. Nothing is switched on for it, under each sensing profile. It stands for less than
-    half as long as an ordinary vehicle of the same trip.
+    half as long as an ordinary vehicle of the same trip, at the moment at which, of six, the
+    signals are most against it.
     """
-    events, waited_s = let_through(headway, tmp_path, sensing, "emergency")
+    _, waits_s = let_through(headway, tmp_path, sensing, "passenger", DEPARTS_S)
+    departs_s = max(waits_s, key=waits_s.get)
+    ordinary_s = waits_s[departs_s]
+    events, waits_s = let_through(headway, tmp_path, sensing, "emergency", [departs_s])
+    waited_s = waits_s[departs_s]
     announced = [e for e in events if e["kind"].startswith("safety.emergency")]
     begun = {e["junction"]: e for e in announced if e["kind"] == "safety.emergency"}
     ended = {e["junction"]: e for e in announced if e["kind"] == "safety.emergency_ended"}
@@ -63,7 +69,6 @@ def test_a8_a_fire_engine_is_detected_and_let_through_junction_by_junction(
     assert all(begun[j]["at_s"] < ended[j]["at_s"] for j in JUNCTIONS)
     assert not [e for e in events if e["kind"] == "safety.monitor"]
 
-    _, ordinary_s = let_through(headway, tmp_path, sensing, "passenger")
     assert ordinary_s >= 5.0
     assert waited_s <= ordinary_s / 2
     figures.add(f"it stood for, {sensing}", waited_s, "s")
@@ -73,20 +78,24 @@ def test_a8_a_fire_engine_is_detected_and_let_through_junction_by_junction(
         figures.add("way opened before it arrives, at most", ahead_s, "s")
 
 
-def let_through(headway, folder, sensing, vehicle_class):
-    """(events, seconds that the vehicle stood) of a run until it has passed."""
-    config, data = with_fire_engine(folder, sensing, vehicle_class), folder / vehicle_class
+def let_through(headway, folder, sensing, vehicle_class, departs_s):
+    """(events, seconds that each vehicle stood by its departure) of a run until all have passed."""
+    config, data = with_fire_engine(folder, departs_s, vehicle_class), folder / vehicle_class
     settings = folder / "settings.yaml"
     settings.write_text(f"street: {{sensing: {sensing}}}\n")
     done = headway(
         *("run", "--config", str(settings), "--scenario", str(config)),
-        *("--data", str(data), "--until", str(DEPARTS_S[sensing] + 120), "--speed-factor", "0"),
+        *("--data", str(data), "--until", str(max(departs_s) + 120), "--speed-factor", "0"),
     )
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in (data / "events.jsonl").read_text().splitlines()]
     trips = ElementTree.parse(folder / "trips.xml").getroot()
-    waited = next(trip.get("waitingTime") for trip in trips if trip.get("id") == "engine1")
-    return events, float(waited)
+    return events, {
+        at_s: float(trip.get("waitingTime"))
+        for at_s in departs_s
+        for trip in trips
+        if trip.get("id") == f"engine{at_s}"
+    }
 
 
 def heard(client, topic):
