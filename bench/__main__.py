@@ -9,6 +9,7 @@ import sys
 from itertools import takewhile
 
 from bench import (
+    ablation,
     clips,
     cluster,
     compare,
@@ -72,6 +73,7 @@ PARTS = {
     "claims": priority.claims,
     "external": external.external,
     "learning": compare.learning,
+    "ablation": ablation.ablation,
     "environments": environments.environments,
     "cluster": cluster.cluster,
     "registry": registry.registry,

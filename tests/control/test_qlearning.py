@@ -163,6 +163,35 @@ class TestDescriber:
         )
 
 
+def test_with_a_table_that_sees_neighbours_their_mean_demand_is_part_of_the_state():
+    """J1 sends to J2 and J3; each has one neighbour but J1. Classes: 1, 2, 4, 7, 11 vehicles."""
+    lanes = [(n, 100, 10) for n in "abcdefg"]
+    links = [("a", "b", 0), ("a", "c", 0), ("d", "e", 1), ("b", "f", 2), ("c", "g", 3)]
+    net = network(
+        lanes,
+        [(x, y, g, "s", 10, 10, 1) for x, y, g in links],
+        [
+            junction("J1", 0, ["Gr", "rG"], [(0, 1)]),
+            junction("J2", 2, ["G"]),
+            junction("J3", 3, ["G"]),
+        ],
+    )
+    seen = observed(net, 0.0, [], "rrrr")
+    wanted = np.array([[2.0, 7.0], [8.0, 0.0], [3.0, 0.0]])
+    plain = [
+        [hash_of("J1"), 0, 0, 0, 2, 4],
+        [hash_of("J2"), 0, 0, 0, 4, 0],
+        [hash_of("J3"), 0, 0, 0, 2, 0],
+    ]
+    nothing = np.zeros(3, np.int32), np.zeros(3)
+    for sees, around in ((False, [[], [], []]), (True, [[3], [4], [4]])):  # (8 + 3) / 2; 7; 7
+        table = QTable(2, 64, sees_neighbours=sees)
+        agent = QLearning(net, timing(net), table)
+        found = agent._describer.keys(seen, *nothing, wanted)
+        columns = [r[:4] + more + r[4:] for r, more in zip(plain, around, strict=True)]
+        assert found.tolist() == mix(np.array(columns)).tolist()
+
+
 class TestQLearning:
     rows = (
         (2, 50, 0.0),

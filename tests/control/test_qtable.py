@@ -135,6 +135,18 @@ class TestFile:
         again.flush()
         assert file_rows(path, 2)[0] == 3
 
+    @pytest.mark.parametrize("network", [0, 2**63 + 5])
+    def test_says_whether_its_states_are_with_the_neighbours(self, tmp_path, network):
+        for sees in (False, True):
+            path = tmp_path / f"{sees}.table"
+            add(QTable(2, 64, path, network, sees), 7, 1, 2.5)
+            version = 3 if sees else 2 if network else 1
+            assert struct.unpack_from("<QI", path.read_bytes())[1] == version
+            from_bytes = QTable.from_bytes(path.read_bytes(), "here")
+            for again in (QTable.read(path), from_bytes, QTable(2, 64, path, network)):
+                assert (again.sees_neighbours, again.network) == (sees, network)
+                assert again.get(keys(7))[0].tolist() == [[0.0, 2.5]]
+
     def test_is_flushed_whole(self, tmp_path, monkeypatch):
         flushed = []
         monkeypatch.setattr(np.memmap, "flush", lambda part: flushed.append(part.dtype.names[0]))

@@ -586,3 +586,21 @@ def test_the_share_of_the_time_that_a_controller_decided_is_reported(
     says = Says("says", [4, 1, 4, 1], confidence)
     named(monkeypatch, says=lambda network, timing: says)
     assert run(Job(jam, "says", 1)).decided_share == share
+
+
+def test_who_decides_below_which_confidence_is_as_the_settings_file_says(
+    jam, tmp_path, monkeypatch
+):
+    """Judged with another threshold, a run said nothing of the settings that it was given."""
+    named(monkeypatch, says=lambda network, timing: Says("says", [4, 1, 4, 1], [0.1]))
+    file, asked = tmp_path / "own.yaml", []
+    as_it_is = benchmark.open_street
+    monkeypatch.setattr(
+        benchmark,
+        "open_street",
+        lambda *a, **more: asked.append(more["fallback"]) or as_it_is(*a, **more),
+    )
+    file.write_text("control: {confidence: 0.05, fallback: fixed}")
+    assert run(Job(jam, "says", 1, config=str(file))).decided_share == 1.0
+    assert run(Job(jam, "says", 1)).decided_share == 0.0
+    assert asked == ["fixed", "webster"]

@@ -63,6 +63,50 @@ def test_the_usual_one_holds_the_last_32768():
     assert replay.rows["action"][[0, 1]].tolist() == [7, 1]
 
 
+class TestFollowing:
+    def filled(self, *states):
+        """Experiences that lead from states[k] to states[k + 1], in places 0, 1, ..."""
+        replay = Replay(4)
+        made = rows(replay, *range(len(states) - 1))
+        made["key"], made["next"] = states[:-1], states[1:]
+        assert replay.put(made).tolist() == list(range(len(made)))
+        return replay
+
+    def test_a_chain_goes_from_one_to_what_followed_it(self):
+        replay = self.filled(11, 12, 13, 14)
+        replay.link(np.array([0, 1, -1]), np.array([1, 2, 0]))
+        places = np.array([0, 1, 2])
+        assert replay.chains(places, 9).tolist() == [[0, 1, 2], [1, 2, -1], [2, -1, -1]]
+        assert replay.chains(places, 2).tolist() == [[0, 1, 2], [1, 2, -1]]
+        assert replay.chains(places, 1).tolist() == [[0, 1, 2]]
+        assert replay.chains(places[2:], 9).tolist() == [[2]]
+
+    def test_what_took_the_place_of_another_follows_nothing_and_is_followed_by_nothing(self):
+        replay = self.filled(11, 12, 13, 14)
+        replay.link(np.array([0]), np.array([1]))
+        more = rows(replay, 3, 4)
+        more["key"], more["next"] = [14, 15], [15, 16]
+        assert replay.put(more).tolist() == [3, 0]  # in the place of the oldest
+        assert replay.chains(np.array([0]), 9).tolist() == [[0]]
+        replay.link(np.array([0]), np.array([2]))  # of a junction that decided long ago
+        assert replay.chains(np.array([0]), 9).tolist() == [[0]]
+
+    def test_is_saved(self, tmp_path):
+        replay = self.filled(11, 12, 13)
+        replay.link(np.array([0]), np.array([1]))
+        replay.save(tmp_path / "replay.npz")
+        again = Replay.load(tmp_path / "replay.npz")
+        assert again.chains(np.array([0]), 9).tolist() == [[0], [1]]
+
+    @pytest.mark.parametrize("following", [[4, -1, -1, -1], [-2, -1, -1, -1], [-1.0] * 4, [-1]])
+    def test_of_a_spoilt_file_is_refused(self, tmp_path, following):
+        replay = self.filled(11, 12, 13)
+        replay._following = np.array(following)
+        replay.save(tmp_path / "replay.npz")
+        with pytest.raises(ValueError, match="another version of Headway"):
+            Replay.load(tmp_path / "replay.npz")
+
+
 class TestDraw:
     def filled(self, surprises, size=4, alpha=0.6):
         """As many experiences as there are surprises, told twice so that beta rests at 0.4."""

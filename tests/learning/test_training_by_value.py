@@ -31,7 +31,7 @@ from headway.roads import BENCHMARK, work_out
 
 def test_the_usual_settings_are_those_of_the_documents():
     assert TrainingSettings() == TrainingSettings(
-        10, 0.3, 0.9, (0.3, 0.02), 256, 1 << 18, Reward(1.0, 2.0, 1.0, 0.3)
+        10, 0.3, 0.9, (0.3, 0.02), 256, 1 << 18, Reward(1.0, 2.0, 1.0, 0.3), 5.0, 1, 1.0, False
     )
     assert Reward() == Reward(stopped=1.0, longest=2.0, change=1.0, neighbours=0.3)
 
@@ -310,7 +310,7 @@ class Spies:
         class Memory(Replay):
             def put(self, rows):
                 spies.rows.extend(rows.tolist())
-                super().put(rows)
+                return super().put(rows)
 
             def draw(self, n, random):
                 spies.batches.append((n, len(self)))
@@ -399,6 +399,43 @@ class TestEpisode:
         changes = [(b.target != a.target).any() for _, _, b, a, _ in spies.decisions]
         assert any(changes)
 
+    def test_a_decision_follows_the_one_before_where_it_was_not_tried(self, street, monkeypatch):
+        of, net, timing = street
+        spies = Spies(monkeypatch)
+        links = []
+        link = Replay.link
+        monkeypatch.setattr(
+            Replay, "link", lambda me, a, b: links.extend(zip(a, b, strict=True)) or link(me, a, b)
+        )
+        settings = TrainingSettings(episodes=2, explore=(0.4, 0.4), batch=10_000)
+        list(train(of, net, timing, QTable(8, 256), settings, seed=7))
+
+        # the experiences again, from what was decided: row k of a junction is its k-th decision,
+        # put when the next one is due
+        wanted, place, begun = [], 0, -1.0
+        for at_s, due, _, _, explore in spies.decisions:
+            if begun < 0 or at_s < begun:  # an episode begins
+                last, was_tried = {}, {}
+            begun = at_s
+            for j in np.flatnonzero(due).tolist():
+                if j in was_tried:
+                    if j in last and not was_tried[j]:
+                        wanted.append((last[j], place))
+                    last[j] = place
+                    place += 1
+                was_tried[j] = explore[j] >= 0
+        assert place == len(spies.rows)
+        assert [(int(a), int(b)) for a, b in links if a >= 0] == wanted
+        assert 10 < len(wanted) < place - 10
+
+    def test_whose_states_are_not_the_tables_is_refused(self, street):
+        of, net, timing = street
+        for sees in (False, True):
+            table = QTable(8, 256, sees_neighbours=not sees)
+            settings = TrainingSettings(sees_neighbours=sees)
+            with pytest.raises(ValueError, match="Change the setting, or train another table"):
+                next(train(of, net, timing, table, settings))
+
     def test_what_is_tried_is_by_chance_from_the_seed(self, street, monkeypatch):
         of, net, timing = street
         spies = Spies(monkeypatch)
@@ -440,9 +477,13 @@ class TestEpisode:
             training, "learn", lambda *given: surprises.append(learn(*given)) or surprises[-1]
         )
         remember, sizes = training.remember, []
-        monkeypatch.setattr(
-            training, "remember", lambda *given: remember(*given) or sizes.append(len(given[0]))
-        )
+
+        def remembered(*given):
+            places = remember(*given)
+            sizes.append(len(given[0]))
+            return places
+
+        monkeypatch.setattr(training, "remember", remembered)
         episodes = list(
             train(
                 of,

@@ -235,7 +235,11 @@ def train(
     path = Path(out)
     most = max(len(j.stages) for j in network.junctions)
     stamp = network_stamp(network)
-    table = QTable.read(path) if path.exists() else QTable(most, settings.rows, path, stamp)
+    table = (
+        QTable.read(path)
+        if path.exists()
+        else QTable(most, settings.rows, path, stamp, settings.sees_neighbours)
+    )
     if table.network not in (0, stamp):
         raise typer.BadParameter(f"{out}: was trained for another network. Give another --out.")
     with Progress(*COLUMNS, console=console) as bar:

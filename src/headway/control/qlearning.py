@@ -50,10 +50,11 @@ class QState:
 
 class Describer:
     """What the learner sees of each junction: stage, age of green, demand of each stage, room
-    downstream.
+    downstream; with `sees_neighbours` the mean demand of the neighbours' busiest stages.
     """
 
-    def __init__(self, network: Network, timing: Timing) -> None:
+    def __init__(self, network: Network, timing: Timing, sees_neighbours: bool = False) -> None:
+        self._neighbour_share = neighbours(network) if sees_neighbours else None
         self.network, self.table = network, StageTable(network, timing)
         self.most = int(self.table.count.max())
         self._first = [j.first for j in network.junctions]
@@ -80,6 +81,9 @@ class Describer:
         """The key of each junction's state, (junctions,)."""
         full = np.logical_or.reduceat(observation.room_m[self._to] < FULL_EXIT_M, self._first)
         columns = [self._names, target, np.searchsorted(AGES, observation.at_s - since_s), full]
+        if self._neighbour_share is not None:
+            around = self._neighbour_share @ wanted.max(axis=1)
+            columns.append(np.searchsorted(STEPS, around, side="right"))
         return mix(
             np.column_stack([*columns, np.searchsorted(STEPS, wanted, side="right")]).astype(
                 np.int64
@@ -112,11 +116,12 @@ class QLearning:
         self.name = name
         self._network = network
         self._timing = timing
-        self._describer = Describer(network, timing)
         path = table_path()
         if table is None:
-            table = QTable.read(path) if path.exists() else QTable(self._describer.most, 1 << 12)
+            most = max(len(j.stages) for j in network.junctions)
+            table = QTable.read(path) if path.exists() else QTable(most, 1 << 12)
         self.table = table
+        self._describer = Describer(network, timing, table.sees_neighbours)
         if self.table.actions < self._describer.most:
             raise ValueError(
                 f"the Q-table has {self.table.actions} actions, this network needs "
@@ -229,6 +234,29 @@ class QLearning:
         stopped = (v.speed_mps < HALTING_MPS) & (v.link >= 0)
         groups = self._network.link_group[v.link[stopped]]
         return np.asarray(self._network.group_junction[groups[groups >= 0]], np.int32)
+
+
+def neighbours(network: Network) -> FloatArray:
+    """Row-normalised adjacency (junctions, junctions): which sends traffic straight to which,
+    either way.
+    """
+    near = np.zeros((len(network.junctions), len(network.junctions)))
+    for link in network.links:
+        if link.group < 0:
+            continue
+        front, passed = [link.to_lane], {link.to_lane}
+        while front:
+            for i in network.links_from(front.pop()):
+                onward = network.links[i]
+                if onward.group >= 0:
+                    a = network.groups[link.group].junction
+                    b = network.groups[onward.group].junction
+                    if a != b:
+                        near[a, b] = near[b, a] = 1.0
+                elif onward.to_lane not in passed and len(passed) < 200:
+                    passed.add(onward.to_lane)
+                    front.append(onward.to_lane)
+    return np.asarray(near / np.maximum(near.sum(axis=1, keepdims=True), 1.0))
 
 
 def network_stamp(network: Network) -> int:

@@ -24,7 +24,8 @@ HEADER = np.dtype(
 StateKeys = NDArray[np.uint64]
 # Version 2: with the stamp of the network that it was trained on (`network_stamp`).
 STAMPED = np.dtype([*HEADER.descr, ("network", "<u8")])
-LAYOUTS = {1: HEADER, 2: STAMPED}  # by version
+# Version 3: its states are with the neighbours' demand.
+LAYOUTS = {1: HEADER, 2: STAMPED, 3: STAMPED}  # by version
 
 Values = NDArray[np.float32]
 
@@ -37,10 +38,16 @@ class QTable:
     after its values.
 
     network: `network_stamp` of the network that it was trained on; 0 where nothing is known.
+    sees_neighbours: what its keys stand for (see `Describer` in `control.qlearning`).
     """
 
     def __init__(
-        self, actions: int, rows: int = 1 << 16, path: Path | None = None, network: int = 0
+        self,
+        actions: int,
+        rows: int = 1 << 16,
+        path: Path | None = None,
+        network: int = 0,
+        sees_neighbours: bool = False,
     ) -> None:
         if actions < 1 or rows < WAYS or rows.bit_count() != 1:
             raise ValueError(
@@ -51,6 +58,7 @@ class QTable:
         self.rows = rows
         self.path = path
         self.network = network
+        self.sees_neighbours = sees_neighbours
         row = row_type(actions)
         if path is None:
             self._header, self._table = np.zeros(1, HEADER), np.zeros(rows, row)
@@ -64,7 +72,7 @@ class QTable:
         )
 
     def _open(self, path: Path, row: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-        version = 2 if self.network else 1
+        version = 3 if self.sees_neighbours else 2 if self.network else 1
         layout = LAYOUTS[version]
         if path.exists():
             header = np.memmap(path, HEADER, "r+", shape=(1,))
@@ -85,6 +93,7 @@ class QTable:
                 )
             header = np.memmap(path, layout, "r+", shape=(1,))
             self.network = int(header["network"][0]) if version > 1 else 0
+            self.sees_neighbours = version == 3
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as stream:
@@ -121,7 +130,7 @@ class QTable:
                 f"{rows} rows of {actions} actions. Train it anew: headway train"
             )
         network = int(np.frombuffer(data, layout, 1)[0]["network"]) if version > 1 else 0
-        table = cls(actions, WAYS, network=network)
+        table = cls(actions, WAYS, network=network, sees_neighbours=version == 3)
         table.rows = rows
         table._table = np.frombuffer(data, row_type(actions), rows, layout.itemsize).copy()
         table._name_columns()

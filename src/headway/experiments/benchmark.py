@@ -22,7 +22,7 @@ from headway.plants.sumo.signal_record import read_states
 from headway.roads import PROFILES, Network, work_out
 from headway.safety.audit import audit, services
 from headway.safety.audit_demand import Demand, audit_waits
-from headway.settings import load
+from headway.settings import Settings, load
 from headway.street.closed_loop import Street
 from headway.street.opening import open_street
 from headway.values import BoolArray, Event, FloatArray, Observation
@@ -46,7 +46,8 @@ class Job:
     """One run to be made. scenario: a name of the catalogue, or the path of a .sumocfg. step_s: of
     the simulation; None for the scenario's own, or the nearest that fits ticks of TICK_S. label:
     what results call the scenario; empty for its name. config: a settings file with the
-    controller's figures; empty for the defaults. model: that decides, in place of a controller of
+    controllers' figures, the fallback, and the confidence below which it decides; empty for the
+    defaults. model: that decides, in place of a controller of
     the catalogue; `controller` is then what results call it.
     """
 
@@ -171,6 +172,8 @@ def run(job: Job) -> Result:
             extra=outputs.arguments(_step_s(job, site)),
             additional=(outputs.additional(network),),
         )
+        settings = load(job.config) if job.config else None
+        control = (settings or Settings()).control
         # figures must not depend on how busy the machine is
         street = open_street(
             network,
@@ -178,7 +181,9 @@ def run(job: Job) -> Result:
             sumo,
             job.model or job.controller,
             keep,
-            settings=load(job.config) if job.config else None,
+            fallback=control.fallback,
+            confidence_threshold=control.confidence,
+            settings=settings,
             step_within_s=math.inf,
         )
         watch = Watch(network, events)

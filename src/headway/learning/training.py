@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from headway.control.qlearning import QLearning, QState
+from headway.control.qlearning import QLearning, QState, neighbours
 from headway.control.qtable import QTable
 from headway.learning.replay import Replay
 from headway.plants.sumo import SumoPlant, SumoSettings
@@ -43,6 +44,9 @@ class Reward:
 class TrainingSettings:
     """rate: learning rate, falling with visits; gamma: discount of an interval; explore: share of
     tries, first and last; interval_s: between two decisions of a junction.
+
+    steps, trace_decay: of the returns, see `returns`. sees_neighbours: whether the demand at the
+    neighbours is part of a junction's state; of a table, for good.
     """
 
     episodes: int = 10
@@ -53,6 +57,9 @@ class TrainingSettings:
     rows: int = 1 << 18
     reward: Reward = Reward()
     interval_s: float = QLearning.interval_s
+    steps: int = 1
+    trace_decay: float = 1.0
+    sees_neighbours: bool = False
 
     @classmethod
     def from_settings(cls, agent: QLearningSettings, episodes: int | None = None) -> Self:
@@ -124,29 +131,6 @@ def metrics(last: Episode) -> dict[str, Any]:
     }
 
 
-def neighbours(network: Network) -> FloatArray:
-    """Row-normalised adjacency (junctions, junctions): which sends traffic straight to which,
-    either way.
-    """
-    near = np.zeros((len(network.junctions), len(network.junctions)))
-    for link in network.links:
-        if link.group < 0:
-            continue
-        front, passed = [link.to_lane], {link.to_lane}
-        while front:
-            for i in network.links_from(front.pop()):
-                onward = network.links[i]
-                if onward.group >= 0:
-                    a = network.groups[link.group].junction
-                    b = network.groups[onward.group].junction
-                    if a != b:
-                        near[a, b] = near[b, a] = 1.0
-                elif onward.to_lane not in passed and len(passed) < 200:
-                    passed.add(onward.to_lane)
-                    front.append(onward.to_lane)
-    return np.asarray(near / np.maximum(near.sum(axis=1, keepdims=True), 1.0))
-
-
 def exploration(settings: TrainingSettings, number: int) -> float:
     """Share of tries in episode `number`, from the first figure to the last by equal ratios."""
     first, last = settings.explore
@@ -166,6 +150,13 @@ def train(
     `seed` on. memory: of the episodes that are done, where the table is that of then; after each
     episode it is as far as the table. None to begin with the first.
     """
+    if table.sees_neighbours != settings.sees_neighbours:
+        raise ValueError(
+            f"{table.path or 'the Q-table'}: its states are "
+            f"{'with' if table.sees_neighbours else 'without'} the neighbours' demand, and "
+            f"q_learning.sees_neighbours is {str(settings.sees_neighbours).lower()}. Change the "
+            "setting, or train another table."
+        )
     memory = Memory.fresh(seed) if memory is None else memory
     neighbour_share = neighbours(network)
     for number in range(memory.done, settings.episodes):
@@ -222,6 +213,11 @@ class _TrainingEpisode:
         self._reward = np.zeros(len(network.junctions))
         self._decided_s = np.full(len(network.junctions), plant.time_s)
 
+        # of each junction: the place of its last experience, and whether its last decision was
+        # tried at random
+        self._last = np.full(len(network.junctions), -1, np.int64)
+        self._tried = np.zeros(len(network.junctions), np.bool_)
+
         self._stopped = 0.0
         self._seconds = 0
         self._decisions = 0
@@ -266,7 +262,7 @@ class _TrainingEpisode:
 
         # the decision that is judged now began another stage
         changed = before.since_s == self._decided_s
-        remember(
+        places = remember(
             self._replay,
             before,
             self._state,
@@ -275,6 +271,12 @@ class _TrainingEpisode:
             observation.at_s - self._decided_s,
             self._settings.interval_s,
         )
+        # what a try brought says nothing about the value of the decision before it
+        followed = (places >= 0) & ~self._tried
+        self._replay.link(self._last[followed], places[followed])
+        self._last = np.where(places >= 0, places, self._last)
+        self._tried = np.where(due, tried, self._tried)
+
         self._reward = np.where(due, 0.0, self._reward)
         self._decided_s = np.where(due, observation.at_s, self._decided_s)
         if len(self._replay) >= self._settings.batch:
@@ -305,8 +307,9 @@ def remember(
     owed: FloatArray,
     lasted_s: FloatArray,
     interval_s: float = QLearning.interval_s,
-) -> None:
-    """Put what the last decision of the junctions that are `due` has brought into `replay`.
+) -> NDArray[np.int64]:
+    """Put what the last decision of the junctions that are `due` has brought into `replay`. Returns
+    its place there, (junctions,); -1 for none.
 
     before, after: the states that it and this decision left. owed: the reward since then; lasted_s:
         how long ago it was, (junctions,) each. interval_s: by which rewards are discounted.
@@ -318,26 +321,60 @@ def remember(
     rows["next"] = after.keys
     rows["gamma"] = lasted_s / interval_s
     known = due & (before.keys != 0)
+    places = np.full(len(due), -1, np.int64)
     if known.any():
-        replay.put(rows[known])
+        places[known] = replay.put(rows[known])
+    return places
 
 
 def learn(
     table: QTable, replay: Replay, settings: TrainingSettings, random: np.random.Generator
 ) -> float:
-    """One batch of updates towards reward + gamma * max Q(next); returns the mean |TD error|."""
+    """One batch of updates towards the `returns`; gives the mean |TD error|."""
     places, weight = replay.draw(settings.batch, random)
     places, index = np.unique(places, return_index=True)
     rows = replay.rows[places]
     values, visits = table.get(rows["key"])
-    ahead, tried = table.get(rows["next"])
     picked = np.arange(len(rows)), rows["action"]
-    onward = np.where(
-        (tried > 0).any(axis=1), np.where(tried > 0, ahead, -np.inf).max(axis=1), values[picked]
-    )
-    goal = rows["reward"] + settings.gamma ** rows["gamma"] * onward
-    td_error = (goal - values[picked]).astype(np.float64)
+    td_error = (returns(table, replay, places, settings) - values[picked]).astype(np.float64)
     rate = np.maximum(settings.rate / (1.0 + 0.05 * visits[picked]), 0.02)
     table.add(rows["key"], rows["action"], (rate * weight[index] * td_error).astype(np.float32))
     replay.learnt(places, td_error)
     return float(np.abs(td_error).mean())
+
+
+def returns(
+    table: QTable, replay: Replay, places: NDArray[np.int64], settings: TrainingSettings
+) -> FloatArray:
+    """What the experiences at `places` (n,) and those that followed them were worth, (n,).
+
+    The lambda-return over at most `steps` experiences (Sutton, Barto, Reinforcement Learning,
+    2nd edition, 12.3), by what the table holds now (Daley, Amato, NeurIPS 2019):
+
+        G(k) = reward(k) + gamma(k) * ((1 - decay) * max Q(k + 1) + decay * G(k + 1)),
+
+    with max Q alone behind the last. It ends before a decision that was tried at random, as in
+    Watkins's Q(lambda), where eligibility traces compute the same. One step is plain Q-learning,
+    a decay of 1 the n-step return.
+
+    Where nothing was learnt of the state k + 1, G(k + 1) counts alone, and behind the last the
+    value of the experience itself.
+    """
+    chain = replay.chains(places, settings.steps)
+    goal = np.zeros(len(places))
+    goes_on = np.zeros(len(places), np.bool_)
+    for at in chain[::-1]:
+        rows = replay.rows[at]
+        ahead, visits = table.get(rows["next"])
+        is_known = (visits > 0).any(axis=1)
+        best = np.where(
+            is_known,
+            np.where(visits > 0, ahead, -np.inf).max(axis=1),
+            table.get(rows["key"])[0][np.arange(len(rows)), rows["action"]],
+        )
+        share = goes_on * np.where(is_known, settings.trace_decay, 1.0)
+        onward = (1.0 - share) * best + share * goal
+        there = at >= 0
+        goal = np.where(there, rows["reward"] + settings.gamma ** rows["gamma"] * onward, goal)
+        goes_on = there
+    return goal

@@ -272,7 +272,8 @@ class RewardSettings(Section):
 class QLearningSettings(Section):
     """The agent. interval_s: between two decisions of a junction. rate: learning rate; gamma:
     discount of an interval; explore: share of tries in the first and in the last episode; batch:
-    replayed experiences a step; rows: of a new Q-table.
+    replayed experiences a step; rows: of a new Q-table; steps, trace_decay: of the returns that it
+    learns from; sees_neighbours: whether states have the demand at the neighbours.
     """
 
     interval_s: float = figure(5.0, 1.0, 60.0)
@@ -282,6 +283,9 @@ class QLearningSettings(Section):
     explore: tuple[float, float] = (0.3, 0.02)
     batch: int = Field(default=256, ge=1, le=65536)
     rows: int = Field(default=1 << 18, ge=1 << 10, le=1 << 26)
+    steps: int = Field(default=1, ge=1, le=100)
+    trace_decay: float = figure(1.0, 0.0, 1.0)
+    sees_neighbours: bool = False
     reward: RewardSettings = RewardSettings()
 
     @field_validator("explore")
