@@ -86,7 +86,7 @@ def test_one_street_that_cannot_be_looked_at_keeps_none_from_it(monkeypatch):
     the database was slow. Its data grow older meanwhile, so that the alert on that opens.
     """
     told = Watch(monkeypatch, street("a"), street("b"), street("c"), street("d"))
-    told.answers["b"] = found("b", completeness=0.5, age_s=400.0)
+    told.answers["b"] = found("b", completeness=0.5, age_s=700.0)
     told.watch.look()
     told.answers |= {
         "a": MissingError("nothing"),
@@ -99,6 +99,14 @@ def test_one_street_that_cannot_be_looked_at_keeps_none_from_it(monkeypatch):
     assert figures["b"]["completeness"] == 0.5
     assert 403.0 <= figures["b"]["freshness_s"] < 700.0
     assert 3.0 <= figures["c"]["freshness_s"] < 300.0
+
+
+def test_data_are_not_stale_because_the_next_look_is_minutes_away(monkeypatch):
+    """A street that was in order had an alert every five minutes, just before each look."""
+    told = Watch(monkeypatch, street("a"))
+    told.answers["a"] = found("a", freshness_s=3.0, age_s=301.0)
+    told.watch.look()
+    assert 3.0 <= told.watch.figures()["a"]["freshness_s"] < 200.0
 
 
 def test_a_junction_is_found_in_the_street_that_has_it(monkeypatch):

@@ -57,8 +57,9 @@ class ModelWatch:
             self._thread.join(THREAD_ENDS_WITHIN_S)
 
     def figures(self) -> dict[str, dict[str, float | None]]:
-        """By street, as `Monitoring.figures`; of those that run. Data grow older since the look. Of
-        a street that stands by order nothing is stale.
+        """By street, as `Monitoring.figures`; of those that run. Data grow older since the time when
+        they should have been looked at again: until then nobody knows. Of a street that stands by
+        order nothing is stale.
         """
         found, now = {}, datetime.now(UTC)
         for street in self._running():
@@ -66,7 +67,7 @@ class ModelWatch:
                 figures = monitoring.figures()
                 if figures["freshness_s"] is not None:
                     since_s = (now - monitoring.looked_at).total_seconds()
-                    figures["freshness_s"] += max(since_s, 0.0)
+                    figures["freshness_s"] += max(since_s - self._settings.every_s, 0.0)
                 if street.snapshot is not None and street.snapshot.paused_by:
                     figures["freshness_s"] = None
                 found[street.name] = figures
