@@ -57,9 +57,9 @@ class ModelWatch:
             self._thread.join(THREAD_ENDS_WITHIN_S)
 
     def figures(self) -> dict[str, dict[str, float | None]]:
-        """By street, as `Monitoring.figures`; of those that run. Data grow older since the time when
-        they should have been looked at again: until then nobody knows. Of a street that stands by
-        order nothing is stale.
+        """By street, as `Monitoring.figures`; of those that run. Data grow older since they should
+        have been looked at again: until then nobody knows. Of a street that stands by order nothing
+        is stale.
         """
         found, now = {}, datetime.now(UTC)
         for street in self._running():
