@@ -186,8 +186,42 @@ def test_bounded_credentials_see_and_order_the_jobs_of_their_streets_alone(call,
         assert call("GET", path, bounds=a)[0] == 403, path
     assert call("GET", "/status/360082?street=baseline", bounds=a)[0] == 200
     assert call("POST", "/train", "operator", a, json=TRAIN)[0] == 403
-    assert call("POST", "/train?street=baseline", "operator", a, json=TRAIN)[0] == 202
+    named = {"kind": "train", "arguments": TRAIN["arguments"] | {"name": "theirs"}}
+    assert call("POST", "/train?street=baseline", "operator", a, json=named)[0] == 202
     assert [s["street"] for s in call("GET", "/health", bounds=a)[1]["streets"]] == ["baseline"]
+
+
+def test_bounded_credentials_add_no_version_to_a_model_of_others(call, services):
+    """NAME alone is its newest version: a command of theirs would have taken it for its own."""
+    jobs, a = Jobs(services.database), Bounds.of(["baseline"], None)
+
+    def order(name):
+        arguments = TRAIN["arguments"] | {"name": name}
+        body = {"kind": "train", "arguments": arguments}
+        return call("POST", "/train?street=baseline", "operator", a, json=body)
+
+    def made(name, street):
+        """A job of a street that has made a version of this name."""
+        id_ = jobs.enqueue("train", street, TRAIN["arguments"] | {"name": name}, "ann")
+        job = jobs.take("w")
+        assert job.id == id_
+        jobs.finish(job, {}, add(services, name).id)
+
+    made("of-headway", "headway")
+    made("of-baseline", "baseline")
+    made("of-both", "headway")
+    made("of-both", "baseline")
+    add(services, "by-hand")
+    jobs.enqueue("train", "headway", TRAIN["arguments"] | {"name": "to-be"}, "ann")
+    for name in ("of-headway", "of-both", "by-hand", "to-be"):
+        status, problem = order(name)
+        assert (status, problem["detail"]) == (
+            403, f"model {name!r} is of other streets than yours. Give another name.",
+        )  # fmt: skip
+    for name in ("of-baseline", "new", "new"):
+        assert order(name)[0] == 202
+    for name in ("\0", "x" * 70, "'", 3, None, ["new"]):
+        assert order(name)[0] == 422
 
 
 def test_lists_come_in_pages_the_newest_first(call, services):

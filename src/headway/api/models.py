@@ -271,7 +271,14 @@ Street = Annotated[RunningStreet, Depends(street_of)]
 
 @router.post("/train", status_code=202, responses=FOUND, dependencies=[ASKS])
 def train(who: Operator, jobs: AllJobs, body: JobIn, street: StreetName = "headway") -> LearningJob:
-    """Train, tune or evaluate, as a job that `headway worker` does; one a street at a time."""
+    """Train, tune or evaluate, as a job that `headway worker` does; one a street at a time. Who is
+    bounded to streets makes versions of names that are theirs alone, or new.
+    """
+    name = str(body.arguments.get("name", ""))
+    if not all(map(who.bounds.has_street, jobs.streets_of_model(name))):
+        raise ProblemError(
+            403, f"model {name!r} is of other streets than yours. Give another name."
+        )
     with refusing():
         return jobs.job(jobs.enqueue(body.kind, street, body.arguments, who.name))
 

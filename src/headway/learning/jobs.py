@@ -73,6 +73,15 @@ CANCEL = """
         ended_at = CASE WHEN state = 'waiting' THEN now() END
     WHERE id = :id AND state IN ('waiting', 'running')
 """
+# of versions that no job made: ''
+STREETS_OF_MODEL = """
+    SELECT coalesce(job.street, '') AS street
+    FROM model_version version LEFT JOIN ml_job job ON job.version_id = version.id
+    WHERE version.name = :name
+    UNION
+    SELECT street FROM ml_job
+    WHERE state IN ('waiting', 'running') AND arguments ->> 'name' = :name
+"""
 
 BACKLOG = """
     SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
@@ -277,6 +286,12 @@ class Jobs:
         self.job(job_id)
         self._database.execute(CANCEL, id=job_id, by=by)
         return self.job(job_id)
+
+    def streets_of_model(self, name: str) -> set[str]:
+        """Whose jobs have made versions of this name, or are to; '' for what no job made."""
+        if not NAME.fullmatch(name):
+            return set()
+        return {row["street"] for row in self._database.rows(STREETS_OF_MODEL, name=name)}
 
     def backlog(self) -> Backlog:
         """What has not ended."""
