@@ -267,3 +267,15 @@ def test_so_many_may_wait_and_no_more(jobs, database):
     )
     with pytest.raises(ValueError, match="1000 jobs wait already"):
         train(jobs)
+
+
+def test_who_orders_for_one_street_alone_leaves_room_for_others(jobs, database):
+    """An operator of one street, with 1,000 of them, kept all other streets from any."""
+    database.execute(
+        "INSERT INTO ml_job (kind, street, arguments, asked_by) "
+        "SELECT 'train', 'north', '{}', 'ann' FROM generate_series(1, 99) k"
+    )
+    train(jobs)
+    with pytest.raises(ValueError, match="100 jobs of street 'north' wait already"):
+        train(jobs)
+    assert train(jobs, "south") > 0

@@ -26,6 +26,7 @@ from headway.store import Database
 
 MOST_DEATHS = 5  # of workers or their processes at one place: a job that ends them has failed
 MOST_WAITING = 1000  # jobs
+MOST_OF_STREET = 100  # of these: who may order for one street alone leaves room for others
 MOST_LISTED = 1000
 LONGEST_NAME = 256  # letters, of a street
 LONGEST_TEXT = 2000  # letters, of a note or fault
@@ -83,6 +84,10 @@ STREETS_OF_MODEL = """
     WHERE state IN ('waiting', 'running') AND arguments ->> 'name' = :name
 """
 
+WAITING = """
+    SELECT count(*) AS of_all, count(*) FILTER (WHERE street = :street) AS of_street
+    FROM ml_job WHERE state = 'waiting'
+"""
 BACKLOG = """
     SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting,
         count(*) FILTER (WHERE state = 'running') AS running,
@@ -223,12 +228,16 @@ class Jobs:
                 "printed."
             )
         with self._database.engine.begin() as held:
-            waiting = "SELECT count(*) FROM ml_job WHERE state = 'waiting'"
-            if held.execute(sa.text(waiting)).scalar_one() >= MOST_WAITING:
-                raise ValueError(
-                    f"{MOST_WAITING} jobs wait already. Cancel some, or start a worker: headway "
-                    "worker"
-                )
+            waiting = held.execute(sa.text(WAITING), {"street": street}).one()
+            for count, most, whose in (
+                (waiting.of_street, MOST_OF_STREET, f"jobs of street {street!r}"),
+                (waiting.of_all, MOST_WAITING, "jobs"),
+            ):
+                if count >= most:
+                    raise ValueError(
+                        f"{most} {whose} wait already. Cancel some, or start a worker: headway "
+                        "worker"
+                    )
             insert = (
                 "INSERT INTO ml_job (kind, street, arguments, asked_by) "
                 "VALUES (:kind, :street, CAST(:arguments AS json), :by) RETURNING id"
