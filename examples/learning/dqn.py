@@ -14,8 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from stable_baselines3 import DQN
 
+from headway.control.features import Features
 from headway.learning.env import JunctionEnv
-from headway.learning.measures import Features
 
 Choose = Callable[[Features], int]
 

@@ -9,13 +9,16 @@ import subprocess
 import sys
 import types
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AsyncVectorEnv
 from pettingzoo.test import parallel_api_test
+from tests.onnx_files import linear
 
+from headway.control.onnx_policy import OnnxPolicy
 from headway.control.stages import demand
 from headway.learning.env import JunctionEnv, StreetEnv
 from headway.learning.measures import OBSERVATIONS, REWARDS
@@ -73,6 +76,39 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(opened):
     assert run_of(env, 7) == first
     assert run_of(env, 8) != first
     assert run_of(env, 7, choice=2) != first
+
+
+def test_a_network_on_a_street_chooses_what_it_chose_in_the_environment(opened):
+    """The same weights, by NumPy on what the environment shows, and as a file on the street's
+    observations.
+    """
+    env = opened(StreetEnv, scenario="cologne3", duration_s=400, padded=True)
+    observed, infos = env.reset(seed=3)
+    random = np.random.default_rng(5)
+    size = env.observation_space(env.agents[0]).shape[0]
+    stages = env.action_space(env.agents[0]).n
+    weights, bias = random.normal(size=(size, stages)), random.normal(size=stages)
+    core = env._core
+    said = {"headway.observation": "queues", "headway.interval_s": "5"}
+    said["headway.network"] = str(env.network_stamp)
+    policy = OnnxPolicy(core.network, core.timing, linear(weights, bias, said), "a", "a@1")
+    episode = core._running()
+    state = policy.start(episode.observation)
+    state = replace(state, since_s=episode.since_s.copy())
+    chosen = set()
+    while env.agents:
+        actions = {}
+        for name, seen in observed.items():
+            own = len(infos[name]["action_mask"].nonzero()[0])
+            count = int(episode.table.count[core.names.index(name)])
+            best = int((seen @ weights + bias)[:count].argmax())
+            stays = int(episode.target[core.names.index(name)])
+            actions[name] = best if own > 1 else stays
+        _, state = policy.step(episode.observation, state)
+        assert state.target.tolist() == [actions[name] for name in core.names]
+        chosen.add(tuple(state.target.tolist()))
+        observed, _, _, _, infos = env.step(actions)
+    assert len(chosen) > 5
 
 
 def test_resets_without_a_seed_go_on_from_the_last_one(opened):

@@ -2,7 +2,8 @@
 decides anything.
 
 A *planner* model is a settings file (YAML) with the section `planner` alone, as `headway tune`
-writes it; a *q-table* is the file that `headway train` writes.
+writes it; a *q-table* is the file that `headway train` writes; an *onnx-policy* is the network of
+an agent (`headway.control.onnx_policy`).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 # Controllers are imported where one is made: who only names models need not load the compiler.
 
-PLANNER, Q_TABLE = "planner", "q-table"
-KINDS = (PLANNER, Q_TABLE)
+PLANNER, Q_TABLE, ONNX_POLICY = "planner", "q-table", "onnx-policy"
+KINDS = (PLANNER, Q_TABLE, ONNX_POLICY)
 MOST_BYTES = 1 << 30  # of a file
 MOST_PLANNER_BYTES = 64 << 10
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}", re.ASCII)
@@ -105,6 +106,10 @@ def model_controller(
     from headway.control.queue_model import Model
 
     data = require_intact(model)
+    if model.kind == ONNX_POLICY:
+        from headway.control.onnx_policy import OnnxPolicy
+
+        return OnnxPolicy(network, timing, data, _place(model), model.label)
     if model.kind == Q_TABLE:
         table = _q_table(model, data, network)
         interval_s = settings.q_learning.interval_s

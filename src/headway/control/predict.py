@@ -18,6 +18,7 @@ from msgspec import Meta
 from headway.control import Controller
 from headway.control.confidence import freshness
 from headway.control.model_check import CHECKED_LANE_VEHICLES
+from headway.control.onnx_policy import OnnxPolicy
 from headway.control.planner import Planner, PlannerState
 from headway.control.qlearning import QLearning
 from headway.roads import GO, Colour, Junction, Network, Timing
@@ -95,7 +96,8 @@ class SeenJunction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Alternative(msgspec.Struct, frozen=True):
     """A stage that could be aimed at now. green: its signal groups; expected_delay_s: vehicle
     seconds up to the planner's horizon if it is, None where the controller predicts none; seconds:
-    for how long it would be shown; value: what a Q-table says of it, None for others.
+    for how long it would be shown; value: what a Q-table or an agent's network says of it, None
+    for others.
     """
 
     stage: int
@@ -366,7 +368,7 @@ class Predictor:
         state = controller.start(seen)
         colours: ColourArray = place.of.stages
         now = _stage_shown(colours, seen.shown[own])
-        if isinstance(controller, QLearning):
+        if isinstance(controller, QLearning | OnnxPolicy):
             target = state.target.copy()
             target[j] = now
             since_s = state.since_s.copy()
@@ -378,7 +380,7 @@ class Predictor:
                 factors[name] = factors.get(name, 1.0) * float(np.clip(factor[j], 0.0, 1.0))
         told: tuple[Alternative, ...] = ()
         seconds = None
-        if isinstance(controller, QLearning):
+        if isinstance(controller, QLearning | OnnxPolicy):
             seconds = controller.interval_s
             stage = int(after.target[j])
             told = _by_value(controller, seen, state, j, colours)
@@ -438,11 +440,15 @@ def _margin(delays_s: Sequence[float]) -> float:
 
 
 def _by_value(
-    agent: QLearning, seen: Observation, state: Any, junction: int, colours: ColourArray
+    agent: QLearning | OnnxPolicy,
+    seen: Observation,
+    state: Any,
+    junction: int,
+    colours: ColourArray,
 ) -> tuple[Alternative, ...]:
-    """The stages that the table has tried, by their value."""
-    values, visits = agent.values(seen, state)
-    tried = np.flatnonzero(visits[junction, : len(colours)])
+    """The stages that the table has tried, or the network knows, by their value."""
+    values, known = agent.values(seen, state)
+    tried = np.flatnonzero(known[junction, : len(colours)])
     order = tried[np.argsort(-values[junction, tried], kind="stable")]
     return tuple(
         Alternative(

@@ -30,12 +30,13 @@ from gymnasium.utils import seeding
 from pettingzoo import ParallelEnv
 
 from headway.control.catalogue import controller
+from headway.control.features import Features
+from headway.control.qlearning import network_stamp
 from headway.learning.episode import Episode
 from headway.learning.measures import (
     OBSERVATIONS,
     REWARDS,
     WAITING_TIME_MEMORY_S,
-    Features,
     ObservationSet,
     RewardSet,
     chosen,
@@ -110,6 +111,7 @@ class _Core:
         self.settings = settings
         self.scenario: Scenario = scenario(settings.scenario)
         self.network: Network = network_of(self.scenario)
+        self.network_stamp = network_stamp(self.network)
         self.timing = work_out(self.network, PROFILES[settings.timing])
         names = [j.id for j in self.network.junctions]
         self.own: Sequence[int] = range(len(names))
@@ -280,6 +282,11 @@ class JunctionEnv(Env[Features, np.int64]):
         observed, rewards, over, infos = self._core.step([action])
         return observed[0], rewards[0], False, over, infos[0]
 
+    @property
+    def network_stamp(self) -> int:
+        """A number for the network: its junctions and their stages."""
+        return self._core.network_stamp
+
     def action_masks(self) -> BoolArray:
         """bool (stages,), as sb3-contrib's MaskablePPO asks for it."""
         return self._core.mask(0)
@@ -308,6 +315,11 @@ class StreetEnv(ParallelEnv[str, Features, int]):
         self._random: np.random.Generator | None = None
         self.observation_spaces = self._by_name(self._core.observation_spaces)
         self.action_spaces = self._by_name(self._core.action_spaces)
+
+    @property
+    def network_stamp(self) -> int:
+        """A number for the network: its junctions and their stages."""
+        return self._core.network_stamp
 
     def observation_space(self, agent: str) -> spaces.Box:
         return self.observation_spaces[agent]

@@ -12,21 +12,12 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from headway.control.stages import NEAR_M
+from headway.control.features import Features, QueueFeatures
 from headway.learning.episode import Episode
 from headway.learning.training import Reward, step_costs
 from headway.roads import Kind, Network, SignalGroup
-from headway.values import HALTING_MPS, FloatArray
-
-Features = NDArray[np.float32]
-
-# of the set "queues": a value is 1 from here on
-MANY_VEHICLES = 20.0
-LONG_WAIT_S = 120.0
-LONG_GREEN_S = 60.0
-FULL_EXIT_M = 15.0
+from headway.values import FloatArray
 
 MIN_GAP_M = 2.5  # as sumo-rl has it, whatever the vehicles' own is
 WAITING_TIME_MEMORY_S = 1000  # of SUMO, as sumo-rl sets it
@@ -109,50 +100,28 @@ class Lanes:
 
 
 class Queues:
-    """What any sensing profile gives, so that what learns on it can run on a street.
-
-    float32 (stages + 2 + 4 groups,), 0..1: the stage aimed at, one-hot; whether another may be
-    chosen; its age; then for each signal group: vehicles within 200 m of the stop line (pedestrians
-    who wait at a crossing) and those stopped, the longest wait, whether the exit is full.
+    """`headway.control.features.QueueFeatures`: what any sensing profile gives, so that what learns
+    on it can run on a street.
     """
 
     def __init__(self, episode: Episode) -> None:
         self._episode = episode
-        network = episode.network
-        self._junctions = network.junctions
-        self._to = np.array([network.links[g.links[0]].to_lane for g in network.groups])
-        self._features = np.zeros((len(network.groups), 4), np.float32)
+        self._features = QueueFeatures(episode.network)
 
     @staticmethod
     def bounds(network: Network, junction: int) -> tuple[Features, Features]:
-        of = network.junctions[junction]
-        size = len(of.stages) + 2 + 4 * (of.end - of.first)
+        size = QueueFeatures.size(network, junction)
         return np.zeros(size, np.float32), np.ones(size, np.float32)
 
     def look(self) -> None:
-        network, seen = self._episode.network, self._episode.observation
-        v, n = seen.vehicles, len(network.groups)
-        near = (v.link >= 0) & (v.distance_m <= NEAR_M)
-        group = network.link_group[v.link[near]]
-        known = group >= 0
-        group, speed, wait = group[known], v.speed_mps[near][known], v.waiting_s[near][known]
-        longest = np.zeros(n)
-        np.maximum.at(longest, group, wait)
-        there = np.bincount(group, minlength=n) + seen.waiting_persons
-        stopped = np.bincount(group[speed < HALTING_MPS], minlength=n) + seen.waiting_persons
-        self._features[:, 0] = np.minimum(there / MANY_VEHICLES, 1.0)
-        self._features[:, 1] = np.minimum(stopped / MANY_VEHICLES, 1.0)
-        self._features[:, 2] = np.minimum(longest / LONG_WAIT_S, 1.0)
-        self._features[:, 3] = seen.room_m[self._to] < FULL_EXIT_M
+        self._features.look(self._episode.observation)
 
     def of(self, junction: int) -> Features:
-        episode, at = self._episode, self._junctions[junction]
-        stage = np.zeros(len(at.stages) + 2, np.float32)
-        stage[episode.target[junction]] = 1.0
-        stage[-2] = episode.free[junction]
-        age_s = episode.plant.time_s - episode.since_s[junction]
-        stage[-1] = min(age_s / LONG_GREEN_S, 1.0)
-        return np.concatenate([stage, self._features[at.first : at.end].ravel()])
+        episode = self._episode
+        age_s = episode.plant.time_s - float(episode.since_s[junction])
+        return self._features.of(
+            junction, int(episode.target[junction]), bool(episode.free[junction]), age_s
+        )
 
 
 class SumoRl:

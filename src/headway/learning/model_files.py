@@ -11,6 +11,7 @@ from pathlib import Path
 
 from headway.control.models import (
     MOST_PLANNER_BYTES,
+    ONNX_POLICY,
     PLANNER,
     Q_TABLE,
     ModelFile,
@@ -22,6 +23,7 @@ CHUNK_BYTES = 1 << 20
 # of control/qtable.py, which loads the compiler: magic, version, actions, rows, clock
 Q_TABLE_HEADER = struct.Struct("<QIIQQ")
 Q_TABLE_BEGIN = struct.pack("<Q", 0x4845_4144_5741_5951)
+ONNX_BEGIN = b"\x08"  # of a file of ONNX: field 1 of a message of protobuf, the version of its form
 
 
 class ModelFiles:
@@ -65,6 +67,8 @@ def file_of(path: Path, name: str) -> ModelFile:
     with path.open("rb") as stream:
         begin = stream.read(len(Q_TABLE_BEGIN))
     kind = Q_TABLE if begin == Q_TABLE_BEGIN else PLANNER
+    if begin[:1] == ONNX_BEGIN:
+        kind = ONNX_POLICY
     return ModelFile(name, 1, kind, digest(path)[0], str(path.resolve()))
 
 
@@ -113,6 +117,10 @@ def _require(path: Path, kind: str, named: str) -> None:
             planner_figures(stream.read(MOST_PLANNER_BYTES + 1), place)
             return
         header = stream.read(Q_TABLE_HEADER.size)
+    if kind == ONNX_POLICY:
+        if not header.startswith(ONNX_BEGIN):
+            raise ValueError(f"{place}: it is no ONNX network.")
+        return
     if not header.startswith(Q_TABLE_BEGIN):
         raise ValueError(f"{place}: it is no Q-table. Give a file that `headway train` wrote.")
     whole = -1
