@@ -67,6 +67,7 @@ def test_the_wheel_names_what_else_can_be_installed_with_it(wheel):
         "cluster",
         "learning",
         "mqtt",
+        "onnx",
         "parquet",
         "remote",
         "scenarios",

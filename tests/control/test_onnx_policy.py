@@ -15,7 +15,7 @@ from headway.control.models import ModelFile, model_controller
 from headway.control.onnx_policy import OnnxPolicy
 from headway.settings import Settings
 
-SAID = {"headway.observation": "queues", "headway.interval_s": "5"}
+SAID = {"headway_observation": "queues", "headway_interval_s": "5"}
 NET = pair()
 SIZE = QueueFeatures.size(NET, 0)
 STAGES = len(NET.junctions[0].stages)
@@ -66,7 +66,7 @@ def test_what_it_sees_is_the_set_queues():
 
 
 def test_a_junction_that_it_is_not_for_is_left_to_the_fallback():
-    said = {"headway.junction": NET.junctions[0].id}
+    said = {"headway_junction": NET.junctions[0].id}
     agent = policy(constant([0.0] * STAGES, said=said))
     seen = observed(NET, 100.0, [], NOW, OLD)
     proposal, _ = agent.step(seen, agent.start(seen))
@@ -80,12 +80,12 @@ def test_a_junction_that_it_is_not_for_is_left_to_the_fallback():
         (b"", "is no ONNX network"),
         (b"\x08\x08garbage", "is no ONNX network"),
         (constant([0.0] * STAGES)[:-30], "is no ONNX network|its metadata must say"),
-        (linear(np.zeros((SIZE, STAGES)), [0.0] * STAGES, {}), "say headway.observation: queues"),
-        (constant([0.0] * STAGES, said={"headway.observation": "sumo-rl"}), "observation: queues"),
-        (constant([0.0] * STAGES, said={"headway.interval_s": "5.5"}), "whole seconds, 1 to 3600"),
-        (constant([0.0] * STAGES, said={"headway.interval_s": "0"}), "whole seconds, 1 to 3600"),
-        (constant([0.0] * STAGES, said={"headway.junction": "elsewhere"}), "junction 'elsewhere'"),
-        (constant([0.0] * STAGES, said={"headway.network": "7"}), "is of another network"),
+        (linear(np.zeros((SIZE, STAGES)), [0.0] * STAGES, {}), "say headway_observation: queues"),
+        (constant([0.0] * STAGES, said={"headway_observation": "sumo-rl"}), "observation: queues"),
+        (constant([0.0] * STAGES, said={"headway_interval_s": "5.5"}), "whole seconds, 1 to 3600"),
+        (constant([0.0] * STAGES, said={"headway_interval_s": "0"}), "whole seconds, 1 to 3600"),
+        (constant([0.0] * STAGES, said={"headway_junction": "elsewhere"}), "junction 'elsewhere'"),
+        (constant([0.0] * STAGES, said={"headway_network": "7"}), "is of another network"),
         (constant([0.0] * (STAGES - 1)), rf"with at least {STAGES} stages"),
         (constant([np.nan] * STAGES), "no finite numbers"),
         (constant([0.0] * STAGES, rows=7), "takes 7 observations at a time, not 2"),

@@ -89,8 +89,8 @@ def test_a_network_on_a_street_chooses_what_it_chose_in_the_environment(opened):
     stages = env.action_space(env.agents[0]).n
     weights, bias = random.normal(size=(size, stages)), random.normal(size=stages)
     core = env._core
-    said = {"headway.observation": "queues", "headway.interval_s": "5"}
-    said["headway.network"] = str(env.network_stamp)
+    said = {"headway_observation": "queues", "headway_interval_s": "5"}
+    said["headway_network"] = str(env.network_stamp)
     policy = OnnxPolicy(core.network, core.timing, linear(weights, bias, said), "a", "a@1")
     episode = core._running()
     state = policy.start(episode.observation)

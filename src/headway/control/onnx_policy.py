@@ -5,11 +5,11 @@ It decides as an agent does in `headway.learning.env`: every `interval_s`, where
 is shown and each of its greens has lasted its minimum. What the file says of itself stands in its
 metadata (`metadata_props`):
 
-- `headway.observation`: `queues`;
-- `headway.interval_s`: whole seconds between two decisions;
-- `headway.junction`: the name of the one that it is for; none where it is for all junctions, whose
+- `headway_observation`: `queues`;
+- `headway_interval_s`: whole seconds between two decisions;
+- `headway_junction`: the name of the one that it is for; none where it is for all junctions, whose
   observations and stages are then followed by noughts up to the largest's (`padded`);
-- `headway.network`: the number of the network that it is for (`network_stamp`), which the
+- `headway_network`: the number of the network that it is for (`network_stamp`), which the
   environment tells; none where it is for any of these shapes.
 
 Junctions that it is not for are left to the fallback: its confidence there is 0.
@@ -30,8 +30,8 @@ from headway.control.stages import EPS_S, StageTable, demand, may_change
 from headway.roads import GO, Network, Timing
 from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposal
 
-OBSERVATION, INTERVAL_S = "headway.observation", "headway.interval_s"
-JUNCTION, NETWORK = "headway.junction", "headway.network"
+OBSERVATION, INTERVAL_S = "headway_observation", "headway_interval_s"
+JUNCTION, NETWORK = "headway_junction", "headway_network"
 LONGEST_INTERVAL_S = 3600
 ERRORS_ALONE = 3  # severity from which onnxruntime logs
 DISAGREES = 0.5  # share of the two advisers, it and the greatest demand, that would do the same
@@ -208,7 +208,9 @@ def _session(data: bytes, place: str) -> Any:
     try:
         import onnxruntime as ort
     except ImportError:
-        raise ValueError(f"{place}: needs onnxruntime. Install headway[onnx].") from None
+        raise ValueError(
+            f"{place}: needs onnxruntime. Install it: pip install onnxruntime"
+        ) from None
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ALONE
