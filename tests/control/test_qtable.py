@@ -4,6 +4,8 @@ a file survives the death of its writer.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import struct
 import subprocess
@@ -146,6 +148,37 @@ class TestFile:
             for again in (QTable.read(path), from_bytes, QTable(2, 64, path, network)):
                 assert (again.sees_neighbours, again.network) == (sees, network)
                 assert again.get(keys(7))[0].tolist() == [[0.0, 2.5]]
+
+    def test_has_its_room_on_the_disk_before_it_is_filled(self, tmp_path):
+        """Without it the write of a row, on a full disk, ended the process (SIGBUS)."""
+        path = tmp_path / "q.table"
+        QTable(2, 1 << 14, path)
+        size = path.stat().st_size
+        assert path.stat().st_blocks * 512 >= size
+        with path.open("r+b") as stream:  # as an older version made it
+            stream.truncate(4096)
+            stream.truncate(size)
+        assert path.stat().st_blocks * 512 < size
+        QTable.read(path).reserve()
+        assert path.stat().st_blocks * 512 >= size
+
+    def test_for_which_there_is_no_room_is_refused_and_leaves_nothing(self, tmp_path, monkeypatch):
+        def full(handle, offset, size):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        kept = tmp_path / "kept.table"
+        add(QTable(2, 64, kept), 7, 1, 2.5)
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        said = r"no room for a Q-table of \d+ bytes \(No space left on device\)\. Make room"
+        with pytest.raises(OSError, match=said) as ended:
+            QTable(2, 64, tmp_path / "q.table")
+        assert ended.value.errno == errno.ENOSPC
+        assert [p.name for p in tmp_path.iterdir()] == ["kept.table"]
+        kept_table = QTable.read(kept)  # a street that uses it needs no more room
+        assert kept_table.get(keys(7))[0].tolist() == [[0.0, 2.5]]
+        with pytest.raises(OSError, match=said):
+            kept_table.reserve()
+        QTable(2, 64).reserve()
 
     def test_is_flushed_whole(self, tmp_path, monkeypatch):
         flushed = []

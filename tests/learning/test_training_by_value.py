@@ -436,6 +436,17 @@ class TestEpisode:
             with pytest.raises(ValueError, match="Change the setting, or train another table"):
                 next(train(of, net, timing, table, settings))
 
+    def test_takes_the_room_of_its_table_first(self, street, monkeypatch, tmp_path):
+        of, net, timing = street
+        table = QTable(8, 256, tmp_path / "q.table")
+
+        def full():
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(table, "reserve", full)
+        with pytest.raises(OSError, match="No space"):
+            next(train(of, net, timing, table, TrainingSettings()))
+
     def test_what_is_tried_is_by_chance_from_the_seed(self, street, monkeypatch):
         of, net, timing = street
         spies = Spies(monkeypatch)

@@ -8,6 +8,8 @@ short run of memory and never needs to grow.
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,11 @@ class QTable:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as stream:
                 stream.truncate(layout.itemsize + self.rows * row.itemsize)
+            try:
+                _reserve(path)
+            except OSError:
+                path.unlink()
+                raise
             header = np.memmap(path, layout, "r+", shape=(1,))
             about = (MAGIC, version, self.actions, self.rows, 0)
             header[:] = (*about, self.network) if version > 1 else about
@@ -175,6 +182,13 @@ class QTable:
             self._header["clock"][0],
         )
 
+    def reserve(self) -> None:
+        """Before it is filled: take room on the disk for all rows of its file. One that was copied,
+        or made by an older version, may have holes. Raises OSError where there is no room.
+        """
+        if self.path is not None:
+            _reserve(self.path)
+
     def flush(self) -> None:
         """Write what has changed to the disk, to survive the machine as well as the process."""
         for part in (self._table, self._header):
@@ -183,6 +197,23 @@ class QTable:
 
     def __len__(self) -> int:
         return int((self._key != 0).sum())
+
+
+def _reserve(path: Path) -> None:
+    """Take room for the whole file: without it a write to a mapped page ends the process (SIGBUS).
+    Raises OSError.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as stream:
+        size = path.stat().st_size
+        try:
+            os.posix_fallocate(stream.fileno(), 0, size)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
+                return  # a file system that cannot
+            why = f"no room for a Q-table of {size} bytes ({error.strerror}). Make room on the disk"
+            raise OSError(error.errno, why, str(path)) from error
 
 
 def row_type(actions: int) -> np.dtype:

@@ -157,6 +157,7 @@ def train(
             f"q_learning.sees_neighbours is {str(settings.sees_neighbours).lower()}. Change the "
             "setting, or train another table."
         )
+    table.reserve()
     memory = Memory.fresh(seed) if memory is None else memory
     neighbour_share = neighbours(network)
     for number in range(memory.done, settings.episodes):
