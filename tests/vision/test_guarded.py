@@ -8,6 +8,7 @@ import base64
 import contextlib
 import functools
 import http.server
+import io
 import socket
 import threading
 import time
@@ -16,6 +17,10 @@ import av
 import cv2
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+from cryptography.hazmat.primitives.padding import PKCS7
 from tests.ports import free_port
 from tests.vision.rtsp import HAS_RTSP, rtsp, stop
 
@@ -415,6 +420,94 @@ def test_no_decoder_makes_a_picture_that_is_too_large(web, film, monkeypatch, wh
     assert isinstance(fault_or_frames(url), str)
     monkeypatch.setattr(sources, "BOUNDED", {"max_pixels": "200000"})
     assert fault_or_frames(url) == 5
+
+
+KEY, VECTOR = bytes(range(16)), bytes(range(16, 32))
+ENCRYPTED = """#EXTM3U
+#EXT-X-VERSION:3
+#EXT-X-TARGETDURATION:20
+#EXT-X-KEY:METHOD=AES-128,URI="the.key",IV=0x{iv}
+#EXTINF:{length},
+film.ts
+#EXT-X-ENDLIST
+"""
+
+
+def serving_files(files, asked):
+    """What gives these files, by name, and notes which it was asked for."""
+
+    class Files(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = files[self.path.removeprefix("/")]
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args):
+            pass
+
+    return Files
+
+
+@pytest.fixture(scope="module")
+def part(tmp_path_factory):
+    """A second of film, as a part of a playlist."""
+    path = tmp_path_factory.mktemp("part") / "film.ts"
+    with av.open(str(path), "w", format="mpegts") as box:
+        stream = box.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for number in range(25):
+            image = np.full((120, 160, 3), 8 * number, np.uint8)
+            box.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        box.mux(stream.encode())
+    return path.read_bytes()
+
+
+def encrypted(content):
+    """By RFC 8216, 4.3.2.4."""
+    padding = PKCS7(128).padder()
+    cipher = Cipher(AES(KEY), CBC(VECTOR)).encryptor()
+    return cipher.update(padding.update(content) + padding.finalize()) + cipher.finalize()
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 100, 188, 1 << 16])
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 188 * 40, 100_000])
+def test_an_encrypted_part_is_read_as_it_was_whatever_comes_at_once(size, length):
+    content = np.random.default_rng(length).bytes(length)
+    stream = io.BytesIO(encrypted(content))
+    plain = guarded.Decrypted(stream, KEY, VECTOR)
+    assert b"".join(iter(lambda: plain.read(size), b"")) == content
+    plain.close()
+    assert stream.closed
+
+
+@pytest.mark.parametrize("rest", [b"", b"x", bytes(15), bytes(17)])
+def test_an_encrypted_part_that_was_cut_off_ends(rest):
+    plain = guarded.Decrypted(io.BytesIO(rest), KEY, VECTOR)
+    assert len(b"".join(iter(lambda: plain.read(100), b""))) <= 16
+
+
+def test_a_playlist_with_encrypted_parts_is_read(web, part):
+    listed = ENCRYPTED.format(iv=VECTOR.hex(), length=10).encode()
+    files = {"x.m3u8": listed, "film.ts": encrypted(part), "the.key": KEY}
+    web.RequestHandlerClass = serving_files(files, web.asked)
+    assert fault_or_frames(f"http://127.0.0.1:{web.server_port}/x.m3u8") == 5
+    assert set(web.asked) == {"/x.m3u8", "/the.key", "/film.ts"}
+
+
+def test_the_key_of_a_playlist_is_fetched_by_the_same_door(web, part):
+    """Nothing that is not allowed is connected to for it, and no file of this machine is read."""
+    other = socket.create_server(("127.0.0.2", 0))
+    other.setblocking(False)
+    for key in (f"http://127.0.0.2:{other.getsockname()[1]}/k", "file:///etc/hostname"):
+        listed = ENCRYPTED.replace("the.key", key).format(iv=VECTOR.hex(), length=10).encode()
+        files = {"x.m3u8": listed, "film.ts": encrypted(part)}
+        web.RequestHandlerClass = serving_files(files, web.asked)
+        assert fault_or_frames(f"http://127.0.0.1:{web.server_port}/x.m3u8") != 5
+    with other, pytest.raises(BlockingIOError):
+        other.accept()
 
 
 LISTS = {

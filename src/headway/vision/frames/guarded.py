@@ -15,11 +15,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.message import Message
 from functools import partial
 from typing import IO, Any
 from urllib.parse import quote, unquote, urlsplit
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from headway.vision import SensingError
 from headway.vision.frames.addresses import PORTS, Door, place_of
@@ -32,6 +34,9 @@ ANSWER_WITHIN_S = 30.0  # with its headers, and whatever redirects come before
 PACKET_WITHIN_S = 60.0  # however slowly it comes; some wait for the next part of a playlist
 REQUESTS_AT_MOST = 200  # of a playlist that names itself there are ever more
 PACKET_AT_MOST = 1 << 26  # bytes: a picture of the largest size, and what may stand before it
+# before the address of an encrypted part of a playlist, as FFmpeg asks for it
+ENCRYPTED = re.compile(r"crypto[+:](?=https?:)")
+BLOCK_BYTES = 16  # of AES
 # a status line as FFmpeg reads one, wherever it stands
 STATUS = re.compile(rb"RTSP/[^ \t\n]*[ \t]+([\v\f+\-0-9][^ \t\n]*)[ \t\n]")
 USUAL = re.compile(rb"[12456]\d\d")
@@ -73,6 +78,16 @@ class Connections:
             self.fault = f"its playlists name more than {REQUESTS_AT_MOST} others without a picture"
             raise SensingError(self.fault)
         return HttpStream(url, self, begin)
+
+    def part(self, url: str, options: Mapping[str, str]) -> HttpStream | Decrypted:
+        """What a playlist names, as FFmpeg asks for it. Raises SensingError, OSError or
+        ValueError.
+        """
+        begun = ENCRYPTED.match(url)
+        stream = self.http(url[begun.end() if begun else 0 :], int(options.get("offset", 0)))
+        if begun is None:
+            return stream
+        return Decrypted(stream, bytes.fromhex(options["key"]), bytes.fromhex(options["iv"]))
 
     def rtsp(self, url: str) -> Relay:
         """Raises AddressError or OSError."""
@@ -236,6 +251,34 @@ class HttpStream:
     def user(self) -> str:
         """Of the address, with its "@"."""
         return self._place.user
+
+
+class Decrypted:
+    """A part of a playlist that is encrypted with AES-128 (RFC 8216, 4.3.2.4: CBC, padded by
+    PKCS #7), as a file. Raises ValueError for a key or initialization vector of another length.
+    """
+
+    def __init__(self, stream: HttpStream, key: bytes, vector: bytes) -> None:
+        self._stream = stream
+        self._cipher = Cipher(algorithms.AES128(key), modes.CBC(vector)).decryptor()
+        self._last = b""  # the newest block: at the end it holds the padding
+        self._left = b""  # decrypted, and not asked for yet
+        self._is_at_end = False
+
+    def read(self, size: int) -> bytes:
+        """As soon as there is something; nothing at the end. Raises SensingError, OSError."""
+        while not self._left and not self._is_at_end:
+            sealed = self._stream.read(size)
+            self._is_at_end = not sealed
+            plain = self._last + self._cipher.update(sealed)
+            padding = plain[-1] if plain and self._is_at_end else BLOCK_BYTES
+            split = max(len(plain) - padding, 0)
+            self._left, self._last = plain[:split], plain[split:]
+        given, self._left = self._left[:size], self._left[size:]
+        return given
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def _whole_size(answer: http.client.HTTPResponse) -> int:

@@ -431,9 +431,7 @@ class FrameSource:
                     options=LIVE_OPTIONS | NO_PROTOCOL | AFRESH | BOUNDED,
                     timeout=(s.silent_s, s.silent_s),
                     hwaccel=hardware,
-                    io_open=lambda url, _, options: connections.http(
-                        url, int(options.get("offset", 0))
-                    ),
+                    io_open=lambda url, _, options: connections.part(url, options),
                 ) as container:
                     yield container
             except av.error.InvalidDataError:
