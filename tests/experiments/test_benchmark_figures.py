@@ -18,6 +18,8 @@ import pytest
 from tests.street.builders import Says, named
 
 from headway.control.models import ModelFile
+from headway.control.qlearning import network_stamp
+from headway.control.qtable import QTable
 from headway.experiments import benchmark
 from headway.experiments.benchmark import Job, Result, judge, run, run_guarded
 from headway.plants.sumo.scenarios import Scenario
@@ -586,6 +588,30 @@ def test_the_share_of_the_time_that_a_controller_decided_is_reported(
     says = Says("says", [4, 1, 4, 1], confidence)
     named(monkeypatch, says=lambda network, timing: says)
     assert run(Job(jam, "says", 1)).decided_share == share
+
+
+def test_q_learning_without_a_table_of_the_network_has_no_figures(jam, tmp_path, monkeypatch):
+    """They were those of its fallback, under its name."""
+    network = benchmark.network_of(benchmark.scenario(jam))
+    stamp = network_stamp(network)
+    path = tmp_path / "q.table"
+    monkeypatch.setenv("HEADWAY_QTABLE", str(path))
+    cases = [
+        (lambda: None, f"no Q-table at {path}"),
+        (lambda: QTable(4, 64, path, stamp + 1), "was trained for another network"),
+        (lambda: QTable(4, 64, path, stamp), "knows no state"),
+    ]
+    for make, said in cases:
+        path.unlink(missing_ok=True)
+        make()
+        found = run_guarded(Job(jam, "q-learning", 1))
+        assert said in found.error, found.error
+        assert "those of its fallback. Train one: headway train" in found.error
+    for known in (0, stamp):  # nothing is known of one of an older version
+        path.unlink(missing_ok=True)
+        table = QTable(4, 64, path, known)
+        table.add(np.array([9], np.uint64), np.array([0]), np.array([1.0], np.float32))
+        assert run_guarded(Job(jam, "q-learning", 1)).error == ""
 
 
 def test_who_decides_below_which_confidence_is_as_the_settings_file_says(

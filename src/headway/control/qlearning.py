@@ -96,6 +96,21 @@ def table_path() -> Path:
     return Path(os.environ.get(TABLE, str(DEFAULT_TABLE)))
 
 
+def require_table(network: Network) -> None:
+    """Raises ValueError where the file of the Q-table has nothing for this network: figures of
+    `QLearning` would be those of its fallback.
+    """
+    path = table_path()
+    instead = "the figures of q-learning would be those of its fallback. Train one: headway train"
+    if not path.exists():
+        raise ValueError(f"no Q-table at {path}: {instead}")
+    table = QTable.read(path)
+    if table.network not in (0, network_stamp(network)):
+        raise ValueError(f"{path}: was trained for another network than {network.path}: {instead}")
+    if not len(table):
+        raise ValueError(f"{path}: knows no state: {instead}")
+
+
 class QLearning:
     """Chooses the stage of greatest value every `interval_s`; how sure it is follows from visits,
     agreement and regret.

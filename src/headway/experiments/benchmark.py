@@ -156,6 +156,10 @@ def run(job: Job) -> Result:
         raise ValueError(f"{site.sumocfg}: ends at its begin, {site.end_s:g} s. Give a later end.")
     network = network_of(site)
     timing = work_out(network, PROFILES[job.timing])
+    if job.controller == "q-learning" and job.model is None:
+        from headway.control.qlearning import require_table
+
+        require_table(network)
     events: list[Event] = []
 
     def keep(event: Event) -> None:
