@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import msgspec
 import numpy as np
 import pytest
+from msgspec import structs
 from tests.control.builders import junction, network, pair, timing
 
 from headway.control.catalogue import CONTROLLERS
 from headway.control.fixed import FixedTime
 from headway.control.planner import Planner
 from headway.control.predict import (
+    CHANGE_UNKNOWN,
     MOST_IN_BATCH,
     MOST_VEHICLES,
     PREDICTION_ERROR,
@@ -30,6 +33,7 @@ from headway.control.predict import (
 )
 from headway.control.qlearning import QLearning
 from headway.control.qtable import QTable
+from headway.roads import GO
 
 NET = pair()
 TIMES = timing(NET)
@@ -153,6 +157,103 @@ def test_any_controller_tells_what_it_would_show(name):
     assert json.loads(msgspec.json.encode(found))["stage"] == found.stage
 
 
+# what it says beside what it does on a street, second by second
+
+
+def played(controller, seconds=120):
+    """Colours that follow what is wanted after two seconds of yellow; (what is seen of junction
+    `one`, as JSON has it; stage aimed at before; greens that are wanted) at each second.
+    """
+    rng = np.random.default_rng(3)
+    state, at_s = None, 500.0
+    shown, since_s = np.ones(len(NET.groups), np.int8), np.full(len(NET.groups), at_s - 60.0)
+    for second in range(seconds):
+        rows = [(lane, float(rng.uniform(1, 80)), 8.0 if rng.random() < 0.5 else 0.0)
+                for lane in "abc" for _ in range(rng.integers(0, 3))]  # fmt: skip
+        given = SeenJunction(
+            "one",
+            [SeenVehicle(lane, d, speed, 0.0 if speed else 9.0) for lane, d, speed in rows],
+            "".join("ryyGG"[max(c, 0)] if c != 1 else "r" for c in shown[:3].tolist()),
+            np.minimum(at_s - since_s[:3], 1000.0).tolist(),
+            at_s=at_s,
+        )
+        predictor = Predictor(controller, NET, TIMES)
+        seen, _ = predictor._observed(given, predictor._places["one"])
+        seen = replace(seen, at_s=at_s)
+        state = controller.start(seen) if second == 0 else state
+        before = None if state is None else int(state.target[0])
+        proposal, state = controller.step(seen, state)
+        yield given, before, tuple(np.flatnonzero(proposal.wanted[:3] >= GO).tolist())
+
+        at_s += 1.0
+        is_wanted, is_green = proposal.wanted >= GO, shown >= GO
+        ends, ended = is_green & ~is_wanted, (shown == 2) & (at_s - since_s >= 2.0)
+        begins = is_wanted & ~is_green & ~(is_green | (shown == 2))[:3].any()
+        for change, colour in ((ends, 2), (ended, 1), (begins, 4)):
+            shown[change], since_s[change] = colour, at_s
+
+
+@pytest.mark.parametrize("name", ["fixed", "actuated", "greedy", "q-learning"])
+def test_it_says_what_the_controller_does_on_a_street(name, monkeypatch):
+    """The interval between two decisions aside: what is told is the next one."""
+    controller = CONTROLLERS[name](NET, TIMES)
+    controller.interval_s = 0.0
+    predictor = Predictor(CONTROLLERS[name](NET, TIMES), NET, TIMES)
+    answers = []
+    for given, before, wanted in played(controller):
+        found = predictor.predict(structs.replace(given, stage=-1 if before is None else before))
+        answers.append((found.green, wanted))
+    assert len({wanted for _, wanted in answers}) > 2, "it does change"
+    assert [ours for ours, _ in answers] == [theirs for _, theirs in answers]
+
+
+@pytest.mark.parametrize("name", ["planner", "greedy", "actuated"])
+def test_while_signals_change_the_stage_aimed_at_is_told_or_it_is_less_sure(name):
+    predictor = Predictor(CONTROLLERS[name](NET, TIMES), NET, TIMES)
+    changing = structs.replace(seen(("c", 2.0, 10.0)), shown="yrr", shown_for_s=1.0)
+    guessed = predictor.predict(changing)
+    told = predictor.predict(structs.replace(changing, stage=2))
+    assert guessed.factors["change"] == CHANGE_UNKNOWN
+    assert guessed.confidence <= CHANGE_UNKNOWN
+    assert "change" not in told.factors
+    assert (told.stage, told.green) == (2, (2,))
+    assert "change" not in predictor.predict(seen(("c", 2.0, 10.0))).factors
+
+
+def test_without_a_clock_a_programme_is_as_sure_as_its_longest_phase_is_long():
+    of, predictor = NET.junctions[0], Predictor(FixedTime(NET, TIMES), NET, TIMES)
+    greens = [tuple(np.flatnonzero(row >= GO).tolist()) for row in of.programme.colours]
+    cycle_s = float(sum(of.programme.duration_s))
+    longest_s = max(
+        sum(float(s) for g, s in zip(greens, of.programme.duration_s, strict=True) if g == own)
+        for own in greens
+    )
+    found = predictor.predict(SeenJunction("one"))
+    assert found.confidence == found.factors["clock"] == round(longest_s / cycle_s, 4)
+    begin_s = of.programme.offset_s
+    for phase, own in enumerate(greens):
+        at_s = begin_s + float(sum(of.programme.duration_s[:phase])) + 10 * cycle_s
+        found = predictor.predict(SeenJunction("one", at_s=at_s))
+        assert (found.green, found.confidence) == (own, 1.0)
+
+
+def test_what_one_observation_cannot_say_counts_against_the_confidence():
+    assert (
+        Predictor(CONTROLLERS["webster"](NET, TIMES), NET, TIMES).predict(seen()).confidence == 0.0
+    ), "it goes by flows that it measures, and by its own cycle"
+    assert (
+        Predictor(CONTROLLERS["max-pressure"](NET, TIMES), NET, TIMES).predict(seen()).confidence
+        == 0.5
+    ), "how many stand behind is not given"
+
+
+def test_persons_of_a_group_are_added_up(planner):
+    twice = seen(("b", 9.5, 8.0), persons=[SeenPersons(2, 3), SeenPersons(2, 4)])
+    once = seen(("b", 9.5, 8.0), persons=[SeenPersons(2, 7)])
+    assert planner.predict(twice) == planner.predict(once)
+    assert planner.predict(once) != planner.predict(seen(("b", 9.5, 8.0)))
+
+
 def test_a_q_table_tells_the_values_of_the_stages_that_it_has_tried():
     table = QTable(3, 64)
     agent = QLearning(NET, TIMES, table, 7.0)
@@ -186,6 +287,7 @@ def test_a_q_table_tells_the_values_of_the_stages_that_it_has_tried():
         (SeenJunction("one", [], "Gr"), "^shown: 2 letters, the junction has 3"),
         (SeenJunction("one", shown_for_s=[1.0]), "^shown_for_s: 1 numbers"),
         (SeenJunction("one", persons=[SeenPersons(3)]), r"^persons\[0\]\.group: "),
+        (SeenJunction("one", stage=4000), r"^stage: 4000, the junction has \d+, from 0 on"),
         (SeenJunction("one", exits=[SeenExit("q", 1.0)]), r"^exits\[0\]\.lane: no lane 'q'"),
     ],
 )
@@ -215,6 +317,8 @@ def test_what_the_network_has_not_is_refused_with_its_place(planner, given, says
         '{"junction": "one", "shown": "GGX"}',
         '{"junction": "one", "completeness": 1.1}',
         '{"junction": "one", "age_s": -1}',
+        '{"junction": "one", "stage": -2}',
+        '{"junction": "one", "at_s": 1e11}',
         '{"junction": "one", "shown_for_s": [-1]}',
         '{"junction": "one", "persons": [{"group": -1}]}',
         '{"junction": "one", "vehicles": ['
