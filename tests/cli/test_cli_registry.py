@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from headway.cli import worker
+from headway.control.qtable import QTable
 from headway.learning.jobs import Jobs
 from headway.learning.registry import Registry, signing_key
 from headway.store import open_database
@@ -81,7 +82,9 @@ def test_without_a_database_nothing_is_made(headway, tmp_path):
 def test_a_table_that_was_trained_is_registered_with_what_it_was_made_from(
     headway, registry, little
 ):
-    ran = headway("train", "--scenario", little, "--episodes", 2, "--register", "own")
+    Path("own.yaml").write_text("q_learning: {batch: 8}")
+    words = ("train", "--scenario", little, "--config", "own.yaml", "--register", "own")
+    ran = headway(*words, "--episodes", 2)
     assert (ran.status, "registered as own@1" in ran.out) == (0, True)
     version = registry.find("own")
     assert (version.kind, version.created_by) == ("q-table", "headway train")
@@ -89,8 +92,13 @@ def test_a_table_that_was_trained_is_registered_with_what_it_was_made_from(
     assert (made_from["scenario"], made_from["timing"]) == (str(little), "benchmark")
     assert (made_from["seeds"], made_from["reward"]["stopped"]) == ([1000, 1001], 1.0)
     assert version.metrics["episodes"] == 2
+    assert "begun_with" not in made_from
     assert Path(registry.file(version).path).read_bytes() == Path("data/q.table").read_bytes()
     json.dumps(made_from)
+
+    # the same table, trained further: it is not made from the last seeds alone
+    assert headway(*words, "--episodes", 1).status == 0
+    assert registry.find("own").made_from["begun_with"] == {"sha256": version.sha256}
 
 
 def test_a_worker_does_what_waits_and_ends_where_it_is_told_to(headway, registry, record, quiet):
@@ -105,6 +113,16 @@ def test_a_worker_does_what_waits_and_ends_where_it_is_told_to(headway, registry
     database.close()
     ran = headway("worker", "--data", "elsewhere", "--stale-after", 1)
     assert (ran.status, "--stale-after" in ran.err) == (2, True)
+
+
+def test_a_table_of_an_earlier_version_is_not_trained_to_be_a_model(
+    headway, registry, little, quiet, tmp_path
+):
+    """It was, for hours, and then no street took it: train it anew, into the same file."""
+    QTable(4, 8, tmp_path / "old.table")
+    ran = headway("train", "--scenario", little, "--out", "old.table", "--register", "own")
+    assert (ran.status, "Give another --out" in " ".join(ran.err.split())) == (2, True)
+    assert list(registry.list()) == []
 
 
 def test_a_worker_without_the_services_secret_says_so(

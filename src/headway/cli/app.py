@@ -25,6 +25,7 @@ from headway.control.qtable import QTable
 from headway.experiments.benchmark import Job, Result
 from headway.experiments.cluster import Run, spread
 from headway.learning import training
+from headway.learning.model_files import digest
 from headway.learning.training import TrainingSettings
 from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import RESCO, scenario, vehicles
@@ -242,6 +243,12 @@ def train(
     )
     if table.network not in (0, stamp):
         raise typer.BadParameter(f"{out}: was trained for another network. Give another --out.")
+    if register and not table.network:
+        raise typer.BadParameter(
+            f"{out}: an earlier version wrote it, without its network, so it can be no "
+            "model. Give another --out."
+        )
+    begun_with = {"begun_with": {"sha256": digest(path)[0]}} if len(table) else {}
     with Progress(*COLUMNS, console=console) as bar:
         task = bar.add_task("episodes", total=settings.episodes)
         for episode in training.train(
@@ -260,7 +267,7 @@ def train(
             path,
             name=register,
             kind="q-table",
-            made_from=training.made_from(scenario_, timing, settings),
+            made_from=training.made_from(scenario_, timing, settings) | begun_with,
             metrics=training.metrics(episode),
             by="headway train",
         )

@@ -172,7 +172,7 @@ def _q_table(model: ModelFile, data: bytes, network: Network) -> QTable:
     if table.network == 0:
         raise ValueError(
             f"{place}: does not say which network it was trained for (an earlier version wrote "
-            "it). Train it anew: headway train"
+            "it). Train one anew: headway train --out FILE"
         )
     if table.network != network_stamp(network):
         raise ValueError(
