@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 import socket
 import threading
+from datetime import datetime
 
 import pytest
 import uvicorn
@@ -214,8 +215,8 @@ def test_an_open_alert_is_acknowledged_with_a_note(shown, page):
     running, _ = shown
     page.wait_for_selector("#tab-alerts >> text=/Alerts \\([1-9]/", timeout=30_000)
     page.click("#tab-alerts")
-    row = page.locator("#open-alert-rows tr", has_text="any (vehicles)").first
-    assert "headway" in row.inner_text()
+    row = page.locator("#open-alert-rows tr", has_text="headway").first
+    assert "any (vehicles)" in row.inner_text(timeout=30_000)
     page.fill("#alert-note", "on my way <b>")
     row.get_by_role("button", name="Acknowledge").click()
     page.wait_for_selector("#open-alert-rows >> text=by a-admin: on my way <b>", timeout=30_000)
@@ -223,6 +224,38 @@ def test_an_open_alert_is_acknowledged_with_a_note(shown, page):
         found = client.get("/api/v1/monitoring/alerts/open").json()
     notes = [alert["acknowledged"]["note"] for alert in found if alert["acknowledged"]]
     assert notes == ["on my way <b>"]
+
+
+def test_an_alert_is_silenced_and_the_silence_ends(shown, page):
+    running, _ = shown
+    page.wait_for_selector("#tab-alerts >> text=/Alerts \\([1-9]/", timeout=30_000)
+    page.click("#tab-alerts")
+    page.fill("#alert-note", "works <i>")
+    page.fill("#silence-h", "0.5")
+    row = page.locator("#open-alert-rows tr", has_text="any (vehicles)").first
+    source = row.locator("td").nth(1).inner_text()
+    row.get_by_role("button", name="Silence").click()
+    silenced = page.locator("#silence-rows tr", has_text="works <i>")
+    silenced.wait_for(timeout=30_000)
+    assert [t.strip() for t in silenced.locator("td").all_inner_texts()][:2] == [source, "any"]
+    with running.client("viewer") as client:
+        (found,) = client.get("/api/v1/monitoring/alerts/silences").json()
+        assert (found["source"], found["rule"], found["reason"]) == (source, "any", "works <i>")
+        lasts = datetime.fromisoformat(found["until"]) - datetime.fromisoformat(found["at"])
+        assert abs(lasts.total_seconds() - 1800.0) < 1.0
+        silenced.get_by_role("button", name="End").click()
+        page.locator("#silence-none").wait_for(timeout=30_000)
+        assert client.get("/api/v1/monitoring/alerts/silences").json() == []
+
+
+def test_the_rules_of_alerts_are_shown_with_where_they_are_from(page):
+    page.click("#tab-alerts")
+    rule = page.locator("#rule-rows tr", has_text="street headway").first
+    rule.wait_for(timeout=30_000)
+    assert rule.locator("td").all_inner_texts() == [
+        "any", "street headway", "vehicles >= 0", "error", "settings",
+    ]  # fmt: skip
+    assert page.locator("#rule-rows tr", has_text="cameras, machine").count() > 0
 
 
 def test_the_streets_are_paused_and_resumed(page):
@@ -256,6 +289,8 @@ def test_a_viewer_sees_no_buttons_that_are_not_for_them_and_keys_work(shown):
     page.wait_for_selector("#open-alert-rows tr")
     assert page.locator("#open-alert-rows button").first.is_hidden()
     assert page.locator("#alert-note").is_hidden()
+    assert page.locator("#silence-h").is_hidden()
+    page.wait_for_selector("#rule-rows tr")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
     page.click("#tab-street")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")

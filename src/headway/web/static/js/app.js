@@ -1,4 +1,4 @@
-import { alerts, changed as alertsChanged } from "./alerts.js";
+import { alerts, changed as alertsChanged, show as showAlerts } from "./alerts.js";
 import { ask, listen, role, setToken, takeToken } from "./api.js";
 import { cameras, heard, show as showCameras } from "./cameras.js";
 import { Curves, Strip } from "./charts.js";
@@ -41,6 +41,7 @@ function tabs() {
     if (tab.id === "tab-system") { showSystem(); showSources(); }
     showCameras(tab.id === "tab-cameras");
     if (tab.id === "tab-models") showModels();
+    if (tab.id === "tab-alerts") showAlerts();
   };
   all.forEach((tab, i) => {
     tab.onclick = () => choose(tab);
@@ -316,7 +317,7 @@ async function start() {
   };
   strip = new Strip($("time-space"));
   cameras(say);
-  alerts(say, rights);
+  alerts(say, rights, streets.map((s) => s.street));
   models(say, rights);
   rights();
   exports();
