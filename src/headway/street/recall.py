@@ -16,7 +16,7 @@ from headway.street.external.views import FIRST_M
 from headway.street.silence import with_vehicles
 from headway.values import Observation
 
-RECALL_S = 90.0  # of red: below the longest red and cycle of a street, 110 and 120 s
+RECALL_S = 180.0  # of red: more often costs others more than it spares whom nobody sees
 LENGTH_M = 5.0
 
 
