@@ -4,6 +4,7 @@ they opened.
 
 from __future__ import annotations
 
+import secrets
 import time
 
 import httpx
@@ -12,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from headway.api import identity, keys
+from headway.api.scopes import Bounds
 from headway.api.security import Role
 from tests.waiting import until
 
@@ -55,6 +57,35 @@ def test_a_ticket_opens_one_stream_and_nothing_else(service):
         ):
             assert httpx.get(f"{service.url}/api/v1/runs", **shown).status_code == 401
     assert httpx.post(f"{service.url}/api/v1/tickets").status_code == 401
+
+
+def ticket_for(service, names):
+    """The answer for a viewer of these streets."""
+    token = service.app.state.services.keyring.token(
+        "bounded", Role.VIEWER, 60.0, Bounds.of(names, None)
+    )
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.post(f"{service.url}/api/v1/tickets", headers=headers)
+
+
+def test_a_ticket_for_a_hundred_streets_with_long_names_fits_into_an_address(service):
+    """It was refused with 400 when it was shown."""
+    names = [
+        f"district-{k:03d}-junctions-of-main-street-and-fifth-avenue-north" for k in range(100)
+    ]
+    assert len(names[0]) > 55
+    answer = ticket_for(service, names)
+    assert answer.status_code == 201
+    with connect(address(service, ticket=answer.json()["ticket"])) as link:
+        pass
+    assert link.close_code == 1000
+
+
+def test_a_ticket_that_fits_into_no_address_is_refused_with_what_to_do(service):
+    names = [secrets.token_hex(60) for _ in range(100)]
+    answer = ticket_for(service, names)
+    assert answer.status_code == 422
+    assert "Ask with some that name fewer" in answer.json()["detail"]
 
 
 def test_a_ticket_ends_after_thirty_seconds(service, monkeypatch):

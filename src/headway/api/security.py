@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -9,6 +10,7 @@ import math
 import os
 import secrets
 import time
+import zlib
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -23,6 +25,7 @@ from headway.api.scopes import UNBOUNDED, Bounds
 ALGORITHM = "HS256"
 ISSUER = "headway"
 TICKET_S = 30.0  # for which a ticket opens a stream
+LONGEST_TICKET = 7500  # characters: the first line of who opens a socket has 8192 at most
 STREAM = "stream"  # the use of a ticket, which is no other credential
 SHORTEST_SECRET = 16  # characters, in any environment; production asks for more
 
@@ -129,11 +132,20 @@ class Keyring:
         return self._signed(name, role, lasts_s, bounds.claims())
 
     def ticket(self, who: Principal) -> str:
-        """Opens one stream within TICKET_S as `who`, whose own credentials' end is the stream's."""
+        """Opens one stream within TICKET_S as `who`, whose own credentials' end is the stream's.
+        Raises ProblemError 422 where their bounds have more names than an address takes.
+        """
         until = None if math.isinf(who.expires_s) else who.expires_s
         more = {"use": STREAM, "until": until, "token": who.token, "key": who.key}
-        more["signer"] = who.signer
-        return self._signed(who.name, who.role, TICKET_S, more | who.bounds.claims())
+        more |= {"signer": who.signer, "bounds": _packed(who.bounds.claims())}
+        made = self._signed(who.name, who.role, TICKET_S, more)
+        if len(made) > LONGEST_TICKET:
+            raise ProblemError(
+                422,
+                f"no address takes a ticket of {len(made)} characters: these credentials name too "
+                "many streets and cameras. Ask with some that name fewer",
+            )
+        return made
 
     def _signed(self, name: str, role: Role, lasts_s: float, more: dict[str, Any]) -> str:
         self._refresh()
@@ -170,7 +182,7 @@ class Keyring:
         """(who it was made for, its number). Raises ProblemError 401, as for a token."""
         claims, role, _ = self._claims(ticket, STREAM)
         expires_s = math.inf if claims["until"] is None else float(claims["until"])
-        bounds = _bounds_of(claims)
+        bounds = _bounds_of(_unpacked(claims["bounds"]))
         shown = (claims["token"], claims["key"])
         who = Principal(claims["sub"], role, expires_s, *shown, bounds, claims["signer"])
         return who, str(claims["jti"])
@@ -212,6 +224,15 @@ def _stored_keys(path: Path) -> dict[str, str]:
 
 def _bounds_of(claims: dict[str, Any]) -> Bounds:
     return Bounds.of(claims.get("streets"), claims.get("cameras"))
+
+
+def _packed(claims: dict[str, Any]) -> str:
+    """Names are much alike: a hundred of them would not fit into an address."""
+    return base64.urlsafe_b64encode(zlib.compress(msgspec.json.encode(claims), 9)).decode()
+
+
+def _unpacked(packed: str) -> dict[str, Any]:
+    return dict(msgspec.json.decode(zlib.decompress(base64.urlsafe_b64decode(packed))))
 
 
 def _key_id(secret: str) -> str:

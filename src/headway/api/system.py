@@ -322,7 +322,9 @@ async def revoke_token(request: Request, _: Admin, body: TokenIn) -> dict[str, b
     return {"done": True}
 
 
-@router.post("/api/v1/tickets", tags=["live"], status_code=201, responses=OK)
+@router.post(
+    "/api/v1/tickets", tags=["live"], status_code=201, responses=responses(401, 403, 422, 503)
+)
 def ticket(request: Request, who: Viewer) -> Ticket:
     """A ticket for one WebSocket or event stream (`?ticket=`), where no header can be set: unlike a
     token it does no harm in logs and histories.
