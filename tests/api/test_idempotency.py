@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -330,6 +331,29 @@ def test_what_was_under_way_when_a_server_was_killed_is_not_done_again(tmp_path)
     again = Played(path=path)
     assert (again.post("a"), again.done) == (409, 0)
     assert (again.post("b"), again.done) == (200, 1)
+
+
+def test_what_was_under_way_when_a_server_ended_in_order_is_not_done_again(tmp_path):
+    """After its 5 s it leaves what is under way, which a thread may do to its end."""
+    path = tmp_path / "begun.jsonl"
+    played = Played(path=path)
+    own = played._app
+
+    async def app(scope, receive, send):
+        asyncio.current_task().cancel()
+        await own(scope, receive, send)
+        await asyncio.sleep(60.0)
+
+    async def silent(scope, receive, send):
+        asyncio.current_task().cancel()
+        await asyncio.sleep(60.0)
+
+    for key, part, status in (("a", silent, 409), ("b", app, 409), ("c", own, 409)):
+        played.part._app = part
+        with contextlib.suppress(asyncio.CancelledError):
+            played.post(key)
+        again = Played(path=path)
+        assert (again.post(key), again.done) == (status, 0)
 
 
 @pytest.mark.parametrize("line", [b"3", b"[]", b"\xff", b'["a", 1, "x", 2]', b"[" * 9000])

@@ -150,7 +150,7 @@ class IdempotencyMiddleware:
     ) -> None:
         start: Message = {}
         said = bytearray()
-        is_large = is_whole = False
+        is_large = is_whole = is_cut_off = False
 
         async def kept(message: Message) -> None:
             nonlocal start, is_large, is_whole
@@ -168,12 +168,16 @@ class IdempotencyMiddleware:
         status = None
         try:
             await self._app(scope, receive, kept)
+        except asyncio.CancelledError:  # the server ends: it may be done yet, and stands as begun
+            is_cut_off = not is_whole
+            raise
         finally:
             if is_whole and _is_final(start["status"]):
                 status = start["status"]
                 self._keep(owner, request, start, None if is_large else bytes(said))
             done = status if status is None or status < FIRST_REFUSAL else None
-            await run_in_threadpool(self._book.end, name, done)
+            if not is_cut_off:
+                await run_in_threadpool(self._book.end, name, done)
 
     def _keep(self, owner: Owner, request: bytes, start: Message, body: bytes | None) -> None:
         caller, key = owner
