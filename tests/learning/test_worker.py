@@ -28,6 +28,7 @@ from headway.learning import work
 from headway.learning import worker as room
 from headway.learning.jobs import Jobs
 from headway.learning.model_files import ModelFiles
+from headway.learning.process import Child
 from headway.learning.registry import Registry, signing_key
 from headway.learning.worker import Worker
 from headway.store import open_database
@@ -116,6 +117,33 @@ def test_a_job_that_cannot_be_done_says_why_and_the_next_one_begins(
     job = jobs.job(number)
     assert (job.state, job.error) == ("failed", "ValueError: the network has no junctions")
     assert registry.list() == []
+
+
+def test_a_machine_that_is_short_of_handles_costs_a_job_nothing_but_time(
+    database, jobs, tmp_path, monkeypatch
+):
+    """The worker ended, and the job waited for a minute for somebody to find it dead."""
+    short = iter([OSError(errno.EMFILE, "Too many open files")] * 7)
+
+    def begin(*words):
+        if error := next(short, None):
+            raise error
+        return Child(*words)
+
+    def clear_ended(worker):
+        if error := next(folders, None):
+            raise error
+        cleared.append(worker)
+
+    folders, cleared = iter([OSError(errno.EMFILE, "Too many open files")]), []
+    monkeypatch.setattr(room, "Child", begin)
+    monkeypatch.setattr(Worker, "_clear_ended", clear_ended)
+    number = jobs.enqueue("train", "north", TRAIN | {"episodes": 1}, "ann")
+    worker = Worker(database, tmp_path, KEY, do=working.makes)
+    worker.run(until_idle=True)
+    assert (jobs.job(number).state, jobs.job(number).attempt) == ("done", 8)
+    assert working.said(tmp_path) == ["made:1"]
+    assert cleared == [worker]
 
 
 def test_an_evaluation_is_given_the_models_that_it_names(database, jobs, registry, tmp_path):

@@ -92,7 +92,7 @@ def do_job(kind: str, arguments: Mapping[str, Any], folder: Path, tell: Tell) ->
 
 class Child:
     """The process of one job. told: what it said last, None for nothing yet; outcome: None until it
-    has ended, and if it ended without one.
+    has ended, and if it ended without one. Raises OSError where no process can be started.
     """
 
     def __init__(self, do: Do, kind: str, arguments: Mapping[str, Any], folder: Path) -> None:

@@ -79,7 +79,12 @@ class Worker:
                 self._work_on(job)
                 is_tidy = False
             elif not is_tidy:
-                self._reached(self._clear_ended)
+                try:
+                    self._reached(self._clear_ended)
+                except OSError as error:  # short of handles, as below
+                    self._log.warning("folders of jobs cannot be read", error=str(error))
+                    self._stop.wait(IDLE_S)
+                    continue
                 is_tidy = True
             elif until_idle and self._reached_since is not None:
                 return
@@ -129,7 +134,14 @@ class Worker:
             if arguments is None:
                 return
             attempt = self._place(job) / str(job.attempt)
-            with contextlib.closing(Child(self._do, job.kind, arguments, attempt)) as child:
+            try:
+                child = Child(self._do, job.kind, arguments, attempt)
+            except OSError as error:  # this machine is short of handles, processes or memory
+                self._log.error("no process for a job", job=job.id, error=str(error))
+                self._insist(lambda: self._jobs.give_back(job))
+                self._stop.wait(IDLE_S)
+                return
+            with contextlib.closing(child):
                 self._attend(job, child)
         except LostJobError as error:
             self._log.warning("job lost", job=job.id, why=str(error))
