@@ -111,6 +111,7 @@ class Vehicles:
                 fuel=0.0,
                 co2=0.0,
                 delay=0.0,
+                waited_s=0.0,
             ),
         )
         car.lane, car.at, car.speed = lane, at, speed
@@ -133,6 +134,7 @@ class Vehicles:
             "getNextTLS": "ahead", "getPosition": "xy", "getAngle": "angle",
             "getFuelConsumption": "fuel", "getCO2Emission": "co2",
             "getDepartDelay": "delay", "getRoute": "route", "getRouteIndex": "route_index",
+            "getWaitingTime": "waited_s",
         }[name]  # fmt: skip
 
         def get(vehicle: str) -> Any:

@@ -760,6 +760,17 @@ def test_a_checkpoint_is_sumos_own_and_after_a_restore_everything_is_seen_anew(s
     assert plant.observe().vehicles.waiting_s.tolist() == [2.0] * 2
 
 
+def test_who_stands_at_the_first_look_has_waited_as_long_as_sumo_says(sumo):
+    """It goes on from a state that was loaded. Who comes later has not waited yet."""
+    plant = plant_of()
+    sumo.vehicle.put("a", "in_1", 10.0, 0.0, waited_s=40.0)
+    sumo.vehicle.put("b", "in_1", 30.0, 5.0, waited_s=0.0)
+    assert sorted(plant.observe().vehicles.waiting_s.tolist()) == [0.0, 40.0]
+    sumo.vehicle.put("c", "in_1", 0.0, 0.0, waited_s=7.0)
+    plant.advance(1.0)
+    assert sorted(plant.observe().vehicles.waiting_s.tolist()) == [0.0, 1.0, 41.0]
+
+
 def test_a_restored_street_is_read_within_the_range_of_before(sumo, tmp_path):
     plant = plant_of(range_m=70.0)
     plant.restore(tmp_path / "s.xml.gz")

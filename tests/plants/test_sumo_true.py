@@ -427,6 +427,8 @@ def test_a_restored_street_stands_as_it_stood_but_for_the_signals_which_are_show
         sorted(seen.vehicles.distance_m), abs=0.01
     )
     assert same.count.tolist() == seen.count.tolist()
+    assert max(seen.vehicles.waiting_s) >= 5.0
+    assert sorted(same.vehicles.waiting_s) == sorted(seen.vehicles.waiting_s)
     plant.advance(1.0)
     assert libsumo.simulation.getTime() == 25261.0
 

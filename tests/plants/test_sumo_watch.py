@@ -225,7 +225,7 @@ def test_what_does_not_change_is_asked_once():
     asked = [what for what, _ in r.sumo.vehicle.asked]
     assert {what: asked.count(what) for what in asked} == {
         "getLaneID": 3, "getLanePosition": 3, "getSpeed": 3, "getLength": 1, "getMinGap": 1,
-        "getVehicleClass": 1, "getNextTLS": 1
+        "getVehicleClass": 1, "getNextTLS": 1, "getWaitingTime": 1
     }  # fmt: skip
 
 

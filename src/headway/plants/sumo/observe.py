@@ -160,6 +160,7 @@ class Watcher:
         self.rerouted = np.zeros(len(network.links), np.int32)
         self._junction = _junctions(network)
         self.urgent: set[str] = set()
+        self._has_read = False
 
     def read(self, at_s: float, period_s: float) -> tuple[Vehicles, IntArray]:
         """The vehicles within range, and the number of each. `period_s`: seconds since the read
@@ -171,6 +172,7 @@ class Watcher:
             self._follow(lane_of, self._lane_before)
             self._lane_before = lane_of
             self._slots = np.fromiter(self._asked.values(), np.int32, len(self._asked))
+        self._has_read = True
         n = len(self._slots)
         position = np.fromiter(map(self._position_of, self._asked), np.float64, n)
         speed = np.fromiter(map(self._speed_of, self._asked), np.float64, n)
@@ -260,7 +262,8 @@ class Watcher:
         urgent = self._vehicle.getVehicleClass(name) == "emergency"
         self._link[slot] = -1
         s = self._slot[slot]
-        s["wait"] = 0.0
+        # one that is there at once may come from a state that was loaded
+        s["wait"] = 0.0 if self._has_read else self._vehicle.getWaitingTime(name)
         s["length"] = bare + self._vehicle.getMinGap(name)
         s["bare"] = bare
         s["urgent"] = urgent
