@@ -271,6 +271,10 @@ def test_a_q_table_tells_the_values_of_the_stages_that_it_has_tried():
     ]
     assert found.seconds == 7.0
     assert "performance" not in found.factors, "one observation says nothing of it"
+    assert "neighbours" not in found.factors
+    seeing = QLearning(NET, TIMES, QTable(3, 64, sees_neighbours=True), 7.0)
+    found = Predictor(seeing, NET, TIMES).predict(given)
+    assert found.factors["neighbours"] == 0.5, "nor of their demand, which its states have"
 
 
 @pytest.mark.parametrize(

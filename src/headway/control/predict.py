@@ -47,6 +47,7 @@ TURN_UNKNOWN = 0.5  # that counts against a vehicle whose lane is known, and has
 # measured on ingolstadt7 (cologne8: 0.72), beside what it did on the street.
 CHANGE_UNKNOWN = 0.66
 BEHIND_UNKNOWN = 0.5  # of max-pressure: how many vehicles stand behind the junction is not given
+NEIGHBOURS_UNKNOWN = 0.5  # of a Q-table whose states have their demand, which is not given
 NEED_HISTORY = ("freshness", "completeness", "detection", "performance")
 
 Name = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -399,6 +400,8 @@ class Predictor:
             state = _resumed(state, j, now, seen.at_s - _green_for_s(colours[now], seen, own))
             if not is_known:
                 factors["change"] = CHANGE_UNKNOWN
+        if isinstance(controller, QLearning) and controller.table.sees_neighbours:
+            factors["neighbours"] = NEIGHBOURS_UNKNOWN
         if isinstance(controller, MaxPressure):
             factors["behind"] = BEHIND_UNKNOWN
         if isinstance(controller, Webster):
