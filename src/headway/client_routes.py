@@ -772,11 +772,14 @@ class Routes(ABC):
         what: str = "deploy",
         *,
         everywhere: bool = False,
+        model: str = "",
         street: str = "headway",
         idempotency_key: str = "",
     ) -> Any:
-        """what: deploy (the champion of the whole street), canary or shadow."""
-        body = {"what": what, "everywhere": everywhere}
+        """what: deploy (the champion of the whole street), canary or shadow. model: the one that is
+        meant: a conflict where another has its place by now; empty for whoever it is.
+        """
+        body = {"what": what, "everywhere": everywhere, "model": model}
         path = _path("/api/v1/ml/rollback/{}", junction)
         return self.call("POST", path, {"street": street}, body, idempotency_key)
 

@@ -337,12 +337,12 @@ def test_a_model_is_deployed_and_rolled_back_by_an_order_on_record(call, service
     back = "/rollback/360082"
     assert call("POST", back, "operator", json={})[1]["detail"] == "headway: rollback deploy"
     assert call("POST", back, "operator", json={"what": "canary"})[0] == 200
-    more = {"what": "shadow", "everywhere": True}
+    more = {"what": "shadow", "everywhere": True, "model": "own@3"}
     assert call("POST", back, "operator", json=more)[0] == 200
     assert live.engine.orders == [
         Rollback("deploy", (), "a-operator"),
         Rollback("canary", ("360082",), "a-operator"),
-        Rollback("shadow", (), "a-operator"),
+        Rollback("shadow", (), "a-operator", "own@3"),
     ]
     record = services.street_service.orders.newest("headway", OrderFilter(kind="deploy"), 1)[0]
     assert (record.arguments, record.by) == ({"model": "rolled@1", "mode": "shadow"}, "a-engineer")
@@ -413,12 +413,15 @@ def test_a_street_that_does_not_answer_in_time_may_obey_later(call, services, mo
         ("/deploy/{id}", {"mode": "canary", "junctions": ["360082", "360082"]}, 422),
         ("/deploy/{id}", {"mode": "canary", "hours": [[9, 7]]}, 422),
         ("/deploy/{id}", {"mode": "canary", "hours": [[7]]}, 422),
+        ("/deploy/{id}", {"mode": "all", "hours": [[1, 2]]}, 422),
+        ("/deploy/{id}", {"mode": "shadow", "hours": [[1, 2]]}, 422),
         ("/deploy/{id}", {"mode": "canary", "turn_s": 1}, 422),
         ("/deploy/{id}", {"mode": "canary", "more": 1}, 422),
         ("/deploy/{id}?street=nowhere", {"mode": "all"}, 404),
         ("/deploy/999999", {"mode": "all"}, 404),
         ("/rollback/nowhere", {}, 404),
         ("/rollback/360082", {"what": "all"}, 422),
+        ("/rollback/360082", {"model": "x" * 129}, 422),
     ],
 )
 def test_what_cannot_be_deployed_or_rolled_back_reaches_no_street(

@@ -478,6 +478,19 @@ class TestWhatIsDeployed:
         with pytest.raises(ValueError, match="no model is champion here"):
             Deployed().with_rollback(Rollback())
 
+    def test_two_who_roll_the_same_model_back_do_not_roll_back_two(self):
+        one, two = model("one"), model("two", 2)
+        found = Deployed().with_deploy(Deploy("all", one)).with_deploy(Deploy("all", two))
+        once = found.with_rollback(Rollback(model="two@2"))
+        assert once.champion == one
+        with pytest.raises(ValueError, match="'two@2' is not champion here any more, one@1 is"):
+            once.with_rollback(Rollback(model="two@2"))
+        for mode in ("canary", "shadow"):
+            beside = once.with_deploy(Deploy(mode, one, ("A", "B")))
+            assert beside.with_rollback(Rollback(mode, ("A",), model="one@1")) != beside
+            with pytest.raises(ValueError, match=f"'two@2' is not {mode} here any more, one@1 is"):
+                beside.with_rollback(Rollback(mode, model="two@2"))
+
     def test_no_more_champions_are_kept_than_that(self):
         found = Deployed()
         for version in range(1, 2 * MOST_CHAMPIONS):

@@ -111,7 +111,7 @@ def test_who_decides_is_seen_and_changed_by_engineers_alone(tmp_path, new_record
         assert street.engine.orders == [
             Deploy("shadow", first, ("360082",), by="a-engineer"),
             Deploy("all", second, by="a-engineer"),
-            Rollback("shadow", (), "a-engineer"),
+            Rollback("shadow", (), "a-engineer", "own@1"),
         ]
         page.click("#job-rows button")
         page.wait_for_function("() => said.textContent === 'job 1: ends soon'")

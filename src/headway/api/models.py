@@ -141,6 +141,11 @@ class DeployIn(BaseModel):
 
     def order(self, model: ModelFile, by: str) -> Deploy:
         """Raises ValueError for what cannot be."""
+        if self.hours and self.mode != "canary":
+            raise ValueError(
+                f"hours: those of a canary; mode {self.mode!r} would decide at all hours. Leave "
+                "them out, or deploy the model as a canary"
+            )
         hours = tuple((begin, end) for begin, end in self.hours)
         bounds = CanaryBounds(hours, self.turn_s, self.worse_by, self.false_alarms)
         return Deploy(self.mode, model, tuple(self.junctions), bounds, by)
@@ -148,12 +153,15 @@ class DeployIn(BaseModel):
 
 class RollbackIn(BaseModel):
     """What ends. deploy: the champion, which decides on the whole street; the one before it decides
-    again. canary, shadow: at this junction alone, or on all that it has.
+    again. canary, shadow: at this junction alone, or on all that it has. model: its label, as
+    `own@2`: where another has its place by now, as after a roll-back by somebody else, nothing
+    changes (409); whoever it is where none is given.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     what: Literal["deploy", "canary", "shadow"] = "deploy"
     everywhere: bool = False
+    model: str = Field(default="", max_length=128)
 
 
 class JunctionsIn(BaseModel):
@@ -460,7 +468,8 @@ def rollback(
     """A model does not decide any more, from the street's next tick on. 409: there is none."""
     junction_of(street, intersection_id)
     is_street = body.what == "deploy" or body.everywhere
-    order = Rollback(body.what, () if is_street else (intersection_id,), who.name)
+    where = () if is_street else (intersection_id,)
+    order = Rollback(body.what, where, who.name, body.model)
     placed = PlacedOrder(
         street.name, "rollback", who.name, "" if is_street else intersection_id, body.model_dump()
     )

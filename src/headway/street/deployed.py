@@ -42,16 +42,18 @@ class Deployed:
         return replace(self, shadow=order)
 
     def with_rollback(self, order: Rollback) -> Deployed:
-        """Raises ValueError where there is nothing to roll back."""
+        """Raises ValueError where there is nothing to roll back, or another model than is meant."""
         if order.what == "deploy":
-            if not self.champions:
+            if self.champion is None:
                 raise ValueError(
                     "no model is champion here: the controller of the settings and orders decides"
                 )
+            _require_meant(order, self.champion)
             return replace(self, champions=self.champions[:-1], canary=None)
         before = self.canary if order.what == "canary" else self.shadow
         if before is None:
             raise ValueError(f"there is no {order.what} here")
+        _require_meant(order, before.model)
         left = _without(before, order.junctions)
         if order.what == "canary":
             return replace(self, canary=left)
@@ -87,6 +89,14 @@ class Deployed:
     def read(cls, found: object) -> Deployed:
         """Raises ValueError for what `as_json` did not write."""
         return msgspec.convert(found, cls)
+
+
+def _require_meant(order: Rollback, present: ModelFile) -> None:
+    if order.model not in ("", present.label):
+        raise ValueError(
+            f"{order.model!r:.80} is not {'champion' if order.what == 'deploy' else order.what} "
+            f"here any more, {present.label} is: look again, and name that if it is meant"
+        )
 
 
 def _without(deployed: Deploy, junctions: tuple[str, ...]) -> Deploy | None:

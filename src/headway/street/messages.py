@@ -312,6 +312,8 @@ class Rollback:
     what:      deploy: the champion before decides again, or the controller of the settings and
         orders where there is none. canary, shadow: it ends, or leaves `junctions`.
     by:        the operator.
+    model:     label of the one that is meant: where another has its place by now, as after the
+        same order of somebody else, nothing changes. Empty for whoever it is.
 
     Raises ValueError for another kind, and for junctions of a champion.
     """
@@ -319,6 +321,7 @@ class Rollback:
     what: Literal["deploy", "canary", "shadow"] = "deploy"
     junctions: tuple[str, ...] = ()
     by: str = ""
+    model: str = ""
 
     def __post_init__(self) -> None:
         if self.what not in ("deploy", "canary", "shadow"):

@@ -82,6 +82,7 @@ function showStreets(health) {
   ]);
   rows("decider-rows", found, 5, rollbackButton, (row, of) => {
     put(row, [of.name, of.role, of.model, of.where, of.figures]);
+    row.dataset.model = of.model;
     row.cells[5].firstChild.disabled = !of.ends;
   });
 }
@@ -96,9 +97,10 @@ function rollbackButton(row, of) {
   const cell = row.insertCell();
   cell.className = "operator";
   cell.append(button("Roll back", async () => {
+    const model = row.dataset.model;  // who was shown: another one's roll-back may come first
     const found = await ask(`/api/v1/engine/streets/${of.name}`).catch(failed);
     const [any] = found?.junctions ?? [];  // it is for all
-    if (any) order(`rollback/${encodeURIComponent(any.id)}?street=${of.name}`, { what: of.what, everywhere: true });
+    if (any) order(`rollback/${encodeURIComponent(any.id)}?street=${of.name}`, { what: of.what, everywhere: true, model });
   }));
 }
 
