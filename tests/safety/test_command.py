@@ -35,6 +35,7 @@ def test_a_command_holds_what_the_gate_decided_and_cannot_be_changed():
     assert command.colours is COLOURS
     with pytest.raises(dataclasses.FrozenInstanceError):
         command.colours = COLOURS
+    assert not hasattr(command, "__dict__"), "which could be written to"
 
 
 def test_a_command_cannot_be_made_of_another():

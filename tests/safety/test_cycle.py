@@ -101,6 +101,12 @@ def test_the_controller_is_left_alone_until_the_last_second_and_the_event_says_w
     }  # fmt: skip
 
 
+def test_the_event_says_how_long_the_cycle_is_by_then():
+    events = Play(links=(0, 1)).run(stubborn, 400).of("maximum_cycle")
+    assert len(events) > 3
+    assert all(30.0 < event.data["cycle_s"] <= 60.0 for event in events)
+
+
 def test_a_late_call_has_half_of_the_maximum_and_an_early_one_the_whole():
     def started(called_s):
         play = Play(links=(0,)).run(STAGES[1], 10).run(stubborn, called_s - 10)

@@ -110,6 +110,14 @@ def test_before_anything_was_green_it_holds_a_stage_for_those_that_call():
     assert gate.take_events()[-1].data["green"] == [1, 2]
 
 
+def test_in_a_changeover_to_a_permissive_green_it_holds_that_one():
+    """Nobody is yellow any more, and group 3 alone is to start; the others call, too."""
+    shown, wanted = np.array([R, R, G, R], np.int8), np.array([R, R, G, P], np.int8)
+    called = np.array([True, True, True, False])
+    held = Holding(NETWORK, Clearing(NETWORK)).stage(0, Scene(shown, wanted, called), 0.0)
+    assert np.flatnonzero(held >= P).tolist() == [2, 3]
+
+
 def test_the_held_stage_survives_a_restart():
     street = Street().play(STAGES[0], 20).play(STAGES[1], 2)
     hold(street)

@@ -605,6 +605,15 @@ def test_a_stalled_one_that_flickers_does_not_bar_the_next():
     assert green_s(two, 5, 50) == 50
 
 
+@pytest.mark.parametrize("lost_s", [2, 5, 9])
+def test_the_bound_of_a_service_holds_for_one_that_is_lost_for_some_seconds_again_and_again(lost_s):
+    def fleet(second):
+        return [] if second % 30 >= 30 - lost_s else [one("stalled", 40.0, 4)]
+
+    two = drive(Two().play(SECOND, 12), 200, fleet, SECOND)
+    assert [e[3]["reason"] for e in two.reported("emergency_barred")] == ["too_long"]
+
+
 def test_a_stalled_one_that_is_renamed_does_not_bar_the_next():
     two = drive(Two().play(SECOND, 12), 100, lambda s: [one(f"seen {s}", 40.0, 4)], SECOND)
     assert [e[3]["reason"] for e in two.reported("emergency_barred")] == ["stalled"]
