@@ -92,6 +92,17 @@ def test_who_decides_is_seen_and_changed_by_engineers_alone(tmp_path, new_record
         assert "episode 5 of 10" in job
         assert page.evaluate("document.querySelector('#job-rows progress').value") == 0.5
         assert page.locator("#models button:visible").count() == 0
+        for part in ("models", "jobs"):  # as while the database is away
+            page.route(
+                f"**/api/v1/ml/{part}*",
+                lambda route: route.fulfill(status=503, json={"detail": "away"}),
+            )
+        page.wait_for_function("() => said.textContent === 'away'")
+        assert page.locator("#model-rows tr").count() == 2
+        assert page.locator("#job-rows tr").count() == 1
+        assert not page.locator("#model-none").is_visible()
+        assert not page.locator("#job-none").is_visible()
+        page.unroute_all()
         page.set_viewport_size({"width": 390, "height": 844})
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
         page.set_viewport_size({"width": 1300, "height": 1000})

@@ -22,18 +22,26 @@ export async function show() {
     ask(`${ML}/jobs`).catch((error) => (error.status === 403 ? ask(`${ML}/jobs?street=${street}`).catch(failed) : failed(error))),
   ]);
   if (health) showStreets(health);
-  $("model-none").hidden = Boolean(versions?.items.length) && !versions.next;
-  $("model-none").textContent = versions?.next ? `The newest ${versions.items.length} versions; GET ${ML}/models has all.` : versions ? "No model is registered yet: headway tune --register NAME, or headway train." : "These credentials are for some streets alone, and see no versions.";
-  rows("model-rows", versions?.items ?? [], 7, versionButtons, versionCells(versions?.items ?? []));
-  $("job-none").hidden = Boolean(jobs?.items.length);
-  rows("job-rows", jobs?.items ?? [], 8, jobButtons, jobCells);
+  if (versions !== undefined) showVersions(versions);
+  if (jobs !== undefined) {
+    $("job-none").hidden = Boolean(jobs?.items.length);
+    rows("job-rows", jobs?.items ?? [], 8, jobButtons, jobCells);
+  }
   if (!$("job-scenarios").options.length) $("job-scenarios").replaceChildren(...(await ask("/api/v1/engine/scenarios").catch(() => [])).map((name) => new Option(name)));
   rights();
 }
 
+function showVersions(versions) {
+  $("model-none").hidden = Boolean(versions?.items.length) && !versions.next;
+  $("model-none").textContent = versions?.next ? `The newest ${versions.items.length} versions; GET ${ML}/models has all.` : versions ? "No model is registered yet: headway tune --register NAME, or headway train." : "These credentials are for some streets alone, and see no versions.";
+  rows("model-rows", versions?.items ?? [], 7, versionButtons, versionCells(versions?.items ?? []));
+}
+
+// null: not for these credentials; undefined: not known now, as while the database is away, and what was shown stays.
 function failed(error) {
-  if (error.status !== 403) say(error.message, true);
-  return null;
+  if (error.status === 403) return null;
+  say(error.message, true);
+  return undefined;
 }
 
 // Rows that stay where they are, so that a button is not exchanged under somebody's hand.
