@@ -291,16 +291,17 @@ def summary(database: Database, simulation: str) -> Summary:
 def waits(database: Database, scope: Scope) -> list[Waits]:
     need_run(database, scope.run)
     where, values = scope.where()
+    # by themselves first: in the order of the key of junctions, each row is read from another page
     rows = database.rows(
         f"""
+        WITH r AS MATERIALIZED (SELECT intersection_id, wait_s FROM {scope.table} WHERE {where})
         SELECT
             intersection_id,
             count(*) AS n,
             avg(wait_s) AS mean_s,
             percentile_cont(0.5) WITHIN GROUP (ORDER BY wait_s) AS median_s,
             percentile_cont(0.95) WITHIN GROUP (ORDER BY wait_s) AS p95_s
-        FROM {scope.table}
-        WHERE {where}
+        FROM r
         GROUP BY intersection_id
         ORDER BY intersection_id
         LIMIT :limit OFFSET :offset
@@ -315,16 +316,20 @@ def waits(database: Database, scope: Scope) -> list[Waits]:
 def speeds(database: Database, scope: Scope) -> list[Speeds]:
     need_run(database, scope.run)
     where, values = scope.where()
+    # as in `waits`
     rows = database.rows(
         f"""
+        WITH r AS MATERIALIZED (
+            SELECT intersection_id, speed_kmh FROM {scope.table}
+            WHERE {where} AND speed_kmh IS NOT NULL
+        )
         SELECT
             intersection_id,
             count(*) AS n,
             avg(speed_kmh) AS mean_kmh,
             percentile_cont(0.5) WITHIN GROUP (ORDER BY speed_kmh) AS median_kmh,
             percentile_cont(0.15) WITHIN GROUP (ORDER BY speed_kmh) AS p15_kmh
-        FROM {scope.table}
-        WHERE {where} AND speed_kmh IS NOT NULL
+        FROM r
         GROUP BY intersection_id
         ORDER BY intersection_id
         LIMIT :limit OFFSET :offset
