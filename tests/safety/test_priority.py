@@ -607,11 +607,15 @@ def test_a_stalled_one_that_flickers_does_not_bar_the_next():
 
 @pytest.mark.parametrize("lost_s", [2, 5, 9])
 def test_the_bound_of_a_service_holds_for_one_that_is_lost_for_some_seconds_again_and_again(lost_s):
+    """Also while the source tells of others elsewhere."""
+
     def fleet(second):
-        return [] if second % 30 >= 30 - lost_s else [one("stalled", 40.0, 4)]
+        stalled = [] if second % 30 >= 30 - lost_s else [one("stalled", 40.0, 4)]
+        return [*stalled, one("elsewhere", 900.0, 0)]
 
     two = drive(Two().play(SECOND, 12), 200, fleet, SECOND)
-    assert [e[3]["reason"] for e in two.reported("emergency_barred")] == ["too_long"]
+    barred = [(e[3]["vehicle"], e[3]["reason"]) for e in two.reported("emergency_barred")]
+    assert barred == [("stalled", "too_long")]
 
 
 def test_a_stalled_one_that_is_renamed_does_not_bar_the_next():
