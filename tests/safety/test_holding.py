@@ -118,6 +118,24 @@ def test_in_a_changeover_to_a_permissive_green_it_holds_that_one():
     assert np.flatnonzero(held >= P).tolist() == [2, 3]
 
 
+def test_a_held_green_that_gives_way_keeps_nobody_longer_than_the_maximum_green():
+    """Group 1 calls all the time, and is served long before its maximum red."""
+    rows = np.array([[G, R, G, R], [R, G, G, R], [R, R, G, P]], np.int8)
+    junction = replace(
+        NETWORK.junctions[0], stages=rows, programme=Programme(rows, np.full(3, 12.0), 0.0)
+    )
+    network = replace(NETWORK, junctions=(junction,))
+    timing = work_out(network, replace(BENCHMARK, max_green_s=20.0, max_red_s=300.0))
+    gate, begun = SafetyGate(network, timing, 0.0), []
+    for now in range(120):
+        if now == 30:
+            gate.order(Override(0, Order.HOLD, 1e4, "ann"), float(now))
+        seen = look(network, gate, float(now), (1,) if now >= 30 else ())
+        colours = gate.admit(propose(network, float(now), rows[2]), float(now), seen).colours
+        begun += [now] if colours[1] >= P else []
+    assert 50 <= begun[0] <= 60, "20 s from the call, yellow and clearance"
+
+
 def test_the_held_stage_survives_a_restart():
     street = Street().play(STAGES[0], 20).play(STAGES[1], 2)
     hold(street)
