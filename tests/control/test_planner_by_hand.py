@@ -1085,6 +1085,26 @@ class TestDecisions:
         guessed = self.step(rows, shown, (0,), **more, known=False)
         assert guessed == "GGr", "a guess would keep the wrong traffic waiting"
 
+    @pytest.mark.parametrize(
+        ("inside", "shown", "wanted"),
+        [
+            ((0, -5.0, 0.9, 3.0), "rrrrr", "rrrrG"),  # of group 0, in the way of 1, whose turn it is
+            ((0, -5.0, 0.9, 3.0), "yrrrr", "rrrrG"),
+            ((0, -5.0, 1.0, 3.0), "rrrrr", "rGrrG"),  # it moves: it is through
+            ((0, -5.0, 0.9, 20.0), "rrrrr", "rGrrG"),  # it does not go with more time
+            ((4, -5.0, 0.0, 3.0), "rrrrr", "rGrrr"),  # of group 3, at the other junction
+            ((5, -5.0, 0.0, 3.0), "rrrrr", "rGrrG"),  # of group 4, whose own turn it is
+            ((0, -5.0, 0.9, 3.0), "rGrrr", "rGrrG"),  # no green is cut short for it
+        ],
+    )
+    def test_nobody_begins_while_one_stands_inside_in_the_way_whose_own_green_is_over(
+        self, inside, shown, wanted
+    ):
+        """Seed 18 of cologne3 locked up so: decision 34."""
+        rows = [(2, 5.0, 0.0, 10.0), (5, 5.0, 0.0, 10.0), inside]
+        for known in (True, False):
+            assert self.step(rows, shown, (1, 1), known=known) == wanted
+
     def short_link(self):
         """Groups 0 and 1, shown together, and 2; group 1 leads from lane b_0 onto a short link."""
         lanes = [("a", 200, 10), ("b_0", 200, 10), ("b_1", 200, 10), ("c", 200, 10)]

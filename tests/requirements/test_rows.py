@@ -19,6 +19,14 @@ def cells_of(line):
     return [cell.replace("\0", "|").strip() for cell in cells]
 
 
+def stories_of(request):
+    """The tests of this run. Raises AssertionError where those that failed are run once more alone:
+    without the stories nothing can be wrong with the page.
+    """
+    assert not request.config.getoption("lf", False), "it failed beside the stories, and means nothing alone"
+    return request.session.items
+
+
 def test_the_page_says_what_was_asked_and_how_to_see_it_as_the_stories_do(request):
     lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
     page = {line.split("|")[1].strip(): cells_of(line) for line in lines if line[:2] == "| "}
@@ -26,7 +34,7 @@ def test_the_page_says_what_was_asked_and_how_to_see_it_as_the_stories_do(reques
         assert (page[name][1], page[name][3]) == (row["asked"], row.get("figure", "")), name
         if "later" in row:
             assert page[name][2] == f"Not yet: {row['later']}.", name
-    for item in request.session.items:
+    for item in stories_of(request):
         if name := row_of(item):
             assert see_of(item) in page[name][2], (
                 f"{name}: run `python -m bench rows --only {name}`"
@@ -45,7 +53,7 @@ def test_a_row_that_is_run_alone_leaves_the_other_lines_as_they_are():
 
 
 def test_a_row_without_a_story_says_what_it_waits_for(request):
-    marked = (item.get_closest_marker("row") for item in request.session.items)
+    marked = (item.get_closest_marker("row") for item in stories_of(request))
     stories = {marker.args[0] for marker in marked if marker}
     rows = read_rows()
     assert stories <= rows.keys()

@@ -16,6 +16,8 @@ from headway.roads import Colour
 from headway.values import ColourArray, CountArray, FloatArray, IntArray
 
 VEHICLE_SPACE_M = 7.5  # a vehicle in a queue, with the gap to the next one
+STANDS_MPS = 1.0  # who goes slower inside a junction is stopped by somebody there
+WAITED_FOR_S = 20.0  # who stands there for longer does not go with more time
 QUEUED_MPS = 2.0  # a slower vehicle belongs to the queue that fills its lane
 AT_STOP_LINE_M = 15.0  # the first two places of a queue: further back, something else is in the way
 SETTLING_S = 3.0  # from the start of green until the first vehicle should have moved off
@@ -320,6 +322,28 @@ def would_block(tables, model, observed):  # type: ignore[no-untyped-def]
                 break  # nobody behind it can pass
             may_pass[link.group] = True
     return blocks & ~may_pass
+
+
+@njit(cache=True)
+def bar_foes_of_those_inside(tables, observed, barred):  # type: ignore[no-untyped-def]
+    """Set barred, bool (groups,), where a vehicle whose own green is over stands inside the
+    junction in the way of the group. Traffic that meets it there can stop for good: each waits for
+    the other (decision 34).
+    """
+    traffic = observed.traffic
+    for j in range(len(tables.junctions) - 1):
+        first, end = tables.junctions[j].first_group, tables.junctions[j + 1].first_group
+        for a in range(tables.junctions[j].first_lane, tables.junctions[j + 1].first_lane):
+            for i in range(observed.start[a], observed.start[a + 1]):
+                v = observed.order[i]
+                if traffic.distance_m[v] >= 0.0:
+                    break  # nearest first
+                stands = traffic.speed_mps[v] < STANDS_MPS
+                link = tables.links[traffic.link[v]]
+                is_over = observed.signals.colour[link.group] < Colour.PERMISSIVE
+                if stands and is_over and traffic.waiting_s[v] < WAITED_FOR_S:
+                    for g in range(first, end):
+                        barred[g] |= tables.intergreen_s[g, link.column] > 0.0
 
 
 @compiled

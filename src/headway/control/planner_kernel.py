@@ -19,7 +19,13 @@ from headway.control.candidates import (
     worth_trying,
 )
 from headway.control.cycles import cycle_times
-from headway.control.lane_queues import build_queues, observe, vehicle_memory, would_block
+from headway.control.lane_queues import (
+    bar_foes_of_those_inside,
+    build_queues,
+    observe,
+    vehicle_memory,
+    would_block,
+)
 from headway.control.model_check import updated
 from headway.control.queue_model import served_now_s
 from headway.control.search import search
@@ -58,11 +64,13 @@ def decide(  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def barred_groups(tables, model, cycles, observed, links_known):  # type: ignore[no-untyped-def]
     """(barred, is_any_barred): bool (groups,), who may not begin now, whatever the stage: its
-    shortest cycle is not over, or its traffic would block others. cycles: `CycleTimes`.
+    shortest cycle is not over, its traffic would block others, or somebody stands in its way.
+    cycles: `CycleTimes`.
     """
     barred = np.zeros(len(tables.groups), np.bool_)
     if links_known:  # a guess would keep the wrong traffic waiting
         barred = would_block(tables, model, observed)
+    bar_foes_of_those_inside(tables, observed, barred)
     is_any_barred = False
     for g in range(len(barred)):
         is_lit = observed.signals.colour[g] >= Colour.PERMISSIVE
