@@ -1088,7 +1088,7 @@ class TestDecisions:
     @pytest.mark.parametrize(
         ("inside", "shown", "wanted"),
         [
-            ((0, -5.0, 0.9, 3.0), "rrrrr", "rrrrG"),  # of group 0, in the way of 1, whose turn it is
+            ((0, -5.0, 0.9, 3.0), "rrrrr", "rrrrG"),  # of group 0, in the way of 1
             ((0, -5.0, 0.9, 3.0), "yrrrr", "rrrrG"),
             ((0, -5.0, 1.0, 3.0), "rrrrr", "rGrrG"),  # it moves: it is through
             ((0, -5.0, 0.9, 20.0), "rrrrr", "rGrrG"),  # it does not go with more time

@@ -23,7 +23,7 @@ def stories_of(request):
     """The tests of this run. Raises AssertionError where those that failed are run once more alone:
     without the stories nothing can be wrong with the page.
     """
-    assert not request.config.getoption("lf", False), "it failed beside the stories, and means nothing alone"
+    assert not request.config.getoption("lf", False), "it means nothing alone"
     return request.session.items
 
 
