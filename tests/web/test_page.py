@@ -215,8 +215,9 @@ def test_an_open_alert_is_acknowledged_with_a_note(shown, page):
     running, _ = shown
     page.wait_for_selector("#tab-alerts >> text=/Alerts \\([1-9]/", timeout=30_000)
     page.click("#tab-alerts")
-    row = page.locator("#open-alert-rows tr", has_text="headway").first
-    assert "any (vehicles)" in row.inner_text(timeout=30_000)
+    row = page.locator("#open-alert-rows tr", has_text="any (vehicles)")
+    row = row.filter(has_text="headway").first  # others may be open before it
+    row.wait_for(timeout=30_000)
     page.fill("#alert-note", "on my way <b>")
     row.get_by_role("button", name="Acknowledge").click()
     page.wait_for_selector("#open-alert-rows >> text=by a-admin: on my way <b>", timeout=30_000)
