@@ -32,6 +32,7 @@ from headway.settings import (
     load,
     log_level,
     overridden,
+    read_secret_files,
     use_aliases,
 )
 
@@ -1217,6 +1218,56 @@ def test_the_usual_variables_stand_for_those_of_headway_which_win():
         "ENVIRONMENT": "production", "HEADWAY_ENVIRONMENT": "production",
         "DATABASE_URL": "a", "HEADWAY_DATABASE_URL": "b",
     }  # fmt: skip
+
+
+def test_a_secret_may_be_given_as_a_file_that_holds_it(tmp_path):
+    (tmp_path / "url").write_text("postgresql://h:p@db/h\n")
+    (tmp_path / "mail").write_text("  a b\r\n")
+    variables = {
+        "DATABASE_URL_FILE": str(tmp_path / "url"),
+        "HEADWAY_NOTIFY__MAIL__PASSWORD_FILE": str(tmp_path / "mail"),
+        "HEADWAY_EXTERNAL__MQTT__CA_FILE": "ca.pem",  # a setting of its own
+        "SSL_CERT_FILE": "x",  # of others
+    }
+    read_secret_files(variables)
+    assert variables == {
+        "DATABASE_URL": "postgresql://h:p@db/h",
+        "HEADWAY_NOTIFY__MAIL__PASSWORD": "  a b",
+        "HEADWAY_EXTERNAL__MQTT__CA_FILE": "ca.pem",
+        "SSL_CERT_FILE": "x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read (No such file or directory). Give the path of a file"),
+        (b"", "must hold one line of text, of 64 KiB at most"),
+        (b"\n", "must hold one line of text"),
+        (b"hush\nhush\n", "must hold one line of text"),
+        (b"hush\0", "must hold one line of text"),
+        (b"hush\xff", "must hold one line of text"),
+        (b"h" * 65_537, "must hold one line of text"),
+    ],
+)
+def test_a_file_that_holds_no_secret_is_refused_without_telling_what_it_holds(
+    tmp_path, content, said
+):
+    if content is not None:
+        (tmp_path / "s").write_bytes(content)
+    with pytest.raises(SettingsError) as fault:
+        read_secret_files({"HEADWAY_SECRET_KEY_FILE": str(tmp_path / "s")})
+    assert str(fault.value).startswith(f"HEADWAY_SECRET_KEY_FILE: {tmp_path}/s ")
+    assert said in str(fault.value)
+    assert ("hush" in str(fault.value), fault.value.__cause__ is None) == (
+        False,
+        bool(content is not None),
+    )
+
+
+def test_a_secret_given_twice_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="REDIS_URL_FILE: REDIS_URL is given, too"):
+        read_secret_files({"REDIS_URL_FILE": "x", "REDIS_URL": "redis://a"})
 
 
 @pytest.mark.parametrize(

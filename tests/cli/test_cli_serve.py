@@ -33,6 +33,7 @@ from headway.api.sockets import Connection
 from headway.runtime.folder_lock import locked
 from headway.settings import NotifySettings, Settings, overridden
 from headway.store import Intake, open_database
+from headway.store.database import schemas
 from headway.store.handed import handed
 from headway.street.messages import Task
 from tests.ports import free_port
@@ -146,6 +147,28 @@ def test_its_link_signs_an_administrator_in_for_12_hours(headway, served, record
         == "The link signs an administrator in for 12 hours; it is shown this once. Ctrl-C ends."
     )
     assert served.opened == []
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_in_production_no_token_is_printed_where_it_becomes_a_log(
+    headway, served, monkeypatch, tty
+):
+    monkeypatch.setenv("HEADWAY_ENVIRONMENT", "production")
+    monkeypatch.setenv("HEADWAY_SERVER__PROXIES", '["127.0.0.1"]')
+    monkeypatch.setenv("DISPLAY", "")
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: tty, raising=False)
+    ran = headway("serve", "--port", "0")
+    assert (ran.status, "#token=" in ran.out) == (0, tty)
+    assert ("(a token: headway token NAME)" in ran.out) is not tty
+
+
+def test_a_secret_in_a_file_signs(headway, served, monkeypatch, tmp_path):
+    (tmp_path / "key").write_text("one secret of forty letters, or of more\n")
+    monkeypatch.setenv("HEADWAY_SECRET_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("HEADWAY_SECRET_KEY", "")  # so that what is read is taken away at the end
+    monkeypatch.delenv("HEADWAY_SECRET_KEY")
+    assert headway("serve", "--port", "0").status == 0
+    assert served.api.secret_key == "one secret of forty letters, or of more"
 
 
 @pytest.mark.parametrize(
@@ -450,6 +473,26 @@ def test_old_records_go(headway, filled):
         1,
         True,
     )
+
+
+def test_the_tables_are_made_before_the_service_starts(headway, new_record, monkeypatch):
+    monkeypatch.setenv("HEADWAY_DATABASE_URL", new_record())
+    known = schemas()
+    for _ in range(2):
+        ran = headway("db", "migrate", "--dry-run")
+        assert (ran.status, ran.err) == (0, "")
+        assert ran.out == f"schema none: {', '.join(known)} (would be done)\n"
+    assert headway("db", "migrate").out == f"schema none: {', '.join(known)} (done)\n"
+    for words in (["--dry-run"], []):
+        ran = headway("db", "migrate", *words)
+        assert (ran.status, ran.out) == (0, f"schema {known[-1]}: nothing to do ({known[-1]})\n")
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_the_tables_of_a_newer_version_are_left_alone(headway, filled, words):
+    filled.execute("UPDATE alembic_version SET version_num = '9999'")
+    ran = headway("db", "migrate", *words)
+    assert (ran.status, "the database is of a newer Headway (schema 9999)" in ran.err) == (1, True)
 
 
 def test_a_backup_is_sealed_and_set_back(headway, filled, tmp_path):

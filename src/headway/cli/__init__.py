@@ -16,8 +16,10 @@ INTERRUPTED = 130  # as shells have it, and typer
 def main() -> None:
     """Entry point of `headway`."""
     try:
-        from headway.settings import use_aliases  # seconds pass until all is imported
+        # seconds pass until all is imported
+        from headway.settings import read_secret_files, use_aliases
 
+        read_secret_files(os.environ)
         use_aliases(os.environ)
         _application(sys.argv[1:])(prog_name="headway")
     except KeyboardInterrupt:

@@ -44,7 +44,7 @@ from headway.service.streets import StreetService
 from headway.service.upkeep import UpkeepService
 from headway.settings import Settings, Watched, load, log_level, overridden
 from headway.store import Database, Intake, open_database
-from headway.store.database import migrate
+from headway.store.database import migrate, schema, schemas
 from headway.store.revocations import Revocations
 from headway.store.upkeep import (
     Drill,
@@ -190,7 +190,11 @@ def serve(
             log_opened(database)
             return create_app(api, database, streets)
 
-        _print_link(address, keyring.token("admin", Role.ADMIN))
+        if settings.environment == "production" and not sys.stdout.isatty():
+            # what is printed there is kept as a log, and read by many
+            console.print(f"{address} (a token: headway token NAME)", highlight=False)
+        else:
+            _print_link(address, keyring.token("admin", Role.ADMIN))
         telemetry.log("cli").info(
             "serving", address=address, environment=settings.environment,
             settings=config, data=str(folder), version=__version__,
@@ -361,6 +365,31 @@ def key(path: Annotated[Path, typer.Argument(help="Key file to create.")]) -> No
     read.
     """
     new_key(path)
+
+
+@db.command("migrate")
+def bring_up(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; say what would be done.")
+    ] = False,
+    data: Data = "data",
+) -> None:
+    """Bring the tables to this version's schema, or make them. `headway serve` does so by itself;
+    this does it before.
+    """
+    database = open_database(Path(data), create=not dry_run, migrated=False)
+    try:
+        before, known = schema(database), schemas()
+        if before and before not in known:
+            migrate(database)  # says why it cannot
+        steps = [number for number in known if number > before]
+        if not dry_run:
+            migrate(database)
+    finally:
+        database.close()
+    told = ", ".join(steps) if steps else "nothing to do"
+    said = "would be done" if dry_run and steps else "done" if steps else known[-1]
+    console.print(f"schema {before or 'none'}: {told} ({said})", soft_wrap=True)
 
 
 @db.command()

@@ -32,6 +32,9 @@ ALIASES = {
     "SECRET_KEY": "HEADWAY_SECRET_KEY",
 }
 SECRETS = ("secret", "password", "bearer_token")  # never repeated in a fault, which goes to logs
+# variables that may be given as the path of a file that holds the value: NAME_FILE
+IN_FILES = ("HEADWAY_DATABASE_URL", "HEADWAY_REDIS_URL", "HEADWAY_SECRET_KEY")
+LARGEST_SECRET_BYTES = 1 << 16
 # nor what is given here, of which any part may be a password or an address with a token
 PRIVATE = (("notify",), ("external", "mqtt"))
 
@@ -45,6 +48,48 @@ def use_aliases(variables: MutableMapping[str, str]) -> None:
     for alias, name in ALIASES.items():
         if value := variables.get(alias, ""):
             variables.setdefault(name, value)
+
+
+def read_secret_files(variables: MutableMapping[str, str]) -> None:
+    """Put the content of the file in the place of each variable NAME_FILE: of IN_FILES, their
+    aliases, and the keys of SECRETS in any section (HEADWAY_NOTIFY__MAIL__PASSWORD_FILE). So that
+    secrets need not stand in the environment that others may read. An end of line is no part of the
+    value. Raises SettingsError, which repeats nothing of what the file holds.
+    """
+    for given in sorted(variables):
+        name = given.removesuffix("_FILE")
+        if name == given or not _may_be_in_a_file(name):
+            continue
+        if name in variables:
+            raise SettingsError(f"{given}: {name} is given, too. Give one of the two.")
+        variables[name] = _secret_in(given, Path(variables[given]))
+        del variables[given]
+
+
+def _may_be_in_a_file(name: str) -> bool:
+    is_key = name.startswith("HEADWAY_") and name.lower().rpartition("__")[2] in SECRETS
+    return is_key or ALIASES.get(name, name) in IN_FILES
+
+
+def _secret_in(variable: str, path: Path) -> str:
+    """Raises SettingsError."""
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST_SECRET_BYTES + 1)
+        value = content.decode().rstrip("\r\n")
+    except OSError as error:
+        raise SettingsError(
+            f"{variable}: {path} cannot be read ({error.strerror}). Give the path of a file that "
+            "holds the value alone, and that this user may read."
+        ) from error
+    except UnicodeDecodeError:  # without it as a cause, which has the content
+        value = ""
+    if not value or len(content) > LARGEST_SECRET_BYTES or not value.isprintable():
+        raise SettingsError(
+            f"{variable}: {path} must hold one line of text, of {LARGEST_SECRET_BYTES >> 10} KiB "
+            "at most: the value alone."
+        )
+    return value
 
 
 def log_level(settings: Settings) -> str:

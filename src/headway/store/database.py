@@ -133,12 +133,13 @@ def open_database(
     url: str = "",
     create: bool = True,
     pool: DatabaseSettings | None = None,
+    migrated: bool = True,
 ) -> Database:
     """The database at `url`, else at HEADWAY_DATABASE_URL, else an embedded server in `folder`;
     brought to the newest schema.
 
     create: make an embedded one where there is none. pool: sizes of the connection pool, the
-    defaults where None. Raises DatabaseError.
+    defaults where None. migrated: else its schema is left as it is. Raises DatabaseError.
     """
     pool = pool or DatabaseSettings()
     wanted, server = url or os.environ.get(VARIABLE, ""), None
@@ -174,7 +175,7 @@ def open_database(
     with contextlib.ExitStack() as on_error:
         on_error.callback(found.close)
         try:
-            migrate(found)
+            migrate(found) if migrated else found.rows("SELECT 1 AS one")
         except sa.exc.OperationalError as error:
             raise DatabaseError(
                 f"{address.render_as_string(hide_password=True)}: cannot be reached "
@@ -205,6 +206,12 @@ def _config() -> Config:
 def schemas() -> list[str]:
     """The versions of the schema that this program knows, the newest last."""
     return sorted(s.revision for s in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+def schema(database: Database) -> str:
+    """The version of the schema that is there; empty where there are no tables yet."""
+    with database.engine.connect() as held:
+        return MigrationContext.configure(held).get_current_revision() or ""
 
 
 def migrate(database: Database) -> None:
