@@ -124,7 +124,7 @@ def street_killed(random: np.random.Generator, folder: Path) -> str:
             "loop": {"speed_factor": 300.0},
         },
     )
-    engine = Engine(Task(settings, 25200.0 + 240.0))
+    engine = Engine(Task(settings, 25200.0 + 900.0))  # 2.4 s at least are left after the kill
     at_s = 25200.0 + float(random.uniform(30, 180))
     killed = False
     restarted = False

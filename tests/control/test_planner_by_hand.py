@@ -1094,6 +1094,7 @@ class TestDecisions:
             ((0, -5.0, 0.9, 20.0), "rrrrr", "rGrrG"),  # it does not go with more time
             ((4, -5.0, 0.0, 3.0), "rrrrr", "rGrrr"),  # of group 3, at the other junction
             ((5, -5.0, 0.0, 3.0), "rrrrr", "rGrrG"),  # of group 4, whose own turn it is
+            ((0, -5.0, 0.9, 3.0), "Grrrr", "rGrrG"),  # its own green is not over
             ((0, -5.0, 0.9, 3.0), "rGrrr", "rGrrG"),  # no green is cut short for it
         ],
     )

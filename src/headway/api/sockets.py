@@ -38,6 +38,7 @@ FRAMES_PER_S = 20.0
 PARSED_AT_ONCE = 4096  # bytes, before frames are counted
 # of a part of a message: who may send many often sends them in parts of 4 KiB, as Go's clients do
 LARGE_PART_BYTES = 1024
+DROPPED_BYTES = 1 << 20  # of who sends on after the close frame, before the connection is cut
 CLOSED_WITHIN_S = 5.0  # also where the client does not read
 
 
@@ -63,6 +64,7 @@ class Connection(WebSocketsSansIOProtocol):
         self._counts_messages = True
         self._frames_left, self._counted_s = float(FRAMES_AT_ONCE), self.loop.time()
         self._is_flooded = False
+        self._dropped_bytes = 0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -73,6 +75,7 @@ class Connection(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         for begin in range(0, len(data), PARSED_AT_ONCE):
             if self._is_flooded:
+                self._drop(len(data) - begin)
                 return
             super().data_received(data[begin : begin + PARSED_AT_ONCE])
         # a line above 8 KiB, too many headers, or a body: uvicorn answers nothing, and waits
@@ -109,8 +112,20 @@ class Connection(WebSocketsSansIOProtocol):
         )
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        self.transport.close()
-        self.loop.call_later(CLOSED_WITHIN_S, self.transport.abort)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.transport.resume_reading()
+        else:
+            self.transport.close()
+        self.close_timer = self.loop.call_later(CLOSED_WITHIN_S, self.transport.abort)
+
+    def _drop(self, count: int) -> None:
+        """Read on for a while: closed with bytes unread, the system resets the connection, and the
+        client may never see why it was closed.
+        """
+        self._dropped_bytes += count
+        if self._dropped_bytes > DROPPED_BYTES:
+            self.transport.abort()
 
     def handle_connect(self, event: Request) -> None:
         if event.path.partition("?")[0].endswith(UNCOMPRESSED):

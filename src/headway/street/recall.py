@@ -4,7 +4,8 @@ A camera misses vehicles, a loop loses counts, and a detector may be dead from t
 seen calls nobody: while those who are seen keep another green, he stands for as long as they come.
 So a group that has been red for RECALL_S is presumed to have one vehicle at its stop line, as a
 controller does by recall where it cannot rely on a detector (FHWA, Traffic Signal Timing Manual,
-FHWA-HOP-08-024, chapter 5). See decision 33.
+FHWA-HOP-08-024, chapter 5). At a start all are called once, as after a power-up: nobody knows for
+how long they have been red. See decision 33.
 """
 
 from __future__ import annotations
