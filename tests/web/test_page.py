@@ -7,6 +7,8 @@ from __future__ import annotations
 import shutil
 import socket
 import threading
+import time
+from collections import Counter
 from datetime import datetime
 
 import pytest
@@ -257,6 +259,38 @@ def test_the_rules_of_alerts_are_shown_with_where_they_are_from(page):
         "any", "street headway", "vehicles >= 0", "error", "settings",
     ]  # fmt: skip
     assert page.locator("#rule-rows tr", has_text="cameras, machine").count() > 0
+
+
+def test_a_page_leaves_most_of_a_minute_s_requests_to_its_user(shown):
+    running, browser = shown
+    page = browser.new_page()
+    page.clock.install()  # its timers go on by `run_for` alone
+    asked, answered = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("requestfinished", lambda request: answered.append(request.url))
+    page.on("requestfailed", lambda request: answered.append(request.url))
+
+    def answer():
+        for _ in range(3000):
+            page.evaluate("0")  # playwright hears of requests while it is asked itself
+            if len(asked) == len(answered):
+                return
+            time.sleep(0.01)
+        raise AssertionError(set(asked) - set(answered))
+
+    page.goto(f"{running.url}/#token={running.token('admin')}")
+    page.wait_for_function("() => window.headway?.latest.headway?.started", timeout=540_000)
+    for tab in ("street", "junctions", "cameras", "models", "alerts", "system"):
+        page.click(f"#tab-{tab}")
+        answer()
+        before = len(asked)
+        for _ in range(30):
+            page.clock.run_for(1000)
+            answer()
+        of = asked[before:]
+        # the limit is 100 a minute, and what alerts tell of is asked for at once
+        assert len(of) <= 30, (tab, Counter(of))
+    page.close()
 
 
 def test_the_streets_are_paused_and_resumed(page):

@@ -1,26 +1,32 @@
 // Alerts that are open, on streets, cameras, program and machine, and who looks after each; which
 // are silenced, and the rules that open them.
-import { ask } from "./api.js";
+import { ask, every } from "./api.js";
 import { inWords } from "./words.js";
 
 const ALERTS = "/api/v1/monitoring/alerts", OPEN = `${ALERTS}/open`, SILENCES = `${ALERTS}/silences`;
-const EVERY_MS = 5000, SOON_MS = 300, HOUR_S = 3600;
+const EVERY_MS = 10_000, SOON_MS = 300, APART_MS = 3000, RULES_EVERY_MS = 60_000, HOUR_S = 3600;
 const $ = (id) => document.getElementById(id);
-let say, rights, streets = [], soon = null;
+let say, rights, streets = [], soon = null, asked = 0, rulesAsked = 0;
 
 export function alerts(tell, applyRights, ofStreets) {
   [say, rights, streets] = [tell, applyRights, ofStreets];
   show();
-  setInterval(show, EVERY_MS);
+  every(EVERY_MS, show);
 }
 
 // Something was told of an alert: asked for once where much is told.
 export function changed() {
-  soon ??= setTimeout(() => { soon = null; show(); }, SOON_MS);
+  soon ??= setTimeout(() => { soon = null; show(); }, Math.max(SOON_MS, asked + APART_MS - Date.now()));
+}
+
+export function choose() {
+  rulesAsked = 0;
+  show();
 }
 
 export async function show() {
   let open;
+  asked = Date.now();
   try {
     open = await ask(OPEN);
   } catch (error) {
@@ -76,6 +82,8 @@ async function showSilences() {
 }
 
 async function showRules() {
+  if (Date.now() < rulesAsked + RULES_EVERY_MS) return;
+  rulesAsked = Date.now();
   const [ofCameras, ...ofStreets] = await Promise.all([
     ask(`${ALERTS}/rules`).catch(() => []), ...streets.map((name) => ask(`/api/v1/engine/streets/${name}/alert-rules`).catch(() => [])),
   ]);

@@ -1,5 +1,6 @@
 // Asking the service, and listening to it.
 const KEY = "headway-token";
+let restUntil = 0;  // since the limit of requests a minute was reached
 
 export function takeToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
@@ -27,6 +28,7 @@ export async function fetchAs(path, options = {}) {
   const answer = await fetch(path, { ...options, headers: { ...options.headers, Authorization: `Bearer ${sessionStorage.getItem(KEY)}` } });
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({ detail: answer.statusText }));
+    if (answer.status === 429) restUntil = Date.now() + 1000 * Number(answer.headers.get("Retry-After") ?? 60);
     throw Object.assign(new Error(problem.detail), { status: answer.status });
   }
   return answer;
@@ -37,10 +39,19 @@ export async function ask(path, body, method = body === undefined ? "GET" : "POS
   return (await fetchAs(path, { method, ...sent })).json();
 }
 
+// Does some work again and again, each time a while after it has ended: what nobody looks at, or what is asked for anew before it
+// is answered, would take the requests a minute, and the browser's few connections, from the user's orders.
+export function every(ms, work) {
+  setTimeout(async () => {
+    if (!document.hidden && Date.now() >= restUntil) await work().catch(() => {});
+    every(ms, work);
+  }, ms);
+}
+
 // Calls `hear` with each message; connects again after a break, and goes on after the last message that came.
 export function listen(topic, hear, tell) {
   let last = "0", wait = 500;
-  const again = () => setTimeout(connect, wait = Math.min(wait * 2, 8000));
+  const again = () => setTimeout(connect, Math.max(wait = Math.min(wait * 2, 8000), restUntil - Date.now()));
   const connect = async () => {
     let ticket;
     try {

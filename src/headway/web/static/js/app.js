@@ -1,5 +1,5 @@
-import { alerts, changed as alertsChanged, show as showAlerts } from "./alerts.js";
-import { ask, listen, role, setToken, takeToken } from "./api.js";
+import { alerts, changed as alertsChanged, choose as chooseAlerts } from "./alerts.js";
+import { ask, every, listen, role, setToken, takeToken } from "./api.js";
 import { cameras, heard, show as showCameras } from "./cameras.js";
 import { Curves, Strip } from "./charts.js";
 import { StreetMap } from "./map.js";
@@ -41,7 +41,7 @@ function tabs() {
     if (tab.id === "tab-system") { showSystem(); showSources(); }
     showCameras(tab.id === "tab-cameras");
     if (tab.id === "tab-models") showModels();
-    if (tab.id === "tab-alerts") showAlerts();
+    if (tab.id === "tab-alerts") chooseAlerts();
   };
   all.forEach((tab, i) => {
     tab.onclick = () => choose(tab);
@@ -339,7 +339,7 @@ async function start() {
   });
   listen("alerts", showAlert);
   listen("monitoring", showEvent);
-  setInterval(showSources, 2000);
+  every(5000, showSources);
   setInterval(() => { showFigures(); showJunctions(); Object.values(charts).forEach((c) => c.draw()); strip.draw(); }, 500);
 }
 

@@ -1,5 +1,5 @@
 // Cameras: the live picture, lines and zones drawn on it, violations with their evidence.
-import { ask, fetchAs, role } from "./api.js";
+import { ask, every, fetchAs, role } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 const COLOURS = { line: "#ffd400", lane: "#3fa7ff", box: "#ff5a4d", crossing: "#dddddd", forbidden: "#ff5a4d" };
@@ -34,16 +34,14 @@ export function cameras(tell) {
     if (state.draft === "line" && state.points.length === 2) finish();
     paint();
   };
+  every(ROWS_EVERY_MS, async () => { if (state.shown) await rows(); });
   addEventListener("keydown", (e) => { if (state.draft && e.key === "Escape") $("draw-cancel").click(); if (state.draft && e.key === "Enter") finish(); });
 }
 
 export function show(shown) {
   state.shown = shown;
-  clearInterval(state.timer);
-  if (shown) {
-    refresh().catch((error) => say(error.message, true));
-    state.timer = setInterval(() => rows().catch(() => {}), ROWS_EVERY_MS);
-  } else watch("");
+  if (shown) refresh().catch((error) => say(error.message, true));
+  else watch("");
 }
 
 export function heard(id, news) {

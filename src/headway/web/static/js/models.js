@@ -1,8 +1,8 @@
 // Models: who decides on the streets, the versions that are registered, and the jobs that make them.
-import { ask } from "./api.js";
+import { ask, every } from "./api.js";
 import { inWords, label } from "./words.js";
 
-const ML = "/api/v1/ml", EVERY_MS = 2000;
+const ML = "/api/v1/ml", EVERY_MS = 10_000;
 const $ = (id) => document.getElementById(id);
 let say, rights, street = "headway";
 
@@ -11,7 +11,7 @@ export function models(tell, applyRights) {
   $("deploy-mode").onchange = () => { $("deploy-where").hidden = $("deploy-mode").value === "all"; };
   $("deploy-mode").onchange();
   jobForm();
-  setInterval(show, EVERY_MS);
+  every(EVERY_MS, show);
 }
 
 export async function show() {
