@@ -7,7 +7,7 @@ Indices (lane, link, group, junction) are those of the `headway.roads.Network` i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,8 @@ class Observation:
     source:       name of the source.
     links_known:  the link of each vehicle is reported by it, not guessed from its lane.
     inside_seen:  vehicles inside the junctions are reported too, as those beyond their stop line.
+    recalled:     the last so many of `vehicles` were seen by nobody: they call signals that are red
+        for long (`headway.street.recall`), and say nothing of what is measured.
     """
 
     at_s: float
@@ -94,6 +96,15 @@ class Observation:
     source: str = "plant"
     links_known: bool = True
     inside_seen: bool = True
+    recalled: int = 0
+
+    @property
+    def measured_vehicles(self) -> Vehicles:
+        """`vehicles` without those that are recalled."""
+        if not self.recalled:
+            return self.vehicles
+        count = len(self.vehicles) - self.recalled
+        return Vehicles(*(getattr(self.vehicles, f.name)[:count] for f in fields(Vehicles)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ def gate_with_a_call():
         ({"links_known": None}, "links_known: NoneType; give True or False"),
         ({"links_known": np.ones(2, bool)}, "links_known: bool (2,); give True or False"),
         ({"inside_seen": 1}, "inside_seen: int; give True or False"),
+        ({"recalled": True}, "recalled: True; give a number of vehicles"),
+        ({"recalled": -1}, "recalled: -1; give a number of vehicles"),
         ({"at_s": None}, "at_s: None is no time; give seconds"),
         ({"at_s": float("inf")}, "at_s: inf is no time; give seconds"),
     ],

@@ -71,6 +71,15 @@ def test_the_delay_of_a_turn_is_the_time_lost_a_vehicle_that_arrived():
     assert moving.pairs[0][0] == pytest.approx((0.5 * 45 + 1) / 45, rel=0.03)
 
 
+def test_vehicles_that_call_a_signal_though_nobody_sees_them_lose_no_time():
+    one = trial()
+    one.observe(seen(0.0), False)
+    for at_s in range(1, 121):
+        rows = [(0, 50.0, 13.9 / 2, 0.0), (1, 1.0, 0.0, 200.0)]
+        one.observe(replace(seen(float(at_s), *rows, arrived=[0]), recalled=1), False)
+    assert one.pairs[0][0] == pytest.approx((0.5 * 45 + 1) / 45, rel=0.03)
+
+
 def test_a_canary_that_is_worse_is_withdrawn_and_says_why():
     one = trial()
     decided, why = run(one, 40, lambda ours: 4 if ours else 2)

@@ -14,6 +14,7 @@ from tests.street.builders import MadePlant, Says, street_of, two_junctions, veh
 
 from headway.control.planner import Planner
 from headway.roads import BENCHMARK, Colour, Timing
+from headway.street.guard import own_copy
 from headway.street.recall import Recall
 
 R, Y, G = int(Colour.RED), int(Colour.YELLOW), int(Colour.GREEN)
@@ -64,6 +65,52 @@ def test_the_rest_of_the_observation_is_as_it_was():
     )  # fmt: skip
     none_late = observed([G, R, G, R, R], [200.0, 5.0, 10.0, 10.0, 10.0])
     assert Recall(two_junctions()).with_calls(none_late) is none_late
+
+
+def test_whoever_is_called_by_nobody_seen_is_marked_and_not_measured():
+    before = observed([R, G, R, R, R], [185.0, 5.0, 300.0, 181.0, 500.0])
+    after = Recall(two_junctions()).with_calls(before)
+    assert (before.recalled, after.recalled) == (0, 3)
+    for measured in (before.measured_vehicles, after.measured_vehicles):
+        assert (measured.link.tolist(), measured.distance_m.tolist()) == ([0], [30.0])
+    assert own_copy(after).recalled == 3, "what a controller is given says it too"
+
+
+@pytest.mark.parametrize(
+    ("factor", "least"), [("detection", 0.0), ("freshness", 0.0), ("novelty", 1.0)]
+)
+def test_a_dead_detector_or_a_frozen_picture_is_found_although_signals_are_called(factor, least):
+    """Group 1 is red throughout. Its lane has a vehicle for 4 s of each 20 until it dies; who comes
+    to group 0 drives until the picture freezes, at A in both. Called vehicles made the lane one
+    that is used, and their waits a picture that moves, so that a dead camera was trusted.
+    """
+    network = two_junctions()
+    planner = Planner(network, Timing(BENCHMARK, *(np.full(5, x) for x in (0, 0, 5, 120, 150, 0))
+        , np.full(5, np.inf)))  # fmt: skip
+    factors = {}
+    for recalls in (False, True):
+        state, plant, found = None, MadePlant(network, 0.0), []
+        recall = Recall(network)
+        for second in range(900):
+            alive = second < 170
+            moving = (0, 90.0 - second % 10 if alive else 30.0, 10.0, 0.0)
+            comes = [(2, 40.0, 10.0, 0.0)] if alive and second % 20 < 4 else []
+            plant.time_s, plant.vehicles = float(second), vehicles(moving, *comes)
+            times = np.array([second, second, second, 1.0, 1.0], float)
+            seen = replace(
+                plant.observe(),
+                shown=np.array([G, R, G, R, R], np.int8),
+                shown_for_s=times,
+                links_known=False,
+            )
+            given = recall.with_calls(seen) if recalls else seen
+            assert given.recalled == (recalls and second >= 180)
+            state = state or planner.start(given)
+            proposal, state = planner.step(given, state)
+            found.append(proposal.why[factor].tolist())
+        factors[recalls] = found
+    assert factors[True] == factors[False]
+    assert min(of_a for of_a, _ in factors[True]) == least
 
 
 class Sensed(MadePlant):

@@ -100,6 +100,7 @@ class Planner:
             state.cycles,
             signals,
             traffic,
+            int(observation.recalled),
             bool(observation.links_known),
             bool(observation.inside_seen),
         )

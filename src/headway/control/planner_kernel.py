@@ -20,6 +20,7 @@ from headway.control.candidates import (
 )
 from headway.control.cycles import cycle_times
 from headway.control.lane_queues import (
+    Traffic,
     bar_foes_of_those_inside,
     build_queues,
     observe,
@@ -44,6 +45,7 @@ def decide(  # type: ignore[no-untyped-def]
     cycles,
     signals,
     traffic,
+    recalled,
     links_known,
     inside_seen,
 ):
@@ -51,14 +53,32 @@ def decide(  # type: ignore[no-untyped-def]
     `barred_groups`, `cycle_times` and `updated`. One call, as each array that is handed over takes
     about a microsecond.
 
-    at_s: seconds. target, check, cycles: those up to now. began_s: see `cycle_times`.
+    at_s: seconds. target, check, cycles: those up to now. began_s: see `cycle_times`. recalled:
+        the last so many vehicles were seen by nobody; the model is checked without them.
     """
     observed = observe(tables, signals, traffic)
     cycles, times = cycle_times(tables, at_s, began_s, cycles, observed)
     decided = plan(tables, model, target, observed, times, links_known, inside_seen)
-    check, factors, confidence = updated(check, at_s, tables, model, decided, observed)
+    seen = observed if recalled == 0 else observe(tables, signals, without_last(traffic, recalled))
+    check, factors, confidence = updated(check, at_s, tables, model, decided, seen)
     barred, is_any_barred = barred_groups(tables, model, times, observed, links_known)
     return decided, barred, is_any_barred, cycles, check, factors, confidence
+
+
+@njit(cache=True)
+def without_last(traffic, count):  # type: ignore[no-untyped-def]
+    """The traffic without its last `count` vehicles."""
+    left = max(len(traffic.link) - count, 0)
+    return Traffic(
+        traffic.lane[:left],
+        traffic.link[:left],
+        traffic.distance_m[:left],
+        traffic.speed_mps[:left],
+        traffic.waiting_s[:left],
+        traffic.room_m,
+        traffic.waiting_persons,
+        traffic.arrived,
+    )
 
 
 @njit(cache=True)

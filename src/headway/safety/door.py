@@ -54,6 +54,9 @@ class ObservationCheck:
             value: Any = getattr(observation, name)
             if not isinstance(value, (bool, np.bool_)):
                 return f"{name}: {_described(value)}; give True or False"
+        recalled: Any = observation.recalled
+        if type(recalled) is not int or recalled < 0:
+            return f"recalled: {described(recalled, 40)}; give a number of vehicles"
         for name, shape, kinds in self._columns:
             column = getattr(observation, name)
             if not _is_column(column, shape, kinds):

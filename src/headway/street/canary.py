@@ -114,7 +114,7 @@ class Trial:
 
     def _loss(self, observation: Observation) -> tuple[float, int]:
         """(seconds that the vehicles of the trial lose each second, how many these are)."""
-        v = observation.vehicles
+        v = observation.measured_vehicles
         known = (v.lane >= 0) & (v.lane < len(self._is_before))
         lane, speed_mps = v.lane[known], v.speed_mps[known]
         lost = 1.0 - np.clip(speed_mps / self._limit_mps[lane], 0.0, 1.0)

@@ -201,6 +201,7 @@ def own_copy(observation: Observation) -> Observation:
         source=o.source,
         links_known=o.links_known,
         inside_seen=o.inside_seen,
+        recalled=o.recalled,
     )
 
 

@@ -10,6 +10,8 @@ how long they have been red. See decision 33.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from headway.roads import Colour, Kind, Network
@@ -51,4 +53,4 @@ class Recall:
             )
             for group in late
         ]
-        return with_vehicles(observation, rows)
+        return replace(with_vehicles(observation, rows), recalled=len(rows))
