@@ -52,7 +52,13 @@ def test_a_body_without_credentials_is_not_waited_for(service, path):
 
 @pytest.mark.parametrize(
     ("path", "most"),
-    [(ORDER, 65536), ("/api/v1/cameras", 1048576), ("/api/v1/ingest/batch", 8388608)],
+    [
+        (ORDER, 65536),
+        ("/api/v1/ml/metrics", 65536),
+        ("/api/v1/cameras", 1048576),
+        ("/api/v1/ingest/batch", 8388608),
+        ("/api/v1/ml/predict/batch", 8388608),
+    ],
 )
 def test_a_body_that_states_too_much_is_not_waited_for(service, path, most):
     head = [f"POST {path} HTTP/1.1", f"Content-Length: {most + 1}"]

@@ -80,6 +80,29 @@ def test_an_endless_body_is_cut_off(client):
     assert client.post("/api/v1/ingest/batch", content=b"[" + b" " * (9 << 20)).status_code == 413
 
 
+def test_what_is_wrong_all_over_is_told_in_part(client):
+    """Half a million faults, of a viewer at `ml/metrics` or of a batch, stopped the service for 10 to
+    18 s.
+    """
+    wrong = {f"k{n}": n for n in range(4000)}
+    told = client.post("/api/v1/admin/keys", json={"name": "a", "role": "viewer", **wrong})
+    assert (told.status_code, told.json()["detail"]) == (422, "4000 faults in the request")
+    assert len(told.json()["faults"]) == 100
+
+    missing = 5  # of a record without any field
+    rows = [record("SOUND"), *({} for _ in range(998)), wrong]
+    body = client.post("/api/v1/ingest/batch", json=rows).json()
+    assert (body["stored"], [r["index"] for r in body["rejected"]]) == (1, [*range(1, 1000)])
+    counts = [len(r["faults"]) for r in body["rejected"]]
+    assert counts == [missing] * (1000 // missing) + [1] * (999 - 1000 // missing)
+    assert {f["pointer"] for f in body["rejected"][-1]["faults"]} == {"/999"}
+    assert "k0" in body["rejected"][-1]["faults"][0]["message"]
+    (long,) = client.post("/api/v1/ingest/simulation", json=wrong).json()["faults"]
+    assert "k0" in long["message"]
+    told = client.post("/api/v1/ingest/batch", json=rows[1:]).json()
+    assert len(told["faults"]) == 1000
+
+
 def test_a_batch_is_reported_row_by_row(client):
     rows = [
         record("PART", 1),

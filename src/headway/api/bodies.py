@@ -24,6 +24,7 @@ TICKETS = "/api/v1/tickets"
 CAMERAS = ("/api/v1/cameras", "/streams")  # a camera's site is a drawing
 ORDER_BYTES = 64 << 10
 CAMERA_BYTES = 1 << 20
+LARGE = ("/api/v1/ingest", "/api/v1/observations", "/api/v1/ml/predict")
 BATCH_BYTES = 8 << 20
 ORDER_WITHIN_S = 15.0  # from the header to the last byte
 BATCH_WITHIN_S = 60.0
@@ -31,7 +32,7 @@ BATCH_WITHIN_S = 60.0
 
 def most_bytes(path: str) -> int:
     """Of the body of a request to this path."""
-    if path.startswith(BATCHES):
+    if path.startswith(LARGE):
         return BATCH_BYTES
     return CAMERA_BYTES if path.startswith(CAMERAS) else ORDER_BYTES
 

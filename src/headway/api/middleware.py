@@ -289,7 +289,7 @@ class AuditMiddleware:
 
         try:
             await self._app(scope, read, audited)
-        except Exception:
+        except (Exception, asyncio.CancelledError):  # cut off where the server ends: it may be done
             if not answered:
                 await self._record(scope, bytes(body), 500)
             raise

@@ -29,6 +29,7 @@ OF_DISK = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.EISDIR,
 )  # fmt: skip
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+MOST_FAULTS = 100  # that are told of one request
 REMEDIES = {  # of what no route of ours refuses
     404: "there is nothing at this path. /openapi.json lists all routes",
     405: "this path does not take the method. /openapi.json lists all routes",
@@ -151,14 +152,15 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        errors = error.errors()
         faults = [
             Fault(pointer="/" + "/".join(str(p) for p in e["loc"]), message=_message(e))
-            for e in error.errors()
+            for e in errors[:MOST_FAULTS]
         ]
         return problem(
             request,
             422,
-            f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the request",
+            f"{len(errors)} fault{'s' if len(errors) > 1 else ''} in the request",
             faults,
         )
 
