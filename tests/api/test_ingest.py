@@ -81,9 +81,7 @@ def test_an_endless_body_is_cut_off(client):
 
 
 def test_what_is_wrong_all_over_is_told_in_part(client):
-    """Half a million faults, of a viewer at `ml/metrics` or of a batch, stopped the service for 10 to
-    18 s.
-    """
+    """Half a million faults, of a viewer or of a batch, stopped the service for 10 to 18 s."""
     wrong = {f"k{n}": n for n in range(4000)}
     told = client.post("/api/v1/admin/keys", json={"name": "a", "role": "viewer", **wrong})
     assert (told.status_code, told.json()["detail"]) == (422, "4000 faults in the request")
