@@ -411,11 +411,9 @@ async def batch(request: Request, who: Principal = Depends(need(Role.OPERATOR)))
         else:
             sound.append((index, record))
     if not sound:
-        raise ProblemError(
-            422,
-            f"none of {len(rejected)} records can be taken",
-            [f for r in sorted(rejected, key=lambda one: one.index) for f in r.faults][:MOST_FAULTS],
-        )
+        faults = [f for one in sorted(rejected, key=lambda one: one.index) for f in one.faults]
+        detail = f"none of {len(rejected)} records can be taken"
+        raise ProblemError(422, detail, faults[:MOST_FAULTS])
     _log([record for _, record in sound])
     outcome = await _write(services, [row(record) for _, record in sound])
     for place in outcome.conflicts:
