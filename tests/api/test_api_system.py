@@ -5,6 +5,7 @@ what starts and ends with it.
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
 import threading
@@ -21,6 +22,7 @@ from headway.api import app as room
 from headway.api import health
 from headway.api.cache import Cache
 from headway.api.services import ApiSettings
+from headway.learning.jobs import Jobs
 from headway.sensing import MISSING
 from headway.store.database import MIGRATIONS
 from headway.telemetry import metrics
@@ -161,6 +163,26 @@ def test_info_while_the_database_is_away(running, monkeypatch):
 
 def degraded(*parts):
     return [metrics.registry.get_sample_value("headway_degraded", {"part": part}) for part in parts]
+
+
+def test_jobs_that_wait_are_a_metric(running, monkeypatch):
+    state = running.app.state.services
+
+    def count(state):
+        return metrics.registry.get_sample_value("headway_jobs", {"state": state})
+
+    number = Jobs(state.database).enqueue(
+        "train", "elsewhere", {"scenario": "cologne1", "name": "own"}, "ann"
+    )
+    state.lookout.look()
+    assert (count("waiting"), count("running"), count("silent")) == (1.0, 0.0, 0.0)
+    state.database.execute("DELETE FROM ml_job WHERE id = :id", id=number)
+    state.lookout.look()
+    assert count("waiting") == 0.0
+    fault = sa.exc.OperationalError("", {}, Exception("away"))
+    monkeypatch.setattr(Jobs, "backlog", lambda self: (_ for _ in ()).throw(fault))
+    state.lookout.look()
+    assert math.isnan(count("waiting"))
 
 
 def test_health_says_what_was_looked_at_when_and_what_is_not_well(running, monkeypatch):

@@ -47,7 +47,7 @@ room = importlib.import_module("headway.cli.app")  # the package's own `app` is 
 GROUPS = {
     "key": ["rotate", "rotate-secret"],
     "kpp": ["run"],
-    "db": ["key", "migrate", "backup", "restore", "retain", "erase", "events"],
+    "db": ["key", "migrate", "backup", "restore", "retain", "erase", "events", "upkeep"],
     "audit": ["verify"],
     "models": ["list", "fetch", "verify"],
     "registry": ["list", "add", "show", "verify"],

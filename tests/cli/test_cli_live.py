@@ -13,7 +13,7 @@ from rich.console import Console
 
 from headway.runtime.supervisor import Restarted
 from headway.settings import Settings, overridden
-from headway.street.messages import JunctionState, RunEnded, Snapshot, Task
+from headway.street.messages import JunctionState, RunEnded, Snapshot, Task, Waiting
 from headway.values import Event
 
 room = importlib.import_module("headway.cli.live")
@@ -83,6 +83,22 @@ def shown(monkeypatch):
 
 def test_before_anything_is_known_the_title_stands_alone(shown):
     assert shown(Event(5.0, "engine.cycle", "", {})) == [TITLE]
+
+
+def test_signs_of_life_are_given_only_while_the_street_moves(shown, monkeypatch):
+    given = []
+    monkeypatch.setattr(room.SignsOfLife, "give", lambda self: given.append(1))
+    later = replace(SNAPSHOT, time_s=SNAPSHOT.time_s + 1.0)
+    for messages, signs in (
+        ((Event(5.0, "engine.cycle", "", {}),), 0),  # it has not started
+        ((SNAPSHOT,), 1),
+        ((SNAPSHOT, SNAPSHOT), 1),  # it talks, and its time stands
+        ((SNAPSHOT, Waiting(SNAPSHOT.time_s)), 2),  # it is not due yet
+        ((SNAPSHOT, later), 2),
+    ):
+        given.clear()
+        shown(*messages)
+        assert len(given) == signs
 
 
 def test_what_is_not_controlled_is_shown_once_with_its_reason_and_the_rest_counted(shown):

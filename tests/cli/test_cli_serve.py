@@ -364,6 +364,21 @@ def test_what_is_there_after_the_start_is_left_alone_by_the_collector(monkeypatc
     assert frozen == ["started", "frozen"]
 
 
+def test_the_event_loop_gives_the_signs_of_life_once_all_has_started(monkeypatch):
+    given, started = [], [False]
+    monkeypatch.setattr(room.SignsOfLife, "give", lambda self: given.append("sign"))
+    monkeypatch.setattr(room.SignsOfLife, "end", lambda self: given.append("ending"))
+    server = room.ApiServer(uvicorn.Config("app"), lambda: started[0])
+    server.server_state.default_headers = []
+    asyncio.run(server.on_tick(1))
+    assert given == []
+    started[0] = True
+    assert asyncio.run(server.on_tick(2)) is False
+    server.should_exit = True
+    assert asyncio.run(server.on_tick(3)) is True, "it ends as uvicorn does"
+    assert given == ["sign", "sign"]
+
+
 @pytest.mark.parametrize(
     ("words", "role", "seconds"),
     [
@@ -531,6 +546,29 @@ def test_a_backup_is_sealed_and_set_back(headway, filled, tmp_path):
     ran = headway("db", "restore", "[b].backup", "--key", "other.key")
     assert (ran.status, "the key does not fit" in ran.err) == (1, True)
     assert counts(filled) == {"A": 3, "B": 1}
+
+
+def test_a_task_of_the_upkeep_is_done_as_the_schedule_does_it(headway, filled, tmp_path):
+    (tmp_path / "s.yaml").write_text(f"upkeep: {{folder: {tmp_path / 'b'}, keep: 1}}")
+    words = ("--config", "s.yaml")
+    (tmp_path / "b").mkdir()
+    old = tmp_path / "b" / "headway-20200101T000000Z.backup"
+    old.write_text("old")
+    ran = headway("db", "upkeep", "backup", *words)
+    (path,) = (tmp_path / "b").iterdir()  # the oldest has gone
+    assert (ran.status, f"file: {path.name}" in ran.out, old.name in ran.out) == (0, True, True)
+    assert "simulation_record': 4" in headway("db", "upkeep", "drill", *words).out
+    path.write_bytes(path.read_bytes()[:-100])
+    ran = headway("db", "upkeep", "drill", *words)
+    assert (ran.status, "the drill failed: " in ran.err) == (1, True)
+    ran = headway("db", "upkeep", "retention", *words)
+    assert (ran.status, "upkeep.retention_days is 0" in ran.err) == (1, True)
+    assert filled.rows("SELECT task, ok FROM upkeep_run ORDER BY id") == [
+        {"task": task, "ok": ok}
+        for task, ok in (("backup", True), ("drill", True), ("drill", False), ("retention", False))
+    ]
+    ran = headway("db", "upkeep", "tidy")
+    assert (ran.status, "There are: backup, retention, drill" in ran.err) == (2, True)
 
 
 def test_a_backup_replaces_no_file_unless_it_is_forced(headway, filled, tmp_path):

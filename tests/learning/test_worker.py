@@ -32,6 +32,7 @@ from headway.learning.process import Child
 from headway.learning.registry import Registry, signing_key
 from headway.learning.worker import Worker
 from headway.store import open_database
+from headway.telemetry.life import SignsOfLife
 
 KEY = bytes(range(32))
 TRAIN = {"scenario": "cologne1", "name": "own"}
@@ -78,6 +79,22 @@ def working_on(database, folder, do, stale_s=0.5):
 def place_of(job):
     """What the folder of a job is called."""
     return f"{job.id}-{job.asked_at:%Y%m%dT%H%M%S%f}"
+
+
+def test_a_worker_gives_signs_of_life_while_it_looks_and_while_it_works(
+    database, jobs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(room, "BEAT_S", 0.05)
+    signs = SignsOfLife(tmp_path / "worker.alive", {})
+    given = []
+    monkeypatch.setattr(signs, "give", lambda: given.append([j.state for j in jobs.jobs()]))
+    worker = Worker(database, tmp_path, KEY, do=working.makes, signs=signs)
+    worker.run(until_idle=True)
+    assert [] in given
+    jobs.enqueue("train", "north", TRAIN, "ann")
+    worker.run(until_idle=True)
+    assert ["waiting"] in given
+    assert ["running"] in given
 
 
 def states(jobs):

@@ -70,6 +70,34 @@ def test_the_times_of_a_schedule(of, at, every_h, last, following):
     assert service.next_due("backup") == datetime.fromisoformat(f"{following}Z")
 
 
+def told_of(task):
+    value = metrics.registry.get_sample_value
+    labels = {"task": task}
+    return (
+        value("headway_upkeep_failed", labels),
+        value("headway_upkeep_last_success_timestamp_seconds", labels),
+    )
+
+
+def test_the_metrics_tell_of_runs_that_another_process_made(of, database):
+    def ran(task, ok, hours):
+        database.execute(
+            "INSERT INTO upkeep_run (task, begun_at, took_s, ok, data) "
+            "VALUES (:task, :at, 1.0, :ok, '{}')",
+            task=task,
+            at=START + timedelta(hours=hours),
+            ok=ok,
+        )
+
+    service = of()
+    ran("drill", True, -3)
+    service.tell()
+    assert told_of("drill") == (0.0, (START - timedelta(hours=3)).timestamp())
+    ran("drill", False, -1)
+    service.tell()
+    assert told_of("drill") == (1.0, (START - timedelta(hours=3)).timestamp())
+
+
 def test_what_is_not_scheduled_is_never_due(of):
     service = of(backup_every_h=0.0)
     for task in ("backup", "retention", "drill"):

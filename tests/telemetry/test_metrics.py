@@ -26,6 +26,7 @@ METRICS = {
     "process": ("headway_process", "gauge", ("process", "figure")),
     "cycle_success": ("headway_cycle_success_rate", "gauge", ("street",)),
     "models": ("headway_model", "gauge", ("street", "figure")),
+    "jobs": ("headway_jobs", "gauge", ("state",)),
     "errors": ("headway_errors", "counter", ("component",)),
     "requests": ("headway_requests", "counter", ("method", "route", "status")),
     "request_s": ("headway_request_seconds", "histogram", ("route",)),

@@ -4,6 +4,7 @@ seconds, so that an answer never waits for a part that hangs.
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 import time
@@ -13,9 +14,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+import sqlalchemy as sa
 from pydantic import BaseModel, Field
 
 from headway import __version__, telemetry
+from headway.learning.jobs import Jobs
 from headway.telemetry import metrics, threads
 
 if TYPE_CHECKING:
@@ -105,7 +108,18 @@ class Lookout:
             ("disk", self._disk),
         )
         self.newest = Look(datetime.now(UTC), tuple(_found(part, look) for part, look in looks))
+        self._count_jobs()
         return self.newest
+
+    def _count_jobs(self) -> None:
+        """Into the metrics, by which others begin more workers."""
+        try:
+            backlog = Jobs(self._services.database).backlog()
+            found: tuple[float, ...] = (backlog.waiting, backlog.running, backlog.silent)
+        except sa.exc.SQLAlchemyError:
+            found = (math.nan,) * 3
+        for state, count in zip(("waiting", "running", "silent"), found, strict=True):
+            metrics.jobs.labels(state).set(count)
 
     def _work(self) -> None:
         while not self._stop.wait(LOOK_EVERY_S):

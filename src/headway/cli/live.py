@@ -15,7 +15,8 @@ from rich.text import Text
 
 from headway.runtime.supervisor import Restarted
 from headway.street.engine import Engine
-from headway.street.messages import RunEnded, Snapshot, Task
+from headway.street.messages import RunEnded, Snapshot, Task, Waiting
+from headway.telemetry.life import SignsOfLife
 from headway.values import Event
 
 NOT_CONTROLLED = "engine.not_controlled"
@@ -50,12 +51,17 @@ def run_to_end(task: Task, console: Console) -> None:
         f"{street.scenario}, {task.settings.control.controller}, {street.timing} timing, "
         f"{street.sensing} sensing, seed {street.seed}"
     )
+    signs = SignsOfLife()
     shown: Snapshot | None = None
     alone = dict[str, None]()  # in order, each once, however often the street starts
     with Live(console=console, refresh_per_second=8) as live:
         for message in engine.messages():
             if isinstance(message, Snapshot):
+                if shown is None or message.time_s != shown.time_s:
+                    signs.give()  # a street that only talks gives none
                 shown = message
+            elif isinstance(message, Waiting):
+                signs.give()
             elif isinstance(message, Restarted):
                 lines.append(
                     f"street process restarted after {message.recovery_s:.1f} s: {message.why}"

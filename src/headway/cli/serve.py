@@ -41,7 +41,7 @@ from headway.plants.sumo.scenarios import scenario
 from headway.roads import PROFILES
 from headway.runtime.folder_lock import locked
 from headway.service.streets import StreetService
-from headway.service.upkeep import UpkeepService
+from headway.service.upkeep import TASKS, UpkeepService
 from headway.settings import Settings, Watched, load, log_level, overridden
 from headway.store import Database, Intake, open_database
 from headway.store.database import migrate, schema, schemas
@@ -63,6 +63,7 @@ from headway.store.upkeep import erase as take_away
 from headway.store.upkeep import restore as set_back
 from headway.street.alerts import alert_rules
 from headway.street.messages import Task
+from headway.telemetry.life import SignsOfLife
 
 console = Console()
 db = typer.Typer(help="Database: backup, restore, retention.", no_args_is_help=True)
@@ -79,7 +80,24 @@ DEFAULTS: Changes = {"loop": {"speed_factor": 10.0}}  # where the settings file 
 
 
 class ApiServer(uvicorn.Server):
-    """Uvicorn's server; what is there once it has started is left out of garbage collection."""
+    """Uvicorn's server; what is there once it has started is left out of garbage collection. Its
+    event loop gives the signs of life, once `has_started`.
+    """
+
+    def __init__(self, config: uvicorn.Config, has_started: Callable[[], bool] = bool) -> None:
+        super().__init__(config)
+        self._has_started = has_started
+        self._signs = SignsOfLife()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        if self._has_started():
+            self._signs.give()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._signs.end()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -290,8 +308,9 @@ def _run(make: Callable[[], FastAPI], host: str, port: int, settings: Settings) 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     server_settings = settings.server
     HttpConnection.proxies = tuple(ip_network(p, strict=False) for p in server_settings.proxies)
+    app = StartingApp(make, fail)
     config = uvicorn.Config(
-        StartingApp(make, fail),
+        app,
         host=host,
         port=port,
         log_level="warning",
@@ -306,7 +325,7 @@ def _run(make: Callable[[], FastAPI], host: str, port: int, settings: Settings) 
         proxy_headers=bool(server_settings.proxies),
         forwarded_allow_ips=list(server_settings.proxies),
     )
-    server = ApiServer(config)
+    server = ApiServer(config, lambda: not app.starting)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGHUP, lambda *_: server.ask_to_stop())  # the terminal was closed
     reload = Reload(server.ask_to_stop)
@@ -525,6 +544,38 @@ def _print_drill(found: Drill) -> None:
     rows = f"{sum(found.rows.values()):,} rows in {len(found.rows)} tables"
     said = "all there" if found.expected is not None else "this backup does not say how many"
     console.print(f"{escape(found.path)} can be restored: {rows}, {said}")
+
+
+@db.command("upkeep")
+def run_upkeep(
+    task: Annotated[str, typer.Argument(help=f"Task: {', '.join(TASKS)}.")],
+    config: Annotated[str, typer.Option(help="Settings file (YAML): its section upkeep.")] = "",
+    data: Data = "data",
+) -> None:
+    """Do a task of the upkeep now, as the schedule of `headway serve` does: backups have its names,
+    the oldest go, and the run is on record.
+    """
+    named = next((one for one in TASKS if one == task), None)
+    if named is None:
+        raise typer.BadParameter(f"no task {task!r}. There are: {', '.join(TASKS)}.")
+    settings = load(config or None)
+    telemetry.set_up(log_level(settings), settings.log.json_lines, settings.log.folder)
+    database = open_database(Path(data), create=False)
+    try:
+        if named == "retention":
+            refuse_waiting(Path(data))
+        service = UpkeepService(
+            database,
+            Path(data),
+            settings.upkeep,
+            _publish_nowhere,
+            under_way=lambda: runs_perhaps_under_way(database),
+        )
+        run = service.run(named)
+    finally:
+        database.close()
+    told = ", ".join(f"{name}: {value}" for name, value in run.data.items())
+    console.print(f"{run.task} in {run.took_s:.1f} s, {escape(told)}", soft_wrap=True)
 
 
 @db.command("retain")

@@ -14,6 +14,7 @@ from headway.cli.environment import SECRET_KEY
 from headway.learning.registry import Registry, signing_key
 from headway.learning.worker import STALE_S, Worker
 from headway.store import open_database
+from headway.telemetry.life import SignsOfLife
 
 
 def worker(
@@ -42,7 +43,8 @@ def worker(
             if newest.fault:  # what is made here would be refused by the service
                 said = f"the newest model is not this worker's: {newest.label} {newest.fault}"
                 typer.echo(said, err=True)
-        found = Worker(database, folder, key, stale_s=stale_after)
+        signs = SignsOfLife(folder / "worker.alive")
+        found = Worker(database, folder, key, stale_s=stale_after, signs=signs)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: found.stop())
         found.run(until_idle)

@@ -25,6 +25,7 @@ from headway.learning.jobs import Jobs, LearningJob, LostJobError, UnknownJobErr
 from headway.learning.process import MODELS, Child, Do, Done, Failed, Told, do_job
 from headway.learning.registry import Registry
 from headway.store import Database, DatabaseError
+from headway.telemetry.life import SignsOfLife
 
 T = TypeVar("T")
 BEAT_S = 1.0  # between two signs of life, which also hear of a cancellation
@@ -37,7 +38,7 @@ class Worker:
     """folder: the data folder, which all workers share; key: of the registry.
 
     stale_s: after how long a silent worker is taken for dead; do: what a job does, a function that
-    other processes can import.
+    other processes can import; signs: given while it looks for a job or does one.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Worker:
         stale_s: float = STALE_S,
         do: Do = do_job,
         clock: Callable[[], float] = time.monotonic,
+        signs: SignsOfLife | None = None,
     ) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._database = database
@@ -58,6 +60,7 @@ class Worker:
         self._stale_s = stale_s
         self._do = do
         self._clock = clock
+        self._signs = signs or SignsOfLife()
         self._has_room = True
         self._reached_since: float | None = None  # the database, by `clock`; None while it is away
         self._stop = threading.Event()
@@ -71,6 +74,7 @@ class Worker:
         """Until `stop`; with until_idle also when there is nothing to do."""
         is_tidy = False
         while not self._stop.is_set():
+            self._signs.give()
             if not self._finds_room():
                 self._stop.wait(IDLE_S)
                 continue
@@ -167,6 +171,7 @@ class Worker:
         """Until it has ended, and that is written. Raises LostJobError."""
         beat = self._clock()
         while not child.listen(BEAT_S):
+            self._signs.give()
             if self._stop.is_set():
                 child.close()
                 self._reached(lambda: self._jobs.give_back(job))
@@ -246,6 +251,7 @@ class Worker:
     def _until_reached(self, ask: Callable[[], T]) -> T | None:
         """What `ask` returns, once the database is there; None where this worker is stopped."""
         while (found := self._reached(ask)) is None:
+            self._signs.give()
             if self._stop.wait(IDLE_S):
                 return None
         return found

@@ -28,6 +28,7 @@ UpkeepTask = Literal["backup", "retention", "drill"]
 TASKS: tuple[UpkeepTask, ...] = get_args(UpkeepTask)
 SCHEDULED: tuple[UpkeepTask, ...] = ("backup", "retention")  # a backup comes first
 LOOK_EVERY_S = 5.0
+TELL_EVERY = 12  # looks
 THREAD_ENDS_WITHIN_S = 5.0
 RETRY_AFTER_S = 900.0  # after a run that failed
 RETENTION_EVERY_H = 24.0
@@ -303,9 +304,26 @@ class UpkeepService:
         if not run.ok:
             self._publish("alerts", "", event)
 
+    def tell(self) -> None:
+        """Into the metrics, how the newest run of each task went: another process may have made it,
+        or this one before it was started anew.
+        """
+        try:
+            for task in TASKS:
+                for run in self.runs(task, 1):
+                    metrics.upkeep_failed.labels(task).set(0.0 if run.ok else 1.0)
+                if (done := self._newest_success(task)) is not None:
+                    metrics.upkeep_done_at.labels(task).set(done.timestamp())
+        except sa.exc.SQLAlchemyError as error:
+            self._log.error("upkeep: the database is away", error=str(error))
+
     def _work(self) -> None:
+        looks = 0
         while not self._stop.wait(LOOK_EVERY_S):
             self.run_due()
+            if looks % TELL_EVERY == 0:
+                self.tell()
+            looks += 1
 
     def run_due(self) -> list[UpkeepRun]:
         """Run what is due, unless another process of the same database does; the runs that

@@ -205,6 +205,12 @@ models = Gauge(
     ("street", "figure"),
     registry=registry,
 )
+jobs = Gauge(
+    "headway_jobs",
+    "Background jobs that have not ended: waiting, running, and silent of these; NaN: not known",
+    ("state",),
+    registry=registry,
+)
 errors = Counter("headway_errors", "Errors logged, by component", ("component",), registry=registry)
 memory_bytes = Gauge(
     "headway_memory_bytes", "Resident memory of this process, bytes", registry=registry

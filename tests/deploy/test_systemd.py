@@ -1,0 +1,107 @@
+"""The units of a roadside box: what they start, what they are told, and how much they may."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from headway import settings
+
+ROOT = Path(__file__).parents[2]
+HERE = ROOT / "deploy" / "systemd"
+SERVICES = ("headway.service", "headway-drill.service")
+WORST = 2.5  # of 10, by `systemd-analyze security`
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="NO SYSTEMD-ANALYZE: install Debian's `systemd`"
+)
+
+
+def values(unit, key):
+    text = (HERE / unit).read_text(encoding="utf-8")
+    return re.findall(rf"^{key}=(.*)$", text, flags=re.MULTILINE)
+
+
+def exposure(path):
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", path], capture_output=True, text=True
+    )
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert found, done.stdout + done.stderr
+    return float(found.group(1))
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", SERVICES)
+def test_a_unit_may_little(unit):
+    assert exposure(HERE / unit) <= WORST
+
+
+@needs_systemd
+def test_the_bound_finds_a_unit_that_may_much(tmp_path):
+    text = (HERE / "headway.service").read_text(encoding="utf-8")
+    path = tmp_path / "open.service"
+    path.write_text(re.sub(r"(?m)^(Protect|Private|Restrict|SystemCall|Capab).*\n", "", text))
+    assert exposure(path) > WORST
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", [*SERVICES, "headway-drill.timer"])
+def test_systemd_understands_each_line(unit, tmp_path):
+    """But for the programme, which is not installed here."""
+    for name in (*SERVICES, "headway-drill.timer"):
+        text = (HERE / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(text.replace("/opt/headway/bin/headway", "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", tmp_path / unit], capture_output=True, text=True
+    )
+    ours = [line for line in done.stderr.splitlines() if str(tmp_path) in line or unit in line]
+    assert ours == []
+
+
+def test_the_commands_and_options_are_those_that_there_are():
+    contract = (ROOT / "tests" / "cli" / "contract.txt").read_text(encoding="utf-8")
+    blocks = {block.split("\n")[0]: block for block in re.split(r"\n(?=headway )", contract)}
+    for unit, command in zip(SERVICES, ("headway serve", "headway db upkeep"), strict=True):
+        (line,) = values(unit, "ExecStart")
+        assert f"{line} ".startswith(f"/opt/headway/bin/{command} ")
+        for option in re.findall(r"--[a-z-]+", line):
+            assert option.replace("--no-", "--") in blocks[command], option
+
+
+def test_its_settings_can_be_used_and_keep_more_than_a_week():
+    found = settings.load(HERE / "street.yaml")
+    assert found.environment == "production"
+    assert found.upkeep.retention_days > 7
+    for unit in SERVICES:
+        assert found.upkeep.folder in values(unit, "ReadWritePaths")
+        assert "/etc/headway/street.yaml" in values(unit, "ExecStart")[0]
+
+
+def test_the_watchdog_is_fed_more_often_than_it_bites():
+    """Signs come four times in WatchdogSec; twice is what sd_watchdog_enabled(3) recommends."""
+    (watchdog,) = values("headway.service", "WatchdogSec")
+    assert values("headway.service", "Type") == ["notify"]
+    assert float(watchdog) / 4 > 1.0, "ten looks of the event loop a second"
+
+
+def test_a_street_that_fails_is_started_again_without_end():
+    assert values("headway.service", "Restart") == ["always"]
+    assert values("headway.service", "StartLimitIntervalSec") == ["0"]
+
+
+def test_neither_a_link_nor_a_name_is_waited_for():
+    text = (HERE / "headway.service").read_text(encoding="utf-8")
+    assert not re.search(r"network-online|nss-lookup|DATABASE_URL", text)
+
+
+def test_no_secret_stands_in_a_unit():
+    for unit in SERVICES:
+        for line in values(unit, "Environment"):
+            for word in line.split():
+                name, _, value = word.partition("=")
+                assert name.endswith("_FILE") or "SECRET" not in name
+                assert "password" not in value.lower()
