@@ -17,7 +17,7 @@ OF_ONE_MACHINE = re.compile(
 )
 MEANT = {"tests/test_tree.py"}  # the expression above
 # of the image, of a pod and of a unit, which are the same on every machine
-OF_AN_INSTALLATION = re.compile(r"/(?:opt/headway|opt/tools|tmp)(?:/|$)")
+OF_AN_INSTALLATION = re.compile(r"/(?:opt|tmp)/")
 INSTALLED = ("deploy/", "tests/deploy/", "docs/deployment.md", "docs/operations.md")
 
 
