@@ -379,3 +379,20 @@ def test_settings_orders_and_measurements_cannot_be_changed_by_mistake():
     ):
         with pytest.raises(FrozenInstanceError):
             setattr(value, name, 0.5)
+
+
+@pytest.mark.parametrize("name", ["heat_rate_ps", "isothermal_rate_ps"])
+def test_air_that_takes_on_the_waters_temperature_fast_asks_for_shorter_steps(name):
+    """The steps of 0.05 s that are never refused let its temperature swing beyond all bounds: from
+    a rate of 66 a second on, the plant failed within a second.
+    """
+    bounds = StepBounds(shortest_s=0.05, longest_s=0.2)
+    speeds = []
+    for rate in (60.0, 300.0):
+        plant = KppPlant(KppSettings(h2=name == "isothermal_rate_ps", **{name: rate}), bounds)
+        plant.advance(3.0)
+        speeds.append(plant.v_chain)
+        assert plant.observe().ledger_residual < 1e-4
+    assert speeds[1] == pytest.approx(speeds[0], rel=0.01)
+    with pytest.raises(ValueError, match=f"{name}: 1001.0 is not allowed: a number .* to 1000"):
+        KppSettings(**{name: 1001.0})

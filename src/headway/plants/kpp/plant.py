@@ -20,6 +20,7 @@ from headway.values import FloatArray
 
 NEVER_S = 1e18
 MOST_STEPS = 10_000_000  # in one period
+STABLE = 3.0  # step times the rate of heat: explicit steps of order 5 are stable up to 3.3
 ARRAYS = ("_y", "_d", "_valve", "_full", "_count")  # what changes with time
 INPUTS = ("compressor", "bubbles", "heat")
 
@@ -75,6 +76,8 @@ class KppPlant:
             k=np.zeros((8, length)), new=np.zeros(length), mid=np.zeros(length)
         )
         self.shortest_s = self.bounds.shortest_s
+        # at its lower bound no step is refused: the temperature of the air would swing ever farther
+        self._stable_s = STABLE / self._c.heat if self._c.heat > 0.0 else math.inf
         self.begin()
 
     def begin(self) -> None:
@@ -87,7 +90,8 @@ class KppPlant:
         self._t, self._y = 0.0, np.zeros(AIR + 2 * n)
         self._valve, self._full = np.zeros(n), np.zeros(n)
         self._count = np.zeros(kernel.STATUS + 1)
-        self._count[kernel.STEP], self._count[kernel.ERROR] = self.shortest_s, 1.0
+        self._count[kernel.STEP] = min(self.shortest_s, self._stable_s)
+        self._count[kernel.ERROR] = 1.0
         x = np.asarray(np.arange(n) * s.spacing_m, np.float64)
         foot, head = c.x_in, c.x_out
         self._d = np.zeros(kernel.AIR_ON + 1)
@@ -183,7 +187,7 @@ class KppPlant:
         control = (
             b.rtol,
             b.atol,
-            min(self.shortest_s, b.longest_s),
+            min(self.shortest_s, b.longest_s, self._stable_s),
             b.longest_s,
             float(MOST_STEPS),
         )

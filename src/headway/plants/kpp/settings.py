@@ -217,6 +217,8 @@ BOUNDS = {
     "fill": (0.0, 2.0),
     "water_k": (273.15, 373.15),
     "floaters": (2, 10_000),
+    "heat_rate_ps": (0.0, 1000.0),  # steps last 2 ms then; air of 1 ms is as good as isothermal
+    "isothermal_rate_ps": (0.0, 1000.0),
 }
 MAY_BE_ZERO = {
     "added_mass_share",
