@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo vision test test-fast lint scan bench mutants package image test-image lock clean
+.PHONY: demo vision test test-fast lint scan bench mutants package image test-image test-deploy lock clean
 
 $(VENV)/.installed: pyproject.toml requirements.lock requirements-scenarios.lock
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Headway needs Python 3.11 or newer; set PYTHON=/path/to/it')"
@@ -59,7 +59,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/yamllint deploy
 	$(BIN)/hadolint deploy/image/Containerfile
 	$(BIN)/shellcheck deploy/image/build deploy/image/entrypoint deploy/compose/make-secrets deploy/compose/postgres/init.sh deploy/compose/postgres/archive-wal
-	$(BIN)/compose-lint --quiet deploy/compose/compose.yaml
+	$(BIN)/compose-lint --quiet --skip-suppressed --fail-on medium deploy/compose/compose.yaml
 
 # Known holes in what is pinned, and secrets in the tree; `make lint` has the rules of bandit.
 $(VENV)-scan/.installed: requirements-scan.lock
@@ -77,13 +77,17 @@ bench: $(VENV)/.installed-test
 package: $(VENV)/.installed
 	.ci/package $(CURDIR)/$(BIN)/python
 
-# The container image, with docker, podman or buildah: EXTRAS=vision for cameras, BASE=IMAGE@sha256:... for another base, IMAGE=name:tag.
+# The container image, with docker, podman or buildah: EXTRAS=vision for cameras, BASE=IMAGE@sha256:... for another base, IMAGE=name:tag for one more name.
 image:
-	deploy/image/build $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(EXTRAS),--build-arg EXTRAS=$(EXTRAS)) -t $(or $(IMAGE),localhost/headway:latest)
+	deploy/image/build $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(EXTRAS),--build-arg EXTRAS=$(EXTRAS)) $(if $(IMAGE),--tag $(IMAGE))
 
 # It, built from an empty store on a base of Debian's packages, and run (minutes, as root; needs buildah and debootstrap).
 test-image: $(VENV)/.installed-test
 	HEADWAY_TEST_IMAGE=1 $(BIN)/python -m pytest tests/deploy/test_image.py $(ARGS)
+
+# What compose starts, as plain processes with the same files (a minute; needs Debian's nginx, prometheus, prometheus-alertmanager).
+test-deploy: $(VENV)/.installed-test
+	HEADWAY_TEST_DEPLOY=1 $(BIN)/python -m pytest tests/deploy/test_processes.py $(ARGS)
 
 # Small faults, one at a time: does a test notice? SEED=2 draws others; PACKAGES="roads api"; COUNT=100 per package (40 if not given);
 # CHANGED=REV: only lines changed since then, 20 in all.

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from headway import __version__
 from headway.cli.environment import weakness
 from headway.settings import load
 from headway.store.upkeep import read_key
@@ -64,7 +65,12 @@ def test_a_service_has_bounds_and_a_health_check(name):
 def test_an_image_is_of_a_version_and_of_a_place(name):
     place, _, version = SERVICES[name]["image"].rpartition(":")
     assert "/" in place
-    assert re.match(r"v?\d+\.\d+(\.\d+)?(-\w+)?$|-latest}$", version)
+    assert re.match(r"v?\d+\.\d+(\.\d+)?(-\w+)?$|-[\d.]+}$", version)
+
+
+def test_the_image_of_headway_is_of_this_version():
+    images = {s["image"] for s in SERVICES.values() if "headway:" in s["image"]}
+    assert images == {f"localhost/headway:${{HEADWAY_VERSION:-{__version__}}}"}
 
 
 def test_only_nginx_is_reachable_from_outside():

