@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
 import time
 from pathlib import Path
+from threading import Semaphore
 
 import numba
 import pytest
+from numba.core import event
 
 from headway.compiled_code import (
     ROOT,
@@ -196,3 +199,30 @@ def test_whoever_compiles_says_so_from_time_to_time_and_nobody_else_does():
     assert few == ["begun", 1, "compiled"]
     numba.njit(lambda x: x + 2.5)(2.0)
     assert few == ["begun", 1, "compiled"]
+
+
+def test_a_long_step_of_the_compiler_is_told_again_and_again_but_not_for_ever():
+    """One step of the largest function took 5 s on a machine with two sessions, in silence: with
+    three, a street that was being compiled was killed as one that has hung.
+    """
+    told, now = Semaphore(0), [0.0]
+
+    def clock():
+        now[0] += 1.0  # so that each look is due
+        return now[0]
+
+    with while_compiling(told.release, every_s=0.01, longest_s=1e6, clock=clock):
+        assert not told.acquire(timeout=0.2), "nothing is compiled"
+        with event.trigger_event("numba:run_pass", {}):
+            for _ in range(4):
+                assert told.acquire(timeout=60.0)
+            now[0] += 2e6  # it has hung
+            looks = now[0]
+            until = time.monotonic() + 60.0
+            while now[0] < looks + 10.0:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            while told.acquire(blocking=False):
+                pass
+            assert not told.acquire(timeout=0.2)
+    assert not [thread for thread in threading.enumerate() if thread.name == "compiling"]

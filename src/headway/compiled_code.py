@@ -13,6 +13,7 @@ import math
 import os
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from pathlib import Path
@@ -21,6 +22,8 @@ ROOT = Path(__file__).parent
 CACHE_DIR = "NUMBA_CACHE_DIR"  # numba's own variable
 KEEP = "HEADWAY_KEEP_COMPILED"  # a variable: set, what is on disk is taken as it is
 STAMP = "sources.sha256"  # of what the compiled functions of a package were made of
+LONGEST_PASS_S = 120.0  # wall seconds that one step of the compiler may take
+SHORTEST_WAIT_S = 0.01
 STREETS = ("control", "safety")  # packages whose functions each street calls
 # Packages with compiled functions, and what these are made of.
 USED = {
@@ -97,26 +100,50 @@ def is_kept(package: str, module: str, root: Path = ROOT) -> bool:
 
 
 @contextlib.contextmanager
-def while_compiling(tell: Callable[[], None], every_s: float = 1.0) -> Iterator[None]:
-    """Within the block, `tell` is called at each step of the compiler, at most once in `every_s`
-    wall seconds: who compiles is slow, but goes on.
+def while_compiling(
+    tell: Callable[[], None],
+    every_s: float = 1.0,
+    longest_s: float = LONGEST_PASS_S,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[None]:
+    """Within the block, `tell` is called once in `every_s` wall seconds while something is being
+    compiled, and at its beginning: who compiles is slow, but goes on. A large function is in one
+    step of the compiler for many seconds; one that takes `longest_s` has hung.
     """
     from numba.core import event  # whoever compiles nothing does without it
 
-    told_s = -math.inf
+    steps, step_s, told_s = 0, -math.inf, -math.inf
+    is_over = threading.Event()
+
+    def tell_if_due() -> None:
+        nonlocal told_s
+        if clock() - told_s >= every_s:
+            told_s = clock()
+            tell()
 
     class Steps(event.Listener):
         def on_start(self, event: event.Event) -> None:
-            nonlocal told_s
-            if time.monotonic() - told_s >= every_s:
-                told_s = time.monotonic()
-                tell()
+            nonlocal steps, step_s
+            steps, step_s = steps + 1, clock()
+            tell_if_due()
 
         def on_end(self, event: event.Event) -> None:
-            pass
+            nonlocal steps, step_s
+            steps, step_s = steps - 1, clock()
 
-    with event.install_listener("numba:run_pass", Steps()):
-        yield
+    def watch() -> None:
+        while not is_over.wait(max(every_s, SHORTEST_WAIT_S)):
+            if steps > 0 and clock() - step_s < longest_s:
+                tell_if_due()
+
+    watching = threading.Thread(target=watch, daemon=True, name="compiling")
+    watching.start()
+    try:
+        with event.install_listener("numba:run_pass", Steps()):
+            yield
+    finally:
+        is_over.set()
+        watching.join()
 
 
 def stamp_of(paths: Iterable[Path]) -> str:
