@@ -87,7 +87,7 @@ test-image: $(VENV)/.installed-test
 
 # What compose starts, as plain processes with the same files (a minute; needs Debian's nginx, prometheus, prometheus-alertmanager).
 test-deploy: $(VENV)/.installed-test
-	HEADWAY_TEST_DEPLOY=1 $(BIN)/python -m pytest tests/deploy/test_deploy_processes.py $(ARGS)
+	HEADWAY_TEST_DEPLOY=1 $(BIN)/python -m pytest tests/deploy/test_deploy_processes.py tests/deploy/test_compose_postgres.py $(ARGS)
 
 # Small faults, one at a time: does a test notice? SEED=2 draws others; PACKAGES="roads api"; COUNT=100 per package (40 if not given);
 # CHANGED=REV: only lines changed since then, 20 in all.
