@@ -1,4 +1,4 @@
-"""What a camera and what loops make of vehicles that are known exactly."""
+"""What a camera makes of vehicles that are known exactly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tests.plants.street_by_hand import IN0, IN1, KIN, SHORT, network
 
-from headway.plants.sumo.profiles import Camera, Connected, Loops, profile, take
+from headway.plants.sumo.loops import Loops
+from headway.plants.sumo.profiles import Camera, Connected, profile, take
 from headway.roads import likely_links
 from headway.values import EmergencyVehicle, Vehicles
 
@@ -168,13 +169,6 @@ def test_a_camera_sees_exactly_to_its_range():
 def test_the_first_lane_is_a_lane_like_others():
     """Number 0, from which no link with a signal leads in this street."""
     assert Camera(STREET, 5).see(0.0, cars((0, 50.0)), numbers(1)).link.tolist() == [-1]
-    loops = Loops(STREET)
-    assert loops_see(loops, 0.0, (1, 0, 45.0)) == [(0, -1, 50.0, 10.0, 0.0)]
-    loops_see(loops, 1.0, (1, IN1, 35.0))
-    loops_see(loops, 2.0)  # one that is not there counts on lane 0
-    assert len(loops_see(loops, 30.0, (2, 0, 3.0))) == 2, "somebody stands at its line"
-    loops_see(loops, 31.0)
-    assert loops_see(loops, 60.0) == []
 
 
 def test_an_occluded_vehicle_stays_occluded_and_one_in_twenty_is():
@@ -188,125 +182,6 @@ def test_an_occluded_vehicle_stays_occluded_and_one_in_twenty_is():
         assert seen.speed_mps.tolist() == [3.0 + k for k in range(1000) if k not in hidden]
     assert 0 in hidden
     assert max(2654435761 * k % 1000 for k in hidden) == 49
-
-
-def loops_see(
-    loops: Loops, at_s: float, *rows: tuple[int, int, float]
-) -> list[tuple[int, int, float, float, float]]:
-    """rows: (number, lane, metres). What is seen: (lane, link, metres, speed, wait) of each."""
-    seen = loops.see(
-        at_s,
-        cars(*[(lane, metres) for _, lane, metres in rows]),
-        numbers(*[number for number, _, _ in rows]),
-    )
-    assert seen.length_m.tolist() == [7.5] * len(seen)
-    assert seen.emergency.tolist() == [False] * len(seen)
-    assert (seen.lane.dtype, seen.link.dtype, seen.emergency.dtype) == (
-        np.int32,
-        np.int32,
-        np.bool_,
-    )
-    return [tuple(row) for row in zip(*columns(seen)[:5], strict=True)]
-
-
-def test_a_vehicle_over_the_advance_loop_is_taken_to_drive_on_and_to_queue_at_the_line():
-    loops = Loops(STREET)
-    assert loops_see(loops, 0.0, (1, IN0, 51.0)) == []
-    assert loops_see(loops, 1.0, (1, IN0, 50.0)) == [(IN0, 2, 50.0, 10.0, 0.0)]  # counted at 50 m
-    assert loops_see(loops, 3.0, (1, IN0, 30.0)) == [(IN0, 2, 30.0, 10.0, 0.0)]  # 10 m/s since
-    assert loops_see(loops, 5.8, (1, IN0, 20.0)) == [(IN0, 2, pytest.approx(2.0), 10.0, 0.0)]
-    # it would be 7 m past its place in the queue, 1 m before the line: it has stood there for 0.7 s
-    assert loops_see(loops, 6.6, (1, IN0, 5.0)) == [(IN0, 2, 1.0, 0.0, pytest.approx(0.7))]
-
-
-def test_who_comes_to_the_queue_stands():
-    loops = Loops(STREET)
-    loops_see(loops, 0.0, (1, IN0, 50.0))
-    assert loops_see(loops, 4.9, (1, IN0, 2.0)) == [(IN0, 2, 1.0, 0.0, 0.0)]  # 49 m at 10 m/s
-
-
-def test_the_next_one_queues_seven_and_a_half_metres_behind():
-    loops = Loops(STREET)
-    loops_see(loops, 0.0, (1, IN0, 40.0))
-    loops_see(loops, 2.0, (1, IN0, 20.0), (2, IN0, 45.0))
-    seen = loops_see(loops, 7.0, (2, IN0, 12.0), (1, IN0, 4.0), (3, IN1, 30.0))
-    assert seen == [
-        (IN0, 2, 1.0, 0.0, pytest.approx(2.1)),
-        (IN0, 2, 8.5, 0.0, pytest.approx(0.85)),
-        (IN1, 4, 50.0, 10.0, 0.0),
-    ]
-
-
-def test_a_slow_street_is_driven_at_its_limit():
-    loops = Loops(STREET)
-    loops_see(loops, 0.0, (1, IN1, 50.0))
-    assert loops_see(loops, 2.0, (1, IN1, 40.0)) == [(IN1, 4, 50.0 - 2 * 8.0, 10.0, 0.0)]
-
-
-def test_who_leaves_takes_the_first_place_in_the_queue_away():
-    loops = Loops(STREET)
-    loops_see(loops, 0.0, (1, IN0, 40.0))
-    loops_see(loops, 3.0, (1, IN0, 20.0), (2, IN0, 45.0))
-    assert loops_see(loops, 4.0, (2, IN0, 40.0)) == [
-        (IN0, 2, 40.0, 10.0, 0.0)
-    ]  # 1 is over the line; 2 is a second from the loop
-    assert loops_see(loops, 5.0) == []
-    assert loops_see(loops, 6.0) == []
-
-
-def test_who_is_inside_the_junction_or_of_no_lane_or_far_has_left():
-    loops = Loops(STREET)
-    for second, away in enumerate([(1, IN0, -0.5), (1, -1, 20.0), (1, IN0, 50.5)]):
-        assert loops_see(loops, 10.0 * second, (1, IN0, 0.0)) == [(IN0, 2, 50.0, 10.0, 0.0)]
-        assert loops_see(loops, 10.0 * second + 1, away) == []
-
-
-def test_one_vehicle_is_counted_once_though_it_changes_lanes():
-    loops = Loops(STREET)
-    loops_see(loops, 0.0, (1, IN0, 45.0))
-    assert loops_see(loops, 1.0, (1, IN1, 35.0)) == [(IN0, 2, 40.0, 10.0, 0.0)]
-    assert loops_see(loops, 2.0) == [
-        (IN0, 2, 30.0, 10.0, 0.0)
-    ]  # the lane where it left counts nobody: nothing to take away
-
-
-def ghost(loops: Loops) -> None:
-    """1 enters in_0, changes to in_1, and is gone: in_0 counts one that is not there."""
-    loops_see(loops, 0.0, (1, IN0, 45.0))
-    loops_see(loops, 1.0, (1, IN1, 35.0))
-    loops_see(loops, 2.0)
-
-
-def test_a_count_that_was_lost_is_forgotten_after_twenty_seconds():
-    loops = Loops(STREET)
-    ghost(loops)
-    assert len(loops_see(loops, 20.0)) == 1
-    assert loops_see(loops, 20.5) == []
-    assert loops_see(loops, 21.0) == []
-
-
-@pytest.mark.parametrize(
-    ("metres", "lane", "forgotten"),
-    [(3.0, IN0, False), (0.0, IN0, False), (3.1, IN0, True), (-0.1, IN0, True), (2.0, IN1, True)],
-)
-def test_it_is_not_forgotten_while_somebody_stands_at_the_line(metres, lane, forgotten):
-    loops = Loops(STREET)
-    ghost(loops)
-    loops_see(loops, 5.0, (2, lane, metres))
-    seen = [row for row in loops_see(loops, 30.0, (2, lane, metres)) if row[0] == IN0]
-    assert len(seen) == (0 if forgotten else 2 if lane == IN0 else 1)
-
-
-def test_nor_twenty_seconds_after_somebody_left():
-    loops = Loops(STREET)
-    ghost(loops)
-    loops_see(loops, 5.0, (2, IN0, 30.0))
-    loops_see(
-        loops, 8.0
-    )  # 2 leaves; the first count, of 1, is taken away; that of 2, from 5 s on, stays
-    assert len(loops_see(loops, 25.5)) == 1  # 20.5 s since it came, 17.5 s since one left
-    assert len(loops_see(loops, 28.0)) == 1
-    assert loops_see(loops, 28.1) == []
 
 
 def test_a_camera_knows_the_emergency_vehicles_in_view_by_their_lane():

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headway.control.queue_model import Records, compiled, record_type
-from headway.plants.sumo.profiles import SPACING_M
+from headway.plants.sumo.loops import SPACING_M
 from headway.roads import GO, Network
 from headway.street.external.views import FIRST_M, HEADWAY_S
 from headway.values import CountArray, FloatArray, Observation, Vehicles

@@ -4,8 +4,8 @@ connected: each vehicle within range, with its next link; emergency vehicles rep
 camera:    vehicles within 120 m, by lane only, and those inside the junction, where their way is
     seen; 5 % missed for as long as they are in view, 2 m of noise on the position. An emergency
     vehicle is recognised while it is in view.
-loops:     a detector at each stop line and one 50 m before it; vehicles in between are inferred
-    from what crossed them. A detector does not tell an emergency vehicle from others: claims come
+loops:     a detector at each stop line and one 50 m before it; where vehicles are in between is
+    worked out from what both counted (`headway.plants.sumo.loops`). A detector does not tell an emergency vehicle from others: claims come
     from outside alone (`POST /api/v1/observations`).
 """
 
@@ -18,6 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from headway.plants.sumo.loops import Loops
 from headway.roads import Network, likely_links
 from headway.values import EmergencyVehicle, IntArray, Vehicles
 
@@ -25,10 +26,6 @@ CAMERA_RANGE_M = 120.0
 CAMERA_MISSED = 0.05
 CAMERA_NOISE_M = 2.0
 JUST_INSIDE_M = -0.1  # beyond the stop line: a camera tells this side from that
-ADVANCE_M = 50.0
-APPROACH_MPS = 10.0
-SPACING_M = 7.5  # from one standing vehicle to the next
-FORGET_S = 20.0
 
 
 class Profile(Protocol):
@@ -86,76 +83,6 @@ class Camera:
 
     def emergencies(self, reported: tuple[EmergencyVehicle, ...]) -> tuple[EmergencyVehicle, ...]:
         return self._emergencies
-
-
-class Loops:
-    """Two detectors a lane; the vehicles between them are kept as a queue that one enters behind
-    and leaves in front.
-    """
-
-    def __init__(self, network: Network) -> None:
-        self._link = likely_links(network)
-        self._limit = np.array([x.speed_mps for x in network.lanes])
-        self._inside: dict[int, int] = {}
-        self._entered: dict[int, list[float]] = {}
-        self._left: dict[int, float] = {}
-
-    def see(self, at_s: float, there: Vehicles, number: IntArray) -> Vehicles:
-        near = np.flatnonzero(
-            (there.distance_m <= ADVANCE_M) & (there.distance_m >= 0.0) & (there.lane >= 0)
-        )
-        now = dict(zip(number[near].tolist(), there.lane[near].tolist(), strict=True))
-        for one, lane in now.items():
-            if one not in self._inside:
-                self._entered.setdefault(lane, []).append(at_s)
-        for one, lane in self._inside.items():
-            if one not in now and self._entered.get(lane):
-                self._entered[lane].pop(0)
-                self._left[lane] = at_s
-        at_line = set(
-            there.lane[
-                (there.distance_m <= 3.0) & (there.distance_m >= 0.0) & (there.lane >= 0)
-            ].tolist()
-        )
-        self._inside = now
-        return self._between(at_s, at_line)
-
-    def emergencies(self, reported: tuple[EmergencyVehicle, ...]) -> tuple[EmergencyVehicle, ...]:
-        return ()
-
-    def _between(self, at_s: float, at_line: set[int]) -> Vehicles:
-        lanes = list[int]()
-        distance = list[float]()
-        speed = list[float]()
-        wait = list[float]()
-        for lane, entered in self._entered.items():
-            if (
-                entered
-                and lane not in at_line
-                and at_s - entered[0] > FORGET_S
-                and at_s - self._left.get(lane, entered[0]) > FORGET_S
-            ):
-                # no vehicle at the stop line though one should be: a count was lost, by a change
-                # of lane
-                entered.clear()
-            for place, since in enumerate(entered):
-                free = ADVANCE_M - min(APPROACH_MPS, self._limit[lane]) * (at_s - since)
-                queued = place * SPACING_M + 1.0
-                lanes.append(lane)
-                distance.append(max(free, queued))
-                speed.append(APPROACH_MPS if free > queued else 0.0)
-                wait.append(max(0.0, (queued - free) / APPROACH_MPS))
-        n = len(lanes)
-        lane_array = np.array(lanes, np.int32)
-        return Vehicles(
-            lane_array,
-            self._link[lane_array],
-            np.array(distance),
-            np.array(speed),
-            np.array(wait),
-            np.full(n, SPACING_M),
-            np.zeros(n, np.bool_),
-        )
 
 
 def recognised(

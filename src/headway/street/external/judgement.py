@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headway.plants.sumo.profiles import SPACING_M
+from headway.plants.sumo.loops import SPACING_M
 from headway.street.external.sources import USED_FROM, ApproachTrust, Source
 from headway.street.external.views import SeenVehicle
 from headway.values import Observation, Vehicles

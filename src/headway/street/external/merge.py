@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from headway.plants.sumo.profiles import SPACING_M
+from headway.plants.sumo.loops import SPACING_M
 from headway.roads import GO, Network, likely_links
 from headway.street.external.claims import Calls, ClaimedVehicle, Emergencies
 from headway.street.external.judgement import Candidate, Road, judge

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from headway.plants.sumo import read_shapes
-from headway.plants.sumo.profiles import SPACING_M
+from headway.plants.sumo.loops import SPACING_M
 from headway.roads import Colour, Network
 from headway.roads.network import Kind
 from headway.roads.upstream import feeders

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from headway.plants.sumo.profiles import SPACING_M
+from headway.plants.sumo.loops import SPACING_M
 from headway.street.external.rows import (
     AT_STOP_LINE_M,
     MOST_VEHICLES,
