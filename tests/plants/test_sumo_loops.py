@@ -225,7 +225,7 @@ class TestOverdue:
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from("add change leave".split()), st.integers(0, 20), st.integers(0, 1)),
+    st.tuples(st.sampled_from(["add", "change", "leave"]), st.integers(0, 20), st.integers(0, 1)),
     max_size=40,
 )
 
