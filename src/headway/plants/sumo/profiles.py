@@ -5,8 +5,8 @@ camera:    vehicles within 120 m, by lane only, and those inside the junction, w
     seen; 5 % missed for as long as they are in view, 2 m of noise on the position. An emergency
     vehicle is recognised while it is in view.
 loops:     a detector at each stop line and one 50 m before it; where vehicles are in between is
-    worked out from what both counted (`headway.plants.sumo.loops`). A detector does not tell an emergency vehicle from others: claims come
-    from outside alone (`POST /api/v1/observations`).
+    worked out from what both counted (`headway.plants.sumo.loops`). A detector does not tell an
+    emergency vehicle from others: claims come from outside alone (`POST /api/v1/observations`).
 """
 
 from __future__ import annotations
