@@ -1,5 +1,5 @@
-"""Loops: a detector at each stop line and one ADVANCE_M before it, and where vehicles are in between
-by what both counted.
+"""Loops: a detector at each stop line and one ADVANCE_M before it, and where vehicles are in
+between by what both counted.
 
 A detector tells that somebody passed, not who. Between the two vehicles change lanes, so that the
 counts of one lane do not add up, but those of all lanes of a road do: who leaves a lane in which
