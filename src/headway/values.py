@@ -81,6 +81,9 @@ class Observation:
     inside_seen:  vehicles inside the junctions are reported too, as those beyond their stop line.
     recalled:     the last so many of `vehicles` were seen by nobody: they call signals that are red
         for long (`headway.street.recall`), and say nothing of what is measured.
+    missed_share: 0..1, of the vehicles that are there the equipment does not see so many.
+    unseen:       float (groups,), vehicles that are expected to wait though nobody has seen them;
+        None where that is not known (`headway.street.recall`).
     """
 
     at_s: float
@@ -97,6 +100,8 @@ class Observation:
     links_known: bool = True
     inside_seen: bool = True
     recalled: int = 0
+    missed_share: float = 0.0
+    unseen: FloatArray | None = None
 
     @property
     def measured_vehicles(self) -> Vehicles:

@@ -180,9 +180,10 @@ def observed(
     known=True,
     inside=True,
     completeness=None,
+    unseen=None,
 ):
     """What is seen: by name of the lane for count and room, by number of the link or group for
-    arrived and persons; nothing where none is given.
+    arrived, persons and unseen; nothing where none is given.
     """
 
     def column(n, given, empty, kind):
@@ -203,6 +204,7 @@ def observed(
         np.ones(len(net.junctions)) if completeness is None else np.array(completeness, float),
         links_known=known,
         inside_seen=inside,
+        unseen=None if unseen is None else column(len(net.groups), unseen, 0.0, float),
     )
 
 

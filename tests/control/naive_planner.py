@@ -432,6 +432,8 @@ class Naive:
                 queues.append(
                     [Car(0.0, ("group", g), True, m.person_weight * float(seen.waiting_persons[g]))]
                 )
+            if seen.unseen is not None and seen.unseen[g] > 0 and seen.shown[g] < PERMISSIVE:
+                queues.append([Car(0.0, ("group", g), True, float(seen.unseen[g]))])
         return queues
 
     def queue(self, seen, lane, room, coming):

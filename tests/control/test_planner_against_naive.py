@@ -439,6 +439,11 @@ class Case:
         }
         self.draw_limits(shown)
         persons = {5: int(random.integers(1, 4))} if random.random() < 0.4 else {}
+        unseen = {
+            g: float(self.limits_random.uniform(0.0, 3.0))
+            for g in range(len(shown))
+            if self.limits_random.random() < 0.3
+        }
         self.seen = observed(
             self.net,
             500.0,
@@ -447,6 +452,7 @@ class Case:
             shown_for,
             room=room,
             persons=persons,
+            unseen=unseen or None,
             known=bool(random.random() < 0.85),
             inside=bool(random.random() < 0.5),
         )

@@ -1053,6 +1053,14 @@ class TestDecisions:
             "one waits until three are through"
         )
 
+    def test_who_is_expected_to_wait_unseen_is_served_when_he_outweighs_those_seen(self):
+        """As one on foot: what counts is how many are expected, parts of one too."""
+        assert self.step(unseen={1: 0.01}) == "rGrGr"
+        assert self.step(unseen={2: 0.01, 4: 0.02}) == "rrGrG"
+        assert self.step(unseen={0: 5.0, 3: 1.0}) == "GrrGr", "green already"
+        assert self.step([(0, 30.0, 10.0)], unseen={1: 9.0}) == "rGrGr"
+        assert self.step([(0, 30.0, 10.0)], unseen={1: 0.1}) == "GrrGr"
+
     def test_a_green_does_not_help_who_finds_the_exit_full(self):
         rows = [(2, 5.0, 0.0, 5.0), (2, 12.5, 0.0, 5.0), (2, 20.0, 0.0, 5.0), (3, 5.0, 0.0, 5.0)]
         assert self.step(rows) == "rGrGr"

@@ -29,9 +29,12 @@ def observed(shown, red_s, links_known=False):
     return replace(seen, shown=shown, shown_for_s=np.array(red_s, float), links_known=links_known)
 
 
+NONE_COMES = np.zeros(14)  # vehicles a second, by lane
+
+
 def added(before):
     """(link, lane, metres, m/s, seconds waited) of each vehicle that recall adds."""
-    after, n = Recall(two_junctions()).with_calls(before).vehicles, len(before.vehicles)
+    after, n = Recall(two_junctions()).with_calls(before, NONE_COMES).vehicles, len(before.vehicles)
     columns = (after.link, after.lane, after.distance_m, after.speed_mps, after.waiting_s)
     return list(zip(*(column[n:].tolist() for column in columns), strict=True))
 
@@ -56,7 +59,7 @@ def test_each_signal_for_vehicles_that_is_red_for_180_s_is_called_by_one(shown, 
 
 def test_the_rest_of_the_observation_is_as_it_was():
     before = observed([G, R, G, R, R], [200.0, 180.0, 10.0, 10.0, 10.0])
-    after = Recall(two_junctions()).with_calls(before)
+    after = Recall(two_junctions()).with_calls(before, NONE_COMES)
     assert after.vehicles.link[:1].tolist() == [0]
     for name in ("shown", "arrived", "completeness", "room_m", "count", "waiting_persons"):
         assert getattr(after, name) is getattr(before, name), name
@@ -64,16 +67,40 @@ def test_the_rest_of_the_observation_is_as_it_was():
         before.at_s, before.links_known, before.inside_seen,
     )  # fmt: skip
     none_late = observed([G, R, G, R, R], [200.0, 5.0, 10.0, 10.0, 10.0])
-    assert Recall(two_junctions()).with_calls(none_late) is none_late
+    assert Recall(two_junctions()).with_calls(none_late, NONE_COMES) is none_late
 
 
 def test_whoever_is_called_by_nobody_seen_is_marked_and_not_measured():
     before = observed([R, G, R, R, R], [185.0, 5.0, 300.0, 181.0, 500.0])
-    after = Recall(two_junctions()).with_calls(before)
+    after = Recall(two_junctions()).with_calls(before, NONE_COMES)
     assert (before.recalled, after.recalled) == (0, 3)
     for measured in (before.measured_vehicles, after.measured_vehicles):
         assert (measured.link.tolist(), measured.distance_m.tolist()) == ([0], [30.0])
     assert own_copy(after).recalled == 3, "what a controller is given says it too"
+
+
+def test_of_what_came_while_a_signal_was_red_the_missed_share_is_expected_unseen():
+    """A camera that misses one in five sees four of five: for each that is seen, 0.25 are not.
+    Lanes 0 and 2 are of group 0, 4 of group 1, 6 of group 2, 8 of group 3, 10 of a crossing.
+    """
+    flow = NONE_COMES.copy()
+    flow[[0, 2, 4, 6, 8, 10]] = [0.1, 0.1, 0.2, 0.3, 0.05, 0.4]
+    before = replace(
+        observed([R, R, G, R, R], [10.0, 20.0, 50.0, 170.0, 60.0]), missed_share=0.2
+    )
+    after = Recall(two_junctions()).with_calls(before, flow)
+    assert after.unseen == pytest.approx([0.2 * 10 / 4, 0.2 * 20 / 4, 0.0, 0.05 * 170 / 4, 0.0])
+    assert (after.recalled, len(after.vehicles)) == (0, 1), "they call nobody"
+    assert own_copy(after).unseen == pytest.approx(after.unseen)
+    assert own_copy(after).missed_share == 0.2
+    network = two_junctions()
+    links = [replace(x, from_lane=0) if k == 2 else x for k, x in enumerate(network.links)]
+    shared = Recall(replace(network, links=tuple(links)))
+    assert shared.with_calls(before, flow).unseen[:2] == pytest.approx(
+        [(0.05 + 0.1) * 10 / 4, 0.05 * 20 / 4]
+    ), "a lane's flow goes by each of its signals alike"
+    seen_by_all = replace(before, missed_share=0.0)
+    assert Recall(two_junctions()).with_calls(seen_by_all, flow).unseen is None
 
 
 @pytest.mark.parametrize(
@@ -103,7 +130,7 @@ def test_a_dead_detector_or_a_frozen_picture_is_found_although_signals_are_calle
                 shown_for_s=times,
                 links_known=False,
             )
-            given = recall.with_calls(seen) if recalls else seen
+            given = recall.with_calls(seen, NONE_COMES) if recalls else seen
             assert given.recalled == (recalls and second >= 180)
             state = state or planner.start(given)
             proposal, state = planner.step(given, state)

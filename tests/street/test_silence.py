@@ -97,6 +97,15 @@ def test_the_flow_is_that_of_the_last_half_hour():
     assert change.flow_per_h == pytest.approx(90.0 + 270.0 * np.exp(-2.0), rel=0.03)
 
 
+def test_the_flow_that_is_told_is_of_all_that_came_and_at_first_lower_than_it_was():
+    """One in 10 s on lane 0; what has just begun may be chance: it is spread over 300 s."""
+    street = Seconds()
+    street.pass_by(100, every=10)
+    assert street.detector.flow_veh_per_s() == pytest.approx([10 / 300] + [0.0] * 13, rel=0.05)
+    street.pass_by(900, every=10)
+    assert street.detector.flow_veh_per_s()[0] == pytest.approx(0.1, rel=0.02)
+
+
 def test_nothing_is_said_of_a_lane_that_few_ever_used():
     assert Seconds().pass_by(180, every=10).pass_by(5000).changes == [], "18 vehicles"
 

@@ -26,7 +26,8 @@ MIN_ROOM_SHARE = 0.6  # of its length, in a lane too short to have the room that
 
 class Traffic(NamedTuple):
     """What was observed. Vehicles as in `headway.values.Vehicles`; room_m: float (lanes,);
-    waiting_persons: int (groups,), all of those at a crossing go at once; arrived: int (links,).
+    waiting_persons: int (groups,), all of those at a crossing go at once; arrived: int (links,);
+    unseen: float (groups,), vehicles that are expected to wait though nobody saw them.
     """
 
     lane: IntArray
@@ -37,6 +38,7 @@ class Traffic(NamedTuple):
     room_m: FloatArray
     waiting_persons: IntArray
     arrived: CountArray
+    unseen: FloatArray
 
 
 class SignalTimes(NamedTuple):
@@ -92,8 +94,8 @@ def fresh_downstream(observed):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def vehicle_memory(traffic):  # type: ignore[no-untyped-def]
-    """Room for the vehicles of any one junction, and its persons: see `build_queues`."""
-    return np.empty(len(traffic.lane) + len(traffic.waiting_persons), VEHICLE)
+    """Room for the vehicles of any one junction, and those who wait: see `build_queues`."""
+    return np.empty(len(traffic.lane) + 2 * len(traffic.waiting_persons), VEHICLE)
 
 
 @njit(cache=True)
@@ -151,16 +153,16 @@ def count_arriving(tables, vehicle_links):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def build_queues(tables, model, junction, observed, memory):  # type: ignore[no-untyped-def]
-    """The queues before one junction, lane by lane, then a lane for each crossing with
-    waiting pedestrians.
+    """The queues before one junction, lane by lane, then a lane for each crossing with waiting
+    pedestrians, and one for each group at which vehicles are expected that nobody saw.
 
-    memory: VEHICLE (vehicles and crossings,), in which they are put.
+    memory: see `vehicle_memory`.
     """
     first_lane = np.int64(tables.junctions[junction].first_lane)
     end_lane = np.int64(tables.junctions[junction + 1].first_lane)
     first_group = tables.junctions[junction].first_group
     groups = tables.junctions[junction + 1].first_group - first_group
-    lane_start = np.zeros(end_lane - first_lane + groups + 1, np.int64)
+    lane_start = np.zeros(end_lane - first_lane + 2 * groups + 1, np.int64)
     lanes = end_lane - first_lane
     end = np.int64(0)
 
@@ -169,19 +171,15 @@ def build_queues(tables, model, junction, observed, memory):  # type: ignore[no-
         lane_start[a - first_lane + 1] = end
 
     for g in range(first_group, first_group + groups):
+        if observed.signals.colour[g] >= Colour.PERMISSIVE:
+            continue
         persons = observed.traffic.waiting_persons[g]
-        if persons > 0 and observed.signals.colour[g] < Colour.PERMISSIVE:
-            vehicle = memory[end]
-            vehicle.eta_s = 0.0
-            vehicle.weight = model.person_weight * persons
-            vehicle.gap_s = 0.0
-            vehicle.column = g - first_group
-            vehicle.closed = Closed.OPEN
-            vehicle.stopped = True
-            vehicle.may_wait_inside = False
-            end += 1
-            lanes += 1
-            lane_start[lanes] = end
+        for weight in (model.person_weight * persons, observed.traffic.unseen[g]):
+            if weight > 0.0:
+                put_waiting(memory[end], weight, g - first_group)
+                end += 1
+                lanes += 1
+                lane_start[lanes] = end
 
     return LaneQueues(lane_start[: lanes + 1], memory)
 
@@ -258,6 +256,18 @@ def put_inside(vehicle, tables, model, stop_lane, v, observed):  # type: ignore[
     vehicle.gap_s = link.crossing_s
     vehicle.column = link.inside_column
     vehicle.closed = Closed.NO_GAP if no_gap else Closed.OPEN
+    vehicle.stopped = True
+    vehicle.may_wait_inside = False
+
+
+@inlined
+def put_waiting(vehicle, weight, column):  # type: ignore[no-untyped-def]
+    """Fill the record of those who wait at a signal, and go at once when it is green."""
+    vehicle.eta_s = 0.0
+    vehicle.weight = weight
+    vehicle.gap_s = 0.0
+    vehicle.column = column
+    vehicle.closed = Closed.OPEN
     vehicle.stopped = True
     vehicle.may_wait_inside = False
 

@@ -192,4 +192,7 @@ def traffic_of(observation: Observation) -> Traffic:
         room_m=np.ascontiguousarray(observation.room_m, np.float64),
         waiting_persons=np.ascontiguousarray(observation.waiting_persons, np.int32),
         arrived=np.ascontiguousarray(observation.arrived, np.int64),
+        unseen=np.zeros(len(observation.shown))
+        if observation.unseen is None
+        else np.ascontiguousarray(observation.unseen, np.float64),
     )

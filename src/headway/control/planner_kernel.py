@@ -59,16 +59,18 @@ def decide(  # type: ignore[no-untyped-def]
     observed = observe(tables, signals, traffic)
     cycles, times = cycle_times(tables, at_s, began_s, cycles, observed)
     decided = plan(tables, model, target, observed, times, links_known, inside_seen)
-    seen = observed if recalled == 0 else observe(tables, signals, without_last(traffic, recalled))
+    seen = observed
+    if recalled > 0 or traffic.unseen.any():
+        seen = observe(tables, signals, only_measured(traffic, recalled))
     check, factors, confidence = updated(check, at_s, tables, model, decided, seen)
     barred, is_any_barred = barred_groups(tables, model, times, observed, links_known)
     return decided, barred, is_any_barred, cycles, check, factors, confidence
 
 
 @njit(cache=True)
-def without_last(traffic, count):  # type: ignore[no-untyped-def]
-    """The traffic without its last `count` vehicles."""
-    left = max(len(traffic.link) - count, 0)
+def only_measured(traffic, recalled):  # type: ignore[no-untyped-def]
+    """The traffic without its last `recalled` vehicles, and without those whom nobody saw."""
+    left = max(len(traffic.link) - recalled, 0)
     return Traffic(
         traffic.lane[:left],
         traffic.link[:left],
@@ -78,6 +80,7 @@ def without_last(traffic, count):  # type: ignore[no-untyped-def]
         traffic.room_m,
         traffic.waiting_persons,
         traffic.arrived,
+        np.zeros_like(traffic.unseen),
     )
 
 

@@ -57,11 +57,21 @@ class ObservationCheck:
         recalled: Any = observation.recalled
         if type(recalled) is not int or recalled < 0:
             return f"recalled: {described(recalled, 40)}; give a number of vehicles"
+        if not _is_share(observation.missed_share):
+            missed = described(observation.missed_share, 40)
+            return f"missed_share: {missed}; give a share from 0 up to, but not, 1"
         for name, shape, kinds in self._columns:
             column = getattr(observation, name)
             if not _is_column(column, shape, kinds):
                 return f"{name}: {_described(column)}; give {shape} of kind {kinds}"
+        shape = self._columns[0][1]
+        if observation.unseen is not None and not _is_column(observation.unseen, shape, REAL):
+            return f"unseen: {_described(observation.unseen)}; give {shape} of kind {REAL}, or None"
         return _fault_of_vehicles(observation.vehicles) or _fault_of_claims(observation.emergencies)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, float) and 0.0 <= value < 1.0
 
 
 def field_of(fault: str) -> str:

@@ -211,7 +211,9 @@ class Street:
         if observed.links_known:  # also where sources from outside add vehicles whose links are not
             return self.observation
         self._find_silence(self.observation)
-        return self.recall.with_calls(self.silence.filled(self.observation))
+        return self.recall.with_calls(
+            self.silence.filled(self.observation), self.silence.flow_veh_per_s()
+        )
 
     def _record_observation_fault(self, fault: str, now_s: float) -> None:
         """Once for each field, however long it lasts; and when it is over."""

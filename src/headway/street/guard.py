@@ -202,6 +202,8 @@ def own_copy(observation: Observation) -> Observation:
         links_known=o.links_known,
         inside_seen=o.inside_seen,
         recalled=o.recalled,
+        missed_share=o.missed_share,
+        unseen=None if o.unseen is None else o.unseen.copy(),
     )
 
 

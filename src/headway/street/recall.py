@@ -6,6 +6,10 @@ So a group that has been red for RECALL_S is presumed to have one vehicle at its
 controller does by recall where it cannot rely on a detector (FHWA, Traffic Signal Timing Manual,
 FHWA-HOP-08-024, chapter 5). At a start all are called once, as after a power-up: nobody knows for
 how long they have been red. See decision 33.
+
+Long before that, where equipment is known to miss a share of all vehicles, so many of those that
+came while a group was red are expected to wait there unseen. They call nobody: the planner weighs
+them beside those that are seen. See decision 36.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import numpy as np
 from headway.roads import Colour, Kind, Network
 from headway.street.external.views import FIRST_M
 from headway.street.silence import with_vehicles
-from headway.values import Observation
+from headway.values import FloatArray, Observation
 
 RECALL_S = 180.0  # of red: more often costs others more than it spares whom nobody sees
 LENGTH_M = 5.0
@@ -32,11 +36,28 @@ class Recall:
             if group.kind != Kind.PEDESTRIAN and group.links:
                 self._links[g] = group.links[0]
         self._lanes = np.array([link.from_lane for link in network.links], np.int64)
+        # (groups, lanes): the part of the flow of a lane that goes by each group, all alike
+        self._part = np.zeros((len(network.groups), len(network.lanes)))
+        for link in network.links:
+            if link.group >= 0 and self._links[link.group] >= 0:
+                self._part[link.group, link.from_lane] = 1.0
+        self._part /= np.maximum(self._part.sum(axis=0), 1.0)
 
-    def with_calls(self, observation: Observation) -> Observation:
-        """The observation with a vehicle before each group that has been red for RECALL_S; as it is
-        where none has.
+    def with_calls(self, observation: Observation, flow_veh_per_s: FloatArray) -> Observation:
+        """The observation with a vehicle before each group that has been red for RECALL_S, and with
+        those that are expected to wait unseen. flow_veh_per_s: float (lanes,), that is seen.
         """
+        return self._with_late(self._with_unseen(observation, flow_veh_per_s))
+
+    def _with_unseen(self, observation: Observation, flow_veh_per_s: FloatArray) -> Observation:
+        missed = observation.missed_share
+        if missed <= 0.0:
+            return observation
+        red_s = np.where(observation.shown == Colour.RED, observation.shown_for_s, 0.0)
+        came = self._part @ flow_veh_per_s * red_s
+        return replace(observation, unseen=came * missed / (1.0 - missed))
+
+    def _with_late(self, observation: Observation) -> Observation:
         is_late = (observation.shown == Colour.RED) & (observation.shown_for_s >= RECALL_S)
         late = np.flatnonzero(is_late & (self._links >= 0)).tolist()
         if not late:

@@ -25,6 +25,7 @@ SILENT_VEHICLES = 20.0
 SILENT_GAPS = 3.0  # as long as the longest gap of late: some flows come in bursts
 LEAST_SILENT_S = 300.0
 LEAST_COUNTED = 20.0  # vehicles before the silence of a lane says anything
+FLOW_OVER_S = 300.0  # a flow that was counted for a shorter time is taken for lower than it was
 MEMORY_S = 1800.0  # the flow is that of the last half hour
 MIN_COMPLETENESS = 0.5  # a junction of which less is measured is not silent but unknown
 DISCHARGE_PER_S = 1.0 / HEADWAY_S  # of a queue at green: no lane has a larger flow
@@ -146,6 +147,10 @@ class SilenceDetector:
             arrived=observation.arrived + self._arrivals(silent.tolist()),
             completeness=observation.completeness * self._measured_share(),
         )
+
+    def flow_veh_per_s(self) -> FloatArray:
+        """(lanes,): vehicles that were seen, of late or over FLOW_OVER_S at least."""
+        return np.asarray(self.lanes["counted"] / np.maximum(self.lanes["span_s"], FLOW_OVER_S))
 
     def _arrivals(self, silent: list[int]) -> CountArray:
         """(links,): vehicles that are presumed to have come since the observation before."""

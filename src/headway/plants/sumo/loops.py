@@ -28,6 +28,8 @@ class Loops:
     leaves in front.
     """
 
+    missed_share = 0.0
+
     def __init__(self, network: Network) -> None:
         self._link = likely_links(network)
         # from the advance detector to the stop line

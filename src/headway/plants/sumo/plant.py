@@ -308,6 +308,7 @@ class SumoPlant:
             emergencies=self._profile.emergencies(reported),
             links_known=self._settings.sensing == "connected",
             inside_seen=self._settings.sensing != "loops",
+            missed_share=self._profile.missed_share,
         )
 
     def take_rerouted(self) -> IntArray:
@@ -515,6 +516,7 @@ class UnobservedPlant(SumoPlant):
             emergencies=(),
             links_known=False,
             inside_seen=False,
+            missed_share=0.0,
         )
 
     def take_rerouted(self) -> IntArray:

@@ -31,7 +31,11 @@ JUST_INSIDE_M = -0.1  # beyond the stop line: a camera tells this side from that
 class Profile(Protocol):
     """From the vehicles that are there, with a number that stays with each, to those that are
     detected.
+
+    missed_share: of those that are there within its view.
     """
+
+    missed_share: float
 
     def see(self, at_s: float, there: Vehicles, number: IntArray) -> Vehicles:
         """`number`: int (n,), the same for one vehicle as long as it is near."""
@@ -45,6 +49,8 @@ class Profile(Protocol):
 class Connected:
     """Vehicles report everything themselves."""
 
+    missed_share = 0.0
+
     def see(self, at_s: float, there: Vehicles, number: IntArray) -> Vehicles:
         return there
 
@@ -54,6 +60,8 @@ class Connected:
 
 class Camera:
     """A camera above the junction: lanes, not intentions; of those inside it, where they go."""
+
+    missed_share = CAMERA_MISSED
 
     def __init__(self, network: Network, seed: int) -> None:
         self._random = np.random.default_rng(seed)
