@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from dataclasses import replace
 
 import numpy as np
@@ -61,7 +63,7 @@ def gate_with_a_call():
         ({"inside_seen": 1}, "inside_seen: int; give True or False"),
         ({"missed_share": 1.0}, "missed_share: 1.0; give a share from 0 up to, but not, 1"),
         ({"missed_share": -0.1}, "missed_share: -0.1; give a share from 0 up to, but not, 1"),
-        ({"missed_share": float("nan")}, "missed_share: nan; give a share from 0 up to, but not, 1"),
+        ({"missed_share": math.nan}, "missed_share: nan; give a share from 0 up to, but not, 1"),
         ({"missed_share": True}, "missed_share: True; give a share from 0 up to, but not, 1"),
         ({"unseen": np.zeros(1)}, "unseen: float64 (1,); give (4,) of kind fiu, or None"),
         ({"unseen": [0.0]}, "unseen: list; give (4,) of kind fiu, or None"),
