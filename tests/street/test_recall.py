@@ -85,9 +85,7 @@ def test_of_what_came_while_a_signal_was_red_the_missed_share_is_expected_unseen
     """
     flow = NONE_COMES.copy()
     flow[[0, 2, 4, 6, 8, 10]] = [0.1, 0.1, 0.2, 0.3, 0.05, 0.4]
-    before = replace(
-        observed([R, R, G, R, R], [10.0, 20.0, 50.0, 170.0, 60.0]), missed_share=0.2
-    )
+    before = replace(observed([R, R, G, R, R], [10.0, 20.0, 50.0, 170.0, 60.0]), missed_share=0.2)
     after = Recall(two_junctions()).with_calls(before, flow)
     assert after.unseen == pytest.approx([0.2 * 10 / 4, 0.2 * 20 / 4, 0.0, 0.05 * 170 / 4, 0.0])
     assert (after.recalled, len(after.vehicles)) == (0, 1), "they call nobody"
