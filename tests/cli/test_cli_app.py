@@ -66,6 +66,7 @@ COMMANDS = [
         "tune",
         "run",
         "feed",
+        "deploy",
     ),
 ]
 

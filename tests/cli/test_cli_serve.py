@@ -503,6 +503,23 @@ def test_the_tables_are_made_before_the_service_starts(headway, new_record, monk
         assert (ran.status, ran.out) == (0, f"schema {known[-1]}: nothing to do ({known[-1]})\n")
 
 
+def test_the_tables_go_back_to_an_earlier_version(headway, new_record, monkeypatch):
+    monkeypatch.setenv("HEADWAY_DATABASE_URL", new_record())
+    *_, earlier, last = schemas()
+    assert headway("db", "migrate").status == 0
+    assert headway("db", "migrate", "--back-to", last).out == f"schema {last}: back to {last}\n"
+    assert (
+        headway("db", "migrate", "--back-to", earlier).out == f"schema {last}: back to {earlier}\n"
+    )
+    assert (
+        headway("db", "migrate", "--dry-run").out == f"schema {earlier}: {last} (would be done)\n"
+    )
+    for wrong in (last, "0", "9999"):  # which is newer now, or none
+        ran = headway("db", "migrate", "--back-to", wrong)
+        assert (ran.status, "is none before the present one" in ran.err) == (1, True)
+    assert headway("db", "migrate", "--back-to", earlier, "--dry-run").status == 2
+
+
 @pytest.mark.parametrize("words", [[], ["--dry-run"]])
 def test_the_tables_of_a_newer_version_are_left_alone(headway, filled, words):
     filled.execute("UPDATE alembic_version SET version_num = '9999'")

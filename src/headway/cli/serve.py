@@ -44,7 +44,7 @@ from headway.service.streets import StreetService
 from headway.service.upkeep import TASKS, UpkeepService
 from headway.settings import Settings, Watched, load, log_level, overridden
 from headway.store import Database, Intake, open_database
-from headway.store.database import migrate, schema, schemas
+from headway.store.database import migrate, schema, schemas, take_back
 from headway.store.revocations import Revocations
 from headway.store.upkeep import (
     Drill,
@@ -391,11 +391,29 @@ def bring_up(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Change nothing; say what would be done.")
     ] = False,
+    back_to: Annotated[
+        str,
+        typer.Option(
+            help="Go back to this earlier schema; what only newer ones hold is dropped. Stop the "
+            "service first."
+        ),
+    ] = "",
     data: Data = "data",
 ) -> None:
     """Bring the tables to this version's schema, or make them. `headway serve` does so by itself;
     this does it before.
     """
+    if back_to:
+        if dry_run:
+            raise typer.BadParameter("give --dry-run or --back-to")
+        database = open_database(Path(data), create=False, migrated=False)
+        try:
+            before = schema(database)
+            take_back(database, back_to)
+        finally:
+            database.close()
+        console.print(f"schema {before}: back to {back_to}", soft_wrap=True)
+        return
     database = open_database(Path(data), create=not dry_run, migrated=False)
     try:
         before, known = schema(database), schemas()

@@ -232,6 +232,23 @@ def migrate(database: Database) -> None:
         command.upgrade(config, "head")
 
 
+def take_back(database: Database, to: str) -> None:
+    """Bring the schema back to an earlier version, `to`; what only newer ones hold is dropped.
+    Raises DatabaseError for a version that is none, or newer than the present one, SQLAlchemyError.
+    """
+    config = _config()
+    with database.unhurried.engine.begin() as held:
+        held.execute(sa.text("SELECT pg_advisory_xact_lock(4845)"))
+        found = MigrationContext.configure(held).get_current_revision() or ""
+        if to not in schemas() or to > found:
+            raise DatabaseError(
+                f"schema {to!r}: is none before the present one ({found or 'none'}). There are: "
+                f"{', '.join(number for number in schemas() if number <= found)}."
+            )
+        config.attributes["connection"] = held
+        command.downgrade(config, to)
+
+
 def _embedded(folder: Path) -> tuple[str, Any]:
     try:
         return embedded.start(folder)

@@ -1,0 +1,407 @@
+"""`headway deploy`: a new version in the place of the one that runs, on processes that a service
+manager starts from a link (`current`) to a folder (a release: a virtual environment with Headway).
+
+All is looked at before anything is changed. Then: a backup, the tables, the link, and one instance
+after the other, each until it is well. Where one is not, all of it is taken back.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from headway.api.security import Keyring, Role
+from headway.cli.environment import SECRET_KEY
+from headway.settings import SettingsError, load
+from headway.store import Database, open_database
+from headway.store.database import schema
+from headway.store.upkeep import row_counts
+
+console = Console()
+LEAST_FREE_BYTES = 1_000_000_000
+COMMAND_WITHIN_S = 3600.0
+ANSWER_WITHIN_S = 20.0
+NO_STREETS = 404  # of a process without any
+LOOK_EVERY_S = 0.5
+TOKEN_S = 3600.0
+PROBE = "headway-deploy"  # the simulation of the record that is sent, read and erased
+GROWING = ("simulation_record", "event", "audit", "run")  # tables that only grow while a day lasts
+
+
+class DeployError(RuntimeError):
+    """The update cannot be made, or was taken back; the message says why, and what to do."""
+
+
+class AnswerError(DeployError):
+    """An answer other than 2xx. status: its number."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A process of the service. url: where it answers; restart: words of the command that ends it
+    and starts what `current` leads to then.
+    """
+
+    url: str
+    restart: tuple[str, ...]
+
+    @classmethod
+    def parsed(cls, text: str) -> Instance:
+        """Of "URL COMMAND...". Raises typer.BadParameter."""
+        try:
+            url, *words = shlex.split(text)
+        except ValueError:
+            url, words = "", []
+        if urlsplit(url).scheme not in ("http", "https") or not words:
+            raise typer.BadParameter(
+                f"instance {text!r}: give its address and the command that restarts it, such as "
+                "'http://127.0.0.1:8000 systemctl restart headway'."
+            )
+        return cls(url.rstrip("/"), tuple(words))
+
+
+@dataclass
+class Deployment:
+    """One update. release: folder of the new version; current: the link; say: told of each step."""
+
+    release: Path
+    current: Path
+    instances: list[Instance]
+    data: Path
+    config: str
+    within_s: float
+    say: Callable[[str], None]
+    before: Path = field(init=False)
+    _restarted: list[Instance] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        """An update that was cut off has moved the link: `previous` says where it led to."""
+        self.release = self.release.resolve()
+        self.before = self.current.resolve()
+        if self.before == self.release and self._previous.is_symlink():
+            self.before = self._previous.resolve()
+
+    @property
+    def _previous(self) -> Path:
+        return self.current.with_name("previous")
+
+    def check(self) -> None:
+        """Everything that is needed, without a change. Raises DeployError with all that is not."""
+        faults = [*self._missing(), *self._wrong_settings()]
+        if not faults:
+            faults = [why for one in self.instances if (why := self._away(one))]
+        if faults:
+            raise DeployError("\n".join(["nothing was changed:", *(f"- {why}" for why in faults)]))
+
+    def _missing(self) -> list[str]:
+        found = []
+        for folder in dict.fromkeys((self.release, self.before)):
+            if not os.access(folder / "bin" / "headway", os.X_OK):
+                found.append(
+                    f"{folder}: has no bin/headway. Make it: python3 -m venv {folder} && "
+                    f"{folder}/bin/pip install headway"
+                )
+        if not self.current.is_symlink():
+            found.append(
+                f"{self.current}: is no link to the release in use. Make it: ln -s RELEASE "
+                f"{self.current}"
+            )
+        if not self.data.is_dir():
+            found.append(f"{self.data}: is no folder. Give the data folder of the service (--data)")
+        elif (free := shutil.disk_usage(self.data).free) < LEAST_FREE_BYTES:
+            found.append(
+                f"{self.data}: {free / 1e9:.1f} GB are free. Make room: docs/operations.md"
+            )
+        return found
+
+    def _wrong_settings(self) -> list[str]:
+        """By the new version, which may know other settings."""
+        if not self.config or not os.access(self.release / "bin" / "python", os.X_OK):
+            return []
+        code = "import sys; from headway.settings import load; load(sys.argv[1])"
+        done = self._run(self.release / "bin" / "python", "-c", code, self.config)
+        if done.returncode == 0:
+            return []
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        return [f"settings: {lines[-1] if lines else 'cannot be read'}"]
+
+    def _away(self, instance: Instance) -> str:
+        try:
+            ask(instance.url, "/health")
+        except DeployError as error:
+            return f"{error}. Start the service first: an update begins from one that runs"
+        return ""
+
+    def is_done(self) -> bool:
+        """The link leads to the release, and every instance is of its version."""
+        version = self.version(self.release)
+        return self.current.resolve() == self.release and all(
+            ask(one.url, "/health").get("version") == version for one in self.instances
+        )
+
+    def version(self, release: Path) -> str:
+        done = self._run(release / "bin" / "headway", "--version")
+        if done.returncode or not done.stdout.startswith("headway "):
+            raise DeployError(f"{release}/bin/headway --version: {_last(done)}")
+        return done.stdout.split()[1]
+
+    def plan(self) -> list[str]:
+        """What `make` would do, a line a step."""
+        pending = self._checked(
+            self.release, "db", "migrate", "--dry-run", "--data", str(self.data)
+        )
+        return [
+            f"from {self.version(self.before)} ({self.before}) "
+            f"to {self.version(self.release)} ({self.release})",
+            "back up the database",
+            pending.strip().splitlines()[-1],
+            f"let {self.current} lead to {self.release}",
+            *(f"{shlex.join(one.restart)}, until {one.url} is well" for one in self.instances),
+            "compare the record with what it was",
+        ]
+
+    def make(self) -> None:
+        """The update. Raises DeployError where it was taken back."""
+        version = self.version(self.release)
+        with closing(_database(self.data)) as database:
+            rows, was = row_counts(database), schema(database)
+        backup = self._checked(self.before, *self._upkeep())
+        self.say(f"backup: {backup.strip()}")
+        try:
+            self.say(self._checked(self.release, "db", "migrate", "--data", str(self.data)).strip())
+            point(self._previous, self.before)
+            point(self.current, self.release)
+            for instance in self.instances:
+                self._restarted.append(instance)
+                self._restart(instance, version)
+            self._prove(rows)
+        except (DeployError, KeyboardInterrupt) as error:
+            self.say(f"failed: {error or 'interrupted'}; going back to {self.before}")
+            self._take_back(was, rows)
+            raise DeployError(
+                f"the update was taken back, and {self.version(self.before)} runs: "
+                f"{error or 'it was interrupted'}"
+            ) from error
+
+    def _upkeep(self) -> list[str]:
+        config = ["--config", self.config] if self.config else []
+        return ["db", "upkeep", "backup", *config, "--data", str(self.data)]
+
+    def _take_back(self, was: str, rows: Mapping[str, int]) -> None:
+        """Tables, link and instances as they were. Raises DeployError where that fails."""
+        try:
+            if was:
+                words = ("db", "migrate", "--back-to", was, "--data", str(self.data))
+                self._checked(self.release, *words)
+            point(self.current, self.before)
+            version = self.version(self.before)
+            for instance in self._restarted:
+                self._restart(instance, version)
+            self._prove(rows)
+        except DeployError as error:
+            raise DeployError(
+                f"GOING BACK FAILED: {error}. The backup made before the update is whole: stop the "
+                "service, restore it (headway db restore), let the link lead to "
+                f"{self.before}, start the service."
+            ) from error
+
+    def _restart(self, instance: Instance, version: str) -> None:
+        done = self._run(*instance.restart)
+        if done.returncode:
+            raise DeployError(f"{shlex.join(instance.restart)}: {_last(done)}")
+        begun_s, end_s = time.monotonic(), time.monotonic() + self.within_s
+        why = "it was not asked"
+        while True:
+            try:
+                self._require_ready(instance, version)
+                break
+            except DeployError as error:
+                why = str(error)
+            if time.monotonic() > end_s:
+                raise DeployError(f"not well within {self.within_s:g} s: {why}")
+            time.sleep(LOOK_EVERY_S)
+        smoke(instance.url, self._token())
+        self.say(f"{instance.url} is {version}, well after {time.monotonic() - begun_s:.1f} s")
+
+    def _require_ready(self, instance: Instance, version: str) -> None:
+        found = ask(instance.url, "/health").get("version")
+        if found != version:
+            raise DeployError(f"{instance.url} is {found}, not {version}")
+        if starting := ask(instance.url, "/health/ready").get("starting"):
+            raise DeployError(f"{instance.url} starts: {', '.join(starting)}")
+
+    def _prove(self, before: Mapping[str, int]) -> None:
+        """No table has fewer rows than before the update."""
+        with closing(_database(self.data)) as database:
+            after = row_counts(database)
+        lost = {
+            t: (before[t], after.get(t, 0)) for t in GROWING if after.get(t, 0) < before.get(t, 0)
+        }
+        if lost:
+            raise DeployError(f"rows are missing (table: before, after): {lost}")
+        told = ", ".join(f"{t} {after.get(t, 0):,}" for t in GROWING)
+        self.say(f"the record is whole: {told}")
+
+    def _token(self) -> str:
+        keyring = Keyring(self.data / "keys.json", os.environ.get(SECRET_KEY, ""), create=False)
+        return keyring.token(PROBE, Role.ADMIN, TOKEN_S)
+
+    def _checked(self, release: Path, *words: str) -> str:
+        done = self._run(release / "bin" / "headway", *words)
+        if done.returncode:
+            raise DeployError(f"headway {shlex.join(words)}: {_last(done)}")
+        return done.stdout
+
+    def _run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                [str(word) for word in words],
+                capture_output=True, text=True, timeout=COMMAND_WITHIN_S, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DeployError(f"{words[0]}: {error}") from error
+
+
+def point(link: Path, target: Path) -> None:
+    """Let `link` lead to `target`, at once: nobody finds it missing."""
+    draft = link.with_name(f".{link.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    draft.symlink_to(target)
+    draft.replace(link)
+
+
+def smoke(url: str, token: str) -> None:
+    """A record in, out and erased; a live stream that tells something; a prediction for each street
+    that runs there. Raises DeployError.
+    """
+    at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    record = {
+        "simulation_id": PROBE, "timestamp": at, "intersection_id": PROBE, "signals": [],
+        "metrics": {
+            "total_vehicles_passed": 0, "avg_wait_time_all_sides": 0.0, "throughput": 0.0,
+            "avg_speed": 0.0, "fuel_saved": 0.0, "co2_saved": 0.0, "emergency_overrides": 0,
+        },
+    }  # fmt: skip
+    ask(url, "/api/v1/ingest/simulation", token, record)
+    try:
+        found = ask(url, f"/api/v1/records/{PROBE}/{PROBE}/{quote(at)}", token)
+        if found.get("simulation_id") != PROBE:
+            raise DeployError(f"{url}: the record that was sent came back as another one: {found}")
+    finally:
+        ask(url, f"/api/v1/admin/simulations/{PROBE}", token, method="DELETE")
+    heard = ask(url, "/api/v1/live/monitoring/history?wait_s=9&limit=1", token)
+    if not heard.get("messages"):
+        raise DeployError(f"{url}: the live stream `monitoring` says nothing")
+    for street in _streets(url, token):
+        if street.get("status") == "running" and street.get("junctions"):
+            path = f"/api/v1/ml/predict?street={quote(street['street'])}"
+            ask(url, path, token, {"junction": street["junctions"][0]["id"]})
+
+
+def _streets(url: str, token: str) -> list[dict[str, Any]]:
+    """None of a process without streets."""
+    try:
+        return list(ask(url, "/api/v1/engine/state", token))
+    except AnswerError as error:
+        if error.status == NO_STREETS:
+            return []
+        raise
+
+
+def ask(url: str, path: str, token: str = "", body: Any = None, method: str = "") -> Any:
+    """The JSON that is answered. Raises DeployError for any other answer, and for none."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    data = None if body is None else json.dumps(body).encode()
+    if data is not None:
+        headers["Content-Type"] = "application/json"
+    asked = urllib.request.Request(  # noqa: S310 - the address begins with http
+        url + path, data, headers, method=method or None
+    )
+    try:
+        with urllib.request.urlopen(asked, timeout=ANSWER_WITHIN_S) as answer:  # noqa: S310
+            return json.loads(answer.read() or b"{}")
+    except urllib.error.HTTPError as error:
+        said = " ".join(error.read(500).decode(errors="replace").split())
+        raise AnswerError(f"{url}{path} answers {error.code} ({said})", error.code) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise DeployError(f"{url}{path} does not answer ({error})") from error
+
+
+def _database(data: Path) -> Database:
+    return open_database(data, create=False, migrated=False)
+
+
+def _last(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+    return lines[-1].removeprefix("headway: ") if lines else f"status {done.returncode}"
+
+
+def deploy(
+    release: Annotated[
+        Path, typer.Argument(help="Folder of the new version: a virtual environment with Headway.")
+    ],
+    instance: Annotated[
+        list[str],
+        typer.Option(
+            help="A process of the service: its address and the command that restarts it, as one "
+            "word; may be repeated, and they are updated in this order."
+        ),
+    ] = ["http://127.0.0.1:8000 systemctl restart headway"],  # noqa: B006 - typer copies it
+    current: Annotated[Path, typer.Option(help="Link that the processes are started from.")] = Path(
+        "/opt/headway/current"
+    ),
+    config: Annotated[str, typer.Option(help="Settings file (YAML) of the service.")] = "",
+    data: Annotated[str, typer.Option(help="Data folder of the service.")] = "data",
+    within: Annotated[
+        float, typer.Option(min=1.0, max=86_400.0, help="Seconds until a process must be well.")
+    ] = 900.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; say what would be done.")
+    ] = False,
+) -> None:
+    """Update a service: backup, tables, then one process after the other, each until it is well. If
+    one is not, all goes back to the version before. The same call goes on where it was cut off.
+    """
+    instances = [Instance.parsed(text) for text in instance]
+    if config:
+        try:
+            load(config)
+        except SettingsError as error:
+            raise DeployError(f"nothing was changed: {error}") from error
+
+    def say(text: str) -> None:
+        console.print(escape(text), soft_wrap=True, highlight=False)
+
+    found = Deployment(release, current, instances, Path(data), config, within, say)
+    found.check()
+    if found.is_done():
+        say(f"nothing to do: {found.version(found.release)} runs")
+        return
+    if dry_run:
+        for number, line in enumerate(found.plan(), 1):
+            say(f"{number}. {line}")
+        return
+    found.make()
+    say(f"done: {found.version(found.release)} runs")

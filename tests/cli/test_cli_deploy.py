@@ -1,0 +1,277 @@
+"""An update: what it asks for first, its order, and that all of it is taken back where it fails.
+
+The releases are scripts that say what they were called with; the service is a server of ours that
+is of the version that its link led to when it was restarted. The database is a real one.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from headway.api.security import Keyring
+from headway.cli import deploy as room
+from headway.store import open_database
+from headway.store.database import schemas
+
+SCRIPT = """#!/bin/sh
+here=$(cd "$(dirname "$0")/.." && pwd)
+case "$1" in
+  --version) echo "headway $(cat "$here/VERSION")"; exit ;;
+esac
+echo "$(cat "$here/VERSION") $*" >> "$here/../log"
+[ ! -e "$here/fails-$2" ] || { echo "headway: $2 is broken" >&2; exit 1; }
+echo "$2 done"
+"""
+
+
+class Service:
+    """Answers as the API does. broken: which requests it answers with 500, by version; loses: a
+    table whose rows go when this version starts.
+    """
+
+    def __init__(self, folder, count):
+        self.folder, self.broken, self.records, self.asked = folder, {}, {}, []
+        self.servers = [self._server(number) for number in range(count)]
+        for server in self.servers:
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def instances(self):
+        return [
+            word
+            for number, server in enumerate(self.servers)
+            for word in (
+                "--instance",
+                f"http://127.0.0.1:{server.server_port} "
+                f"sh -c 'readlink -f current > running{number}'",
+            )
+        ]
+
+    def version(self, number):
+        running = (self.folder / f"running{number}").read_text().strip()
+        return (self.folder / running / "VERSION").read_text().strip()
+
+    def _server(self, number):
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+            def answer(self):
+                length = int(self.headers.get("Content-Length", 0))
+                body = json.loads(self.rfile.read(length) or b"null")
+                version, path = service.version(number), urlsplit(self.path).path
+                service.asked.append((self.command, path.split("/")[-1], version))
+                if any(word in path for word in service.broken.get(version, ())):
+                    status, found = 500, {"detail": "broken"}
+                else:
+                    status, found = service.found(self.command, path, body, version)
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(json.dumps(found).encode())
+
+            do_GET = do_POST = do_DELETE = answer  # noqa: N815 - names of http.server
+
+        return ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    def found(self, method, path, body, version):
+        if path == "/health":
+            return 200, {"version": version}
+        if path == "/health/ready":
+            return 200, {"starting": []}
+        if path == "/api/v1/ingest/simulation":
+            self.records[body["timestamp"]] = body
+            return 201, {}
+        if path.startswith("/api/v1/records/"):
+            return 200, self.records[unquote(path.split("/")[-1])]
+        if method == "DELETE":
+            self.records.clear()
+            return 200, {}
+        if path == "/api/v1/live/monitoring/history":
+            return 200, {"messages": [{}]}
+        if path == "/api/v1/engine/state":
+            junctions = [{"id": "j1"}]
+            return 200, [{"street": "north", "status": "running", "junctions": junctions}]
+        if path == "/api/v1/ml/predict":
+            return (200, {"stage": 1}) if body == {"junction": "j1"} else (422, {})
+        return 404, {}
+
+
+@pytest.fixture(scope="module")
+def record(new_record, tmp_path_factory):
+    found = open_database(tmp_path_factory.mktemp("record"), new_record())
+    found.execute(
+        "INSERT INTO audit (number, at, who, role, what, status, data, before, hash) "
+        "VALUES (1, now(), 'a', 'admin', 'b', 200, '{}', '', '')"
+    )
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def service(tmp_path, record, monkeypatch):
+    """Two processes of version 1, started from `current`; a release of version 2 beside it."""
+    monkeypatch.setenv("HEADWAY_DATABASE_URL", record.url)
+    monkeypatch.setattr(room, "LOOK_EVERY_S", 0.01)
+    for version in ("1", "2"):
+        place = tmp_path / f"r{version}" / "bin"
+        place.mkdir(parents=True)
+        (place.parent / "VERSION").write_text(version)
+        for name in ("headway", "python"):
+            (place / name).write_text(SCRIPT)
+            (place / name).chmod(0o755)
+    (tmp_path / "current").symlink_to(tmp_path / "r1")
+    (tmp_path / "data").mkdir()
+    Keyring(tmp_path / "data" / "keys.json")
+    found = Service(tmp_path, 2)
+    for number in range(2):
+        (tmp_path / f"running{number}").write_text(str(tmp_path / "r1"))
+    yield found
+    for server in found.servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def deploy(headway, service, monkeypatch):
+    def call(*more, release="r2"):
+        words = ("--current", "current", "--data", "data", "--within", "1")
+        return headway("deploy", release, *service.instances(), *words, *more)
+
+    return call
+
+
+def log(folder):
+    path = folder / "log"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_an_update_backs_up_migrates_and_restarts_one_after_the_other(deploy, service, tmp_path):
+    ran = deploy()
+    assert (ran.status, ran.err) == (0, "")
+    assert log(tmp_path) == ["1 db upkeep backup --data data", "2 db migrate --data data"]
+    assert [service.version(n) for n in (0, 1)] == ["2", "2"]
+    assert (tmp_path / "current").resolve() == tmp_path / "r2"
+    assert "the record is whole: simulation_record 0, event 0, audit 1, run 0" in ran.out
+    assert ran.out.splitlines()[-1] == "done: 2 runs"
+    smoked = [(method, what) for method, what, version in service.asked if version == "2"]
+    assert smoked.count(("POST", "simulation")) == 2
+    assert smoked.count(("POST", "predict")) == 2
+    assert smoked.count(("GET", "history")) == 2
+    assert service.records == {}, "what was sent for the check is erased"
+
+
+def test_once_done_nothing_is_done_again(deploy, tmp_path):
+    assert deploy().status == 0
+    before = log(tmp_path)
+    ran = deploy()
+    assert (ran.status, ran.out, log(tmp_path)) == (0, "nothing to do: 2 runs\n", before)
+
+
+def test_a_dry_run_tells_all_and_changes_nothing(deploy, service, tmp_path):
+    ran = deploy("--dry-run")
+    assert (ran.status, len(ran.out.splitlines())) == (0, 7)
+    assert "from 1 " in ran.out
+    assert log(tmp_path) == ["2 db migrate --dry-run --data data"]
+    assert ((tmp_path / "current").resolve(), service.version(0)) == (tmp_path / "r1", "1")
+
+
+@pytest.mark.parametrize(
+    "broken", ["/health/ready", "ingest", "/records/", "/history", "/predict", "DELETE"]
+)
+def test_what_is_not_well_is_taken_back(deploy, service, tmp_path, broken):
+    service.broken["2"] = ["/admin/simulations" if broken == "DELETE" else broken]
+    ran = deploy()
+    assert (ran.status, "the update was taken back, and 1 runs: " in ran.err) == (1, True)
+    assert log(tmp_path)[2:] == [f"2 db migrate --back-to {schemas()[-1]} --data data"]
+    assert [service.version(n) for n in (0, 1)] == ["1", "1"]
+    assert (tmp_path / "current").resolve() == tmp_path / "r1"
+    assert "the record is whole" in ran.out
+    assert ("GET", "health", "2") in service.asked
+    second = [a for a in service.asked if a[2] == "2" and a[1] == "simulation"]
+    assert len(second) <= 2, "the other process never left its version"
+
+
+def test_rows_that_are_missing_afterwards_take_the_update_back(deploy, monkeypatch):
+    counts = iter([{"audit": 5}, {"audit": 4}, {"audit": 5}])
+    monkeypatch.setattr(room, "row_counts", lambda database: next(counts))
+    ran = deploy()
+    assert ran.status == 1
+    assert "rows are missing (table: before, after): {'audit': (5, 4)}" in ran.err
+
+
+def test_where_going_back_fails_it_says_how_to_restore(deploy, service, tmp_path):
+    service.broken["2"] = ["predict"]
+    service.broken["1"] = ["predict"]
+    ran = deploy()
+    assert (ran.status, "GOING BACK FAILED: " in ran.err) == (1, True)
+    assert "headway db restore" in ran.err
+
+
+def test_an_update_that_was_cut_off_is_gone_on_with_and_can_still_go_back(
+    deploy, service, tmp_path
+):
+    room.point(tmp_path / "previous", tmp_path / "r1")
+    room.point(tmp_path / "current", tmp_path / "r2")  # killed before the first restart
+    service.broken["2"] = ["predict"]
+    assert deploy().status == 1
+    assert (tmp_path / "current").resolve() == tmp_path / "r1"
+    service.broken.clear()
+    assert deploy().status == 0
+    assert [service.version(n) for n in (0, 1)] == ["2", "2"]
+
+
+@pytest.mark.parametrize("step", ["upkeep", "migrate"])
+def test_a_step_that_fails_before_the_restart_restarts_nobody(deploy, service, tmp_path, step):
+    (tmp_path / ("r1" if step == "upkeep" else "r2") / f"fails-{step}").touch()
+    ran = deploy()
+    assert (ran.status, f"{step} is broken" in ran.err) == (1, True)
+    assert (tmp_path / "current").resolve() == tmp_path / "r1"
+    assert {version for *_, version in service.asked} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda at: (at / "r2/bin/headway").unlink(), "r2: has no bin/headway"),
+        (lambda at: (at / "current").unlink(), "current: is no link"),
+        (
+            lambda at: (at / "data/keys.json").unlink() or (at / "data").rmdir(),
+            "data: is no folder",
+        ),
+    ],
+)
+def test_what_is_missing_is_said_with_its_remedy_before_anything_is_done(
+    deploy, tmp_path, change, said
+):
+    change(tmp_path)
+    ran = deploy()
+    assert (ran.status, said in ran.err, "nothing was changed" in ran.err) == (1, True, True)
+    assert log(tmp_path) == []
+
+
+def test_a_service_that_is_away_is_not_updated(deploy, service, tmp_path):
+    for server in service.servers:
+        server.shutdown()
+        server.server_close()
+    ran = deploy()
+    assert (ran.status, "Start the service first" in ran.err, log(tmp_path)) == (1, True, [])
+
+
+@pytest.mark.parametrize("text", ["http://x", "nowhere restart it", "'", ""])
+def test_an_instance_is_an_address_and_a_command(headway, text):
+    ran = headway("deploy", "r", "--instance", text)
+    assert (ran.status, "give its address and the command" in ran.err) == (2, True)
+
+
+def test_the_link_is_never_missing(tmp_path):
+    link = tmp_path / "current"
+    for name in ("a", "b"):
+        room.point(link, tmp_path / name)
+        assert link.readlink() == tmp_path / name
+    assert [path.name for path in tmp_path.iterdir()] == ["current"]
