@@ -54,7 +54,7 @@ def test_systemd_understands_each_line(unit, tmp_path):
     """But for the programme, which is not installed here."""
     for name in (*SERVICES, "headway-drill.timer"):
         text = (HERE / name).read_text(encoding="utf-8")
-        (tmp_path / name).write_text(text.replace("/opt/headway/bin/headway", "/bin/true"))
+        (tmp_path / name).write_text(text.replace("/opt/headway/current/bin/headway", "/bin/true"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", tmp_path / unit], capture_output=True, text=True
     )
@@ -67,7 +67,7 @@ def test_the_commands_and_options_are_those_that_there_are():
     blocks = {block.split("\n")[0]: block for block in re.split(r"\n(?=headway )", contract)}
     for unit, command in zip(SERVICES, ("headway serve", "headway db upkeep"), strict=True):
         (line,) = values(unit, "ExecStart")
-        assert f"{line} ".startswith(f"/opt/headway/bin/{command} ")
+        assert f"{line} ".startswith(f"/opt/headway/current/bin/{command} ")
         for option in re.findall(r"--[a-z-]+", line):
             assert option.replace("--no-", "--") in blocks[command], option
 

@@ -121,7 +121,7 @@ class Deployment:
             if not os.access(folder / "bin" / "headway", os.X_OK):
                 found.append(
                     f"{folder}: has no bin/headway. Make it: python3 -m venv {folder} && "
-                    f"{folder}/bin/pip install headway"
+                    f"{folder}/bin/pip install WHEEL"
                 )
         if not self.current.is_symlink():
             found.append(
@@ -298,7 +298,12 @@ def smoke(url: str, token: str) -> None:
     """
     at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     record = {
-        "simulation_id": PROBE, "timestamp": at, "intersection_id": PROBE, "signals": [],
+        "simulation_id": PROBE, "timestamp": at, "intersection_id": PROBE,
+        "signals": [{
+            "direction": "north", "vehicle_counts": {"cars": 0},
+            "emergency_vehicle_present": False, "signal_status": "RED", "signal_timer": 0.0,
+            "vehicles_crossed": 0, "avg_wait_time": 0.0, "green_time_allocated": 0.0,
+        }],
         "metrics": {
             "total_vehicles_passed": 0, "avg_wait_time_all_sides": 0.0, "throughput": 0.0,
             "avg_speed": 0.0, "fuel_saved": 0.0, "co2_saved": 0.0, "emergency_overrides": 0,
@@ -370,7 +375,7 @@ def deploy(
         ),
     ] = ["http://127.0.0.1:8000 systemctl restart headway"],  # noqa: B006 - typer copies it
     current: Annotated[Path, typer.Option(help="Link that the processes are started from.")] = Path(
-        "/opt/headway/current"
+        "current"
     ),
     config: Annotated[str, typer.Option(help="Settings file (YAML) of the service.")] = "",
     data: Annotated[str, typer.Option(help="Data folder of the service.")] = "data",
