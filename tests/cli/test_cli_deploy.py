@@ -207,10 +207,18 @@ def test_rows_that_are_missing_afterwards_take_the_update_back(deploy, monkeypat
 
 def test_where_going_back_fails_it_says_how_to_restore(deploy, service, tmp_path):
     service.broken["2"] = ["predict"]
-    service.broken["1"] = ["predict"]
+    service.broken["1"] = ["/health/ready"]
     ran = deploy()
     assert (ran.status, "GOING BACK FAILED: " in ran.err) == (1, True)
     assert "headway db restore" in ran.err
+
+
+def test_the_way_back_does_not_need_the_checks_of_the_way_there(deploy, service, tmp_path):
+    """What breaks them, such as a probe that the service refuses, breaks them for both."""
+    service.broken["2"] = service.broken["1"] = ["predict"]
+    ran = deploy()
+    assert (ran.status, "the update was taken back, and 1 runs: " in ran.err) == (1, True)
+    assert [service.version(n) for n in (0, 1)] == ["1", "1"]
 
 
 def test_an_update_that_was_cut_off_is_gone_on_with_and_can_still_go_back(
@@ -224,6 +232,19 @@ def test_an_update_that_was_cut_off_is_gone_on_with_and_can_still_go_back(
     service.broken.clear()
     assert deploy().status == 0
     assert [service.version(n) for n in (0, 1)] == ["2", "2"]
+
+
+def test_an_update_that_was_cut_off_is_not_done_though_both_releases_have_one_version(
+    deploy, service, tmp_path
+):
+    (tmp_path / "r2" / "VERSION").write_text("1")
+    room.point(tmp_path / "previous", tmp_path / "r1")
+    room.point(tmp_path / "current", tmp_path / "r2")  # killed before the first restart
+    assert deploy().out.splitlines()[-1] == "done: 1 runs"
+    assert {(tmp_path / f"running{n}").read_text().strip() for n in (0, 1)} == {
+        str(tmp_path / "r2")
+    }
+    assert deploy().out == "nothing to do: 1 runs\n"
 
 
 @pytest.mark.parametrize("step", ["upkeep", "migrate"])

@@ -107,6 +107,11 @@ class Deployment:
     def _previous(self) -> Path:
         return self.current.with_name("previous")
 
+    @property
+    def _done(self) -> Path:
+        """Names the release whose update came to its end last: two may have one version."""
+        return self.current.with_name(".deployed")
+
     def check(self) -> None:
         """Everything that is needed, without a change. Raises DeployError with all that is not."""
         faults = [*self._missing(), *self._wrong_settings()]
@@ -155,10 +160,15 @@ class Deployment:
         return ""
 
     def is_done(self) -> bool:
-        """The link leads to the release, and every instance is of its version."""
+        """The update to the release came to its end, the link leads to it, and every instance is of
+        its version.
+        """
         version = self.version(self.release)
-        return self.current.resolve() == self.release and all(
-            ask(one.url, "/health").get("version") == version for one in self.instances
+        ended = self._done.read_text(encoding="utf-8") if self._done.exists() else ""
+        return (
+            self.current.resolve() == self.release
+            and ended == f"{self.release}\n"
+            and all(ask(one.url, "/health").get("version") == version for one in self.instances)
         )
 
     def version(self, release: Path) -> str:
@@ -187,6 +197,7 @@ class Deployment:
         version = self.version(self.release)
         with closing(_database(self.data)) as database:
             rows, was = row_counts(database), schema(database)
+        self._done.unlink(missing_ok=True)
         backup = self._checked(self.before, *self._upkeep())
         self.say(f"backup: {backup.strip()}")
         try:
@@ -196,7 +207,9 @@ class Deployment:
             for instance in self.instances:
                 self._restarted.append(instance)
                 self._restart(instance, version)
+                smoke(instance.url, self._token())
             self._prove(rows)
+            self._done.write_text(f"{self.release}\n", encoding="utf-8")
         except (DeployError, KeyboardInterrupt) as error:
             self.say(f"failed: {error or 'interrupted'}; going back to {self.before}")
             self._take_back(was, rows)
@@ -242,7 +255,6 @@ class Deployment:
             if time.monotonic() > end_s:
                 raise DeployError(f"not well within {self.within_s:g} s: {why}")
             time.sleep(LOOK_EVERY_S)
-        smoke(instance.url, self._token())
         self.say(f"{instance.url} is {version}, well after {time.monotonic() - begun_s:.1f} s")
 
     def _require_ready(self, instance: Instance, version: str) -> None:
