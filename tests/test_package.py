@@ -71,6 +71,7 @@ def test_the_wheel_names_what_else_can_be_installed_with_it(wheel):
         "parquet",
         "remote",
         "scenarios",
+        "storage",
         "test",
         "vision",
     }

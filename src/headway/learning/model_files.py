@@ -17,6 +17,7 @@ from headway.control.models import (
     ModelFile,
     planner_figures,
 )
+from headway.learning.shared_files import SharedFiles
 
 LARGEST_BYTES = 1 << 30  # of a file
 CHUNK_BYTES = 1 << 20
@@ -27,10 +28,15 @@ ONNX_BEGIN = b"\x08"  # of a file of ONNX: field 1 of a message of protobuf, the
 
 
 class ModelFiles:
-    """folder: which is made with the first file."""
+    """folder: which is made with the first file. What is kept there is kept in `SharedFiles` too,
+    where the variable names some, and brought back from there.
+
+    Raises ValueError where these cannot be used.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._shared = SharedFiles.named()
 
     def path(self, sha256: str) -> Path:
         """Where a file of that content is, if it is there."""
@@ -51,13 +57,37 @@ class ModelFiles:
             draft.replace(path)  # one of the same content, that was damaged, is repaired
         finally:
             draft.unlink(missing_ok=True)
+        self._keep_names(path)
+        if self._shared is not None:
+            self._shared.put(path, sha256)
+        return sha256, size
+
+    def bring(self, sha256: str) -> None:
+        """Make the file here what it was, from the shared ones; nothing where it is so already, or
+        there are none. Raises OSError where it cannot be had, or is another one there.
+        """
+        path = self.path(sha256)
+        if self._shared is None or (path.exists() and digest(path)[0] == sha256):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._folder / f".{secrets.token_hex(8)}.draft"
+        draft.touch(0o600)
+        try:
+            self._shared.get(sha256, draft, LARGEST_BYTES)
+            if digest(draft)[0] != sha256:
+                raise OSError(f"{self._shared.url}: its copy was altered")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+        self._keep_names(path)
+
+    def _keep_names(self, path: Path) -> None:
         for folder in (path.parent, self._folder):
             place = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(place)  # or a power cut loses the name of a file whose row is there
             finally:
                 os.close(place)
-        return sha256, size
 
 
 def file_of(path: Path, name: str) -> ModelFile:

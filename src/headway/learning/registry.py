@@ -262,6 +262,13 @@ class Registry:
         of = self.get(version.id)
         path = self._files.path(of.sha256)
         try:
+            self._files.bring(of.sha256)
+        except OSError as error:
+            raise ModelFaultError(
+                f"{of.label}: its file {path} is missing or was altered, and cannot be brought "
+                f"back: {error}. Put it back from a copy."
+            ) from error
+        try:
             sha256, _ = digest(path)
         except FileNotFoundError:
             raise ModelFaultError(
