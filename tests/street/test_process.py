@@ -1090,6 +1090,26 @@ def test_a_scenario_that_was_ordered_and_is_gone_does_not_keep_the_street_from_s
     assert left == {"controller": "greedy"}
 
 
+@pytest.mark.parametrize(("order", "value"), [("scenario", "nowhere.sumocfg"), ("cycle_s", "soon")])
+def test_an_order_that_cannot_be_taken_up_is_given_up_on_a_full_disk_too(
+    play, tmp_path, monkeypatch, order, value
+):
+    play({3: [Switch(controller="greedy"), None]})
+    path = tmp_path / "orders.json"
+    content = json.loads(path.read_text())
+    content["orders"][order] = value
+    path.write_text(json.dumps(content))
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(OrderStore, "_write", fails)
+    played = play({3: [None]})
+    told = [kind for _, kind, _ in played.events("engine.order_refused", "engine.order_not_stored")]
+    assert told == ["engine.order_refused", "engine.order_not_stored"]
+    assert played.of(Snapshot)[0].controller == "greedy", "the other order still holds"
+
+
 @pytest.mark.parametrize(
     ("orders", "why"),
     [

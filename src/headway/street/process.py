@@ -190,7 +190,8 @@ class StreetProcess:
         any more, and without an order that is not allowed.
         """
         unreadable = self._orders.put_aside_unreadable()
-        refused = self._drop_orders_not_allowed()
+        not_stored = list[str]()
+        refused = self._drop_orders_not_allowed(not_stored)
         while True:
             ordered = with_orders(self.settings, self._orders.load())
             self.settings = _with_loop(self.settings, ordered)
@@ -204,7 +205,7 @@ class StreetProcess:
                 name = next((name for name in NAMES_ORDERED if name in orders), "")
                 if not name:
                     raise
-                self._orders.drop(name)
+                self._give_up(name, not_stored)
                 refused.append({"order": f"{name} {orders[name]}", "why": str(error)})
         self._keep_deployed(refused, run)
         if unreadable:
@@ -212,6 +213,8 @@ class StreetProcess:
             run.record("engine.orders_unreadable", about)
         for about in refused:
             run.record("engine.order_refused", about)
+        for why in not_stored:
+            run.record("engine.order_not_stored", {"error": why})
         self._take_up_overrides(run)
         return run
 
@@ -222,14 +225,21 @@ class StreetProcess:
             with self._disk_may_fail(run):
                 self._orders.store_deployed(run.street.rollout.deployed)
 
-    def _drop_orders_not_allowed(self) -> list[dict[str, str]]:
+    def _give_up(self, order: str, not_stored: list[str]) -> None:
+        """No longer in force; why the disk took no note of it goes into `not_stored`."""
+        try:
+            self._orders.give_up(order)
+        except OSError as error:
+            not_stored.append(str(error))
+
+    def _drop_orders_not_allowed(self, not_stored: list[str]) -> list[dict[str, str]]:
         """Each with the reason: one that cannot be taken does not take the others along."""
         refused = []
         for name, value in self._orders.load().items():
             try:
                 with_orders(self.settings, {name: value})
             except ValueError as error:
-                self._orders.drop(name)
+                self._give_up(name, not_stored)
                 refused.append({"order": f"{name} {value}", "why": str(error)})
         return refused
 
