@@ -42,6 +42,7 @@ from headway.api.middleware import (
     SecondPathMiddleware,
 )
 from headway.api.services import ApiSettings, Services
+from headway.api.under_way import UnderWayMiddleware
 from headway.plants.sumo import Scene
 from headway.service.streets import StreetService
 from headway.store import Database, Intake
@@ -121,6 +122,7 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, services: Services) -> 
     app.add_middleware(IdempotencyMiddleware, identity=services.identity, book=book)
     app.add_middleware(AuditMiddleware, recorder=services.recorder)
     app.add_middleware(BodyMiddleware, identity=services.identity)
+    app.add_middleware(UnderWayMiddleware, identity=services.identity)
     if settings.per_minute:
         app.add_middleware(
             RateLimitMiddleware,

@@ -362,12 +362,9 @@ def status(registry: Models, street: Street, intersection_id: Junction) -> Junct
     """Who decides at a junction, and who has been champion, challenger or shadow there."""
     number, snapshot = junction_of(street, intersection_id), street.snapshot
     with refusing():
-        history = [e for e in registry.history(street.name) if e.junction in ("", intersection_id)]
-    newest = {(e.junction, e.alias): e for e in reversed(history)}
-    now: dict[str, ModelAlias] = {}
-    for (_, alias), entry in sorted(newest.items()):  # those of the whole street first
-        if entry.label and not entry.fault:
-            now[alias] = entry
+        history, in_force = registry.at_junction(street.name, intersection_id, MOST_HISTORY)
+    # those of the whole street first
+    now = {entry.alias: entry for entry in sorted(in_force, key=lambda e: e.junction)}
     seen = snapshot.junctions[number] if snapshot is not None else None
     return JunctionModels(
         street=street.name,
@@ -380,7 +377,7 @@ def status(registry: Models, street: Street, intersection_id: Junction) -> Junct
             for name, said in street.models.items()
             if name not in ("canary", "shadow") or (said and intersection_id in said["junctions"])
         },
-        history=history[:MOST_HISTORY],
+        history=list(history),
         **now,
     )
 

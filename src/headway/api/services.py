@@ -22,7 +22,14 @@ from headway.api.oidc import Provider
 from headway.api.relay import Relay
 from headway.api.seal import Seal
 from headway.api.security import Keyring
-from headway.api.turns import PREDICTED_AT_ONCE, PROBES_AT_ONCE, Turns
+from headway.api.turns import (
+    KEYS_AT_ONCE,
+    OF_ONE,
+    PREDICTED_AT_ONCE,
+    PREDICTED_OF_ONE,
+    PROBES_AT_ONCE,
+    Turns,
+)
 from headway.learning.aliases import AliasKeeper
 from headway.learning.registry import Registry, signing_key
 from headway.sensing import MISSING
@@ -136,16 +143,19 @@ class Services:
     ingest_turns: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(INGEST_THREADS)
     )
-    turns: Turns = field(default_factory=Turns)
+    turns: Turns = field(default_factory=lambda: Turns(of_one=OF_ONE))
+    key_turns: Turns = field(default_factory=lambda: Turns(KEYS_AT_ONCE, "keys are looked up"))
     probe_turns: Turns = field(default_factory=lambda: Turns(PROBES_AT_ONCE))
     prediction_turns: Turns = field(
-        default_factory=lambda: Turns(PREDICTED_AT_ONCE, "predictions are under way")
+        default_factory=lambda: Turns(
+            PREDICTED_AT_ONCE, "predictions are under way", PREDICTED_OF_ONE
+        )
     )
 
     def __post_init__(self) -> None:
         self.revoked = RevokedTokens(self.database, self.revocations)
         provider = Provider(self.settings.oidc) if self.settings.oidc.issuer else None
-        self.identity = Identity(self.keyring, self.keys, self.revoked, self.turns, provider)
+        self.identity = Identity(self.keyring, self.keys, self.revoked, self.key_turns, provider)
         self.scraped = Scraped(min(self.settings.cache_s, SCRAPED_S))
         self.lookout = Lookout(self)
         self.aliases = AliasKeeper(lambda: self.registry)

@@ -414,6 +414,7 @@ def bring_up(
             take_back(database, back_to)
         finally:
             database.close()
+        put_on_record(Path(data), "db migrate", {"schema": before, "back_to": back_to})
         console.print(f"schema {before}: back to {back_to}", soft_wrap=True)
         return
     database = open_database(Path(data), create=not dry_run, migrated=False)

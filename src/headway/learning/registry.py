@@ -354,6 +354,24 @@ class Registry:
         )
         return self._entries(HISTORY + where, street=street, junction=junction)
 
+    def at_junction(
+        self, street: str, junction: str, limit: int
+    ) -> tuple[Sequence[ModelAlias], Sequence[ModelAlias]]:
+        """(history, in force) of a junction, with what is of its whole street: the newest `limit`
+        entries, and what is in force as `aliases` has it. The entries of all junctions may be
+        hundreds of thousands.
+        """
+        if not _are_askable(street, junction):
+            return [], []
+        values = {"street": street, "junction": junction}
+        where = "street = :street AND junction IN ('', :junction)"
+        newest = (
+            "WHERE a.street = :street AND a.junction IN ('', :junction) "
+            "ORDER BY a.number DESC LIMIT :limit"
+        )
+        now = [e for e in self._now(where, **values) if e.label and not e.fault]
+        return self._entries(HISTORY + newest, limit=limit, **values), now
+
     def _now(self, where: str, **values: Any) -> Sequence[ModelAlias]:
         newest = (
             "WHERE a.number IN (SELECT max(number) FROM model_alias "
