@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,8 +30,8 @@ ROWS = 5_000_000
 
 
 @contextmanager
-def _served(folder: Path, data: str, url: str, scenario: str) -> Iterator[tuple[Path, float]]:
-    """`headway serve` in a process of its own: (its data folder, when it was started)."""
+def _served(folder: Path, data: str, url: str, scenario: str) -> Iterator[tuple[int, float]]:
+    """`headway serve` in a process of its own: (its number, when it was started)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -47,7 +47,7 @@ def _served(folder: Path, data: str, url: str, scenario: str) -> Iterator[tuple[
             stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        yield folder / data, begun_s
+        yield process.pid, begun_s
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -57,18 +57,30 @@ def _served(folder: Path, data: str, url: str, scenario: str) -> Iterator[tuple[
             process.wait()
 
 
-def _first_tick_s(folder: Path, data: str, url: str, scenario: str) -> float:
-    """Seconds from the start of the process to the end of the first tick: the street's own log is
-    written then.
+def _first_tick(folder: Path, data: str, url: str, scenario: str) -> tuple[float, float]:
+    """From the start of the process to the end of the first tick, when the street's own log is
+    written: seconds, and seconds of processor time of the process and of those below it.
     """
     log = folder / data / "headway" / "events.jsonl"
     before = log.stat().st_size if log.exists() else 0
-    with _served(folder, data, url, scenario) as (_, begun_s):
+    with _served(folder, data, url, scenario) as (pid, begun_s):
         while not log.exists() or log.stat().st_size == before:
             if time.monotonic() - begun_s > COMPILES_WITHIN_S:
                 raise SystemExit((folder / "log").read_text()[-2000:])
             time.sleep(LOOK_S)
-        return time.monotonic() - begun_s
+        return time.monotonic() - begun_s, _processor_s(pid)
+
+
+def _processor_s(pid: int) -> float:
+    """Of a process and all below it, those that have ended included."""
+    own, below = 0.0, dict[int, list[int]]()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            name, fields = int(path.parent.name), path.read_text().rpartition(")")[2].split()
+            below.setdefault(int(fields[1]), []).append(name)
+            if name == pid:
+                own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(map(_processor_s, below.get(pid, [])))
 
 
 @contextmanager
@@ -95,7 +107,8 @@ def start(scenario: str = "cologne8") -> None:
     with TemporaryDirectory() as name, _silent() as silent, _closed() as closed:
         folder = Path(name)
         folder.chmod(0o755)
-        first_s = _first_tick_s(folder, "warm", "", scenario)
+        first_s, _ = _first_tick(folder, "warm", "", scenario)
+        print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
         print(f"first start of all, which may compile: {first_s:.1f} s", flush=True)
         address = "postgresql://box:of-the-benchmark@127.0.0.1:{}/headway"
         for what, data, url in (
@@ -103,8 +116,10 @@ def start(scenario: str = "cologne8") -> None:
             ("a new data folder, a database that refuses", "refused{}", address.format(closed)),
             ("a new data folder, a database that hangs", "silent{}", address.format(silent)),
         ):
-            took = [_first_tick_s(folder, data.format(k), url, scenario) for k in range(STARTS)]
-            print(f"{what}: {', '.join(f'{s:.1f}' for s in sorted(took))} s", flush=True)
+            took = [_first_tick(folder, data.format(k), url, scenario) for k in range(STARTS)]
+            walls = ", ".join(f"{wall_s:.1f}" for wall_s, _ in sorted(took))
+            busy = ", ".join(f"{busy_s:.1f}" for _, busy_s in sorted(took))
+            print(f"{what}: {walls} s; of processor time {busy} s", flush=True)
 
 
 def outage(seconds: float = 120.0, scenario: str = "cologne8") -> None:
@@ -112,8 +127,8 @@ def outage(seconds: float = 120.0, scenario: str = "cologne8") -> None:
     with TemporaryDirectory() as name, _closed() as port:
         folder = Path(name)
         url = f"postgresql://box:of-the-benchmark@127.0.0.1:{port}/headway"
-        with _served(folder, "box", url, scenario) as (data, begun_s):
-            spool = data / "spool.jsonl"
+        with _served(folder, "box", url, scenario) as (_, begun_s):
+            spool = folder / "box" / "spool.jsonl"
             while not spool.exists():
                 if time.monotonic() - begun_s > COMPILES_WITHIN_S:
                     raise SystemExit((folder / "log").read_text()[-2000:])
@@ -152,8 +167,8 @@ def restore(rows: int = ROWS) -> None:
                 "INSERT INTO run (key, scenario, controller, seed) SELECT 'k' || g, 'cologne8', "
                 "'planner', g FROM generate_series(1, 10) g"
             )
-            with database.unhurried.engine.begin() as held:
-                held.exec_driver_sql(
+            with database.unhurried.connection() as link:
+                link.execute(
                     "INSERT INTO signal_state SELECT 1 + k / 500000, (k % 500000) / 160 * 1.0, "
                     "'J' || k % 8, (k / 8) % 20, 1 + 3 * ((k / 160) % 2) "
                     f"FROM generate_series(0, {rows - 1}) k"
