@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from headway import __version__
+
 if TYPE_CHECKING:
     import typer
 
@@ -15,6 +17,9 @@ INTERRUPTED = 130  # as shells have it, and typer
 
 def main() -> None:
     """Entry point of `headway`."""
+    if sys.argv[1:] == ["--version"]:  # an update asks for it several times, beside what runs
+        print(f"headway {__version__}")
+        return
     try:
         # seconds pass until all is imported
         from headway.settings import read_secret_files, use_aliases

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import secrets
 import threading
 import time
 from collections import deque
@@ -439,7 +440,8 @@ class StreetService:
             return 0
         s = street.task.settings
         run = self._intake.begin_run(
-            f"{street.name} {street.task.key()} {self._clock_ns()}",
+            # of many machines, whose clocks may begin at the same second: chance tells them apart
+            f"{street.name} {street.task.key()} {self._clock_ns()} {secrets.token_hex(4)}",
             street.demand,
             street.recorded_controller,
             s.street.seed,
