@@ -236,7 +236,7 @@ def state_of(street: RunningStreet) -> dict[str, Any]:
         "status": street.status,
         "status_by": street.status_by,
         "finished": street.finished,
-        "fault": street.fault,
+        "fault": street.fault or (street.remote.away if street.remote is not None else ""),
         "run": street.run,
         "not_controlled": [
             {"signals": x.tl_ids, "link": x.place if x.place >= 0 else None, "reason": x.reason}

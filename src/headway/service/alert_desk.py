@@ -85,7 +85,8 @@ class AlertDesk:
 
     publish: to the live streams. notify: to webhooks and e-mail, None for nobody. clock: seconds.
     book: file of the alerts that were sent and are open, so that recipients learn after a crash
-    that they are not any more; None for none.
+    that they are not any more; None for none. speaks_for: of a street, whether people learn of it
+    from this process; None for all.
     An alert below `alerts.notify_from` goes to the log and the live streams alone.
     """
 
@@ -96,7 +97,9 @@ class AlertDesk:
         notify: Notify | None = None,
         clock: Callable[[], float] = time.monotonic,
         book: Path | None = None,
+        speaks_for: Callable[[str], bool] | None = None,
     ) -> None:
+        self._speaks_for = speaks_for
         self._publish = publish
         self._notify = notify
         self._clock = clock
@@ -176,7 +179,9 @@ class AlertDesk:
                 id=uuid.uuid4().hex,
                 data={**data, "level": level.name.lower()},
                 level=level,
-                sent=self._notify is not None and level >= self._notify_from,
+                sent=self._notify is not None
+                and level >= self._notify_from
+                and (self._speaks_for is None or self._speaks_for(key[0])),
                 since_s=time.time(),
             )
             self._open[key] = opened
