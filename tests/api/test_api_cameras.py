@@ -37,7 +37,7 @@ NO_PICTURE = "no picture can be read from its address (engineers see why)"
 RTSP = "rtsp://user:secret@127.0.0.1:9/x"
 SHOWN = {
     "id": "c", "source": "rtsp://127.0.0.1:9/x", "detector": "motion", "running": False,
-    "state": "stopped", "fault": "", "received": 0,
+    "runs_on": "processor", "state": "stopped", "fault": "", "received": 0,
     "processed": 0, "dropped": 0, "skipped": 0, "broken": 0, "connections": 0,
     "source_rate_hz": 0.0, "rate_hz": 0.0, "latency_p50_ms": None,
     "latency_p95_ms": None, "size": [0, 0], "tracks": 0, "violations": 0,

@@ -17,12 +17,15 @@ from headway.analytics.business import Blocks, savings
 from headway.analytics.calibration import reliability
 from headway.analytics.model_monitoring import Latency, Monitoring, Quality, Quantiles
 from headway.api.cache import Cache
+from headway.api.models import refusing
+from headway.api.problems import ProblemError
 from headway.api.scopes import Bounds
 from headway.api.security import Role
 from headway.api.turns import PREDICTED_AT_ONCE, Turns
 from headway.control.qtable import QTable
 from headway.learning.jobs import Jobs
 from headway.learning.registry import Registry
+from headway.learning.shared_files import StorageAwayError
 from headway.runtime import WorkerError
 from headway.service.orders import OrderFilter
 from headway.settings import BusinessSettings, overridden
@@ -40,6 +43,12 @@ pytestmark = pytest.mark.xdist_group("api-models")
 ML = "/api/v1/ml"
 TRAIN = {"kind": "train", "arguments": {"scenario": "cologne3", "name": "own", "episodes": 3}}
 FIGURES = b"planner:\n  horizon_s: 61.0\n"
+
+
+def test_a_shared_storage_that_is_away_is_no_fault_of_the_request():
+    with pytest.raises(ProblemError) as told, refusing():
+        raise StorageAwayError("bucket: no route")
+    assert (told.value.status, told.value.headers) == (503, {"Retry-After": "5"})
 
 
 DEPLOY_ALL, SEEN = {"mode": "all"}, {"junction": "360082"}

@@ -11,6 +11,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from headway.api import create_app
+from headway.api.scopes import Bounds
+from headway.api.security import Role
 from headway.api.services import ApiSettings
 from headway.store import Database
 from tests.waiting import until
@@ -117,3 +119,36 @@ def test_events_of_both_paths_are_delivered(service):
         ) as answer:
             lines = answer.iter_lines()
             assert [next(lines), next(lines)] == ["retry: 2000", ""]
+
+
+def test_the_short_path_of_models_is_judged_as_the_long_one(service):
+    """By bounds, limits of bodies and the audit trail too, all of which go by paths."""
+    keyring = service.app.state.services.keyring
+    with service.client("viewer") as client:
+        long, short = (client.get(f"{path}/health") for path in ("/api/v1/ml", "/ml"))
+        assert (short.status_code, short.json()) == (200, long.json())
+        assert client.get("/ml/models/0").json()["instance"] == "/api/v1/ml/models/0"
+        assert client.get("/ml").status_code == client.get("/mlx/health").status_code == 404
+    bounded = keyring.token("b", Role.OPERATOR, 60.0, Bounds.of(["elsewhere"], None))
+    with httpx.Client(
+        base_url=service.url, headers={"Authorization": f"Bearer {bounded}"}
+    ) as client:
+        assert client.get("/ml/models").status_code == 403
+        order = {"kind": "train", "arguments": {}}
+        assert client.post("/ml/train?street=headway", json=order).status_code == 403
+    with service.client("operator") as client:
+        assert client.post("/ml/train", content=b"x" * (64 << 10) + b"x").status_code == 413
+        assert client.post("/ml/predict?street=no", content=b"x" * (1 << 20)).status_code == 404
+        refused = client.post("/ml/rollback/a%2Fb%20c?street=no", json={})
+        assert (refused.status_code, refused.json()["instance"]) == (
+            404,
+            "/api/v1/ml/rollback/a/b c",
+        )
+    assert httpx.get(f"{service.url}/ml/health").status_code == 401
+
+    def trail():
+        with service.client("admin") as client:
+            return {entry["what"] for entry in client.get("/api/v1/admin/audit").json()}
+
+    until(lambda: "POST /api/v1/ml/rollback/a/b c" in trail())
+    assert not any(what.startswith("POST /ml") for what in trail())

@@ -479,7 +479,7 @@ def test_the_spool_is_replayed_whatever_fails_meanwhile(tmp_path, new_record, lo
         until(lambda: intake.spool.waiting == 0)
         assert len(tries) == 2  # one that failed, one that did not
         assert logged("store") == [
-            {"event": "spool not replayed", "level": "error", "error": "no disk"}
+            {"event": "spool not replayed", "spool": "rows", "level": "error", "error": "no disk"}
         ]
         time.sleep(2.1)
         assert len(tries) == 2  # nothing waits: nothing is done

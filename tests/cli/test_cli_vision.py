@@ -62,7 +62,7 @@ class Source:
             threads=threads, out=report.out,
             evidence=report.evidence, keep_tracks=report.keep_tracks,
         )  # fmt: skip
-        self.report = report
+        self.report, report.runs_on = report, "CUDAExecutionProvider"
         calibration = (
             types.SimpleNamespace(error_m=self.error_m) if self.error_m is not None else None
         )
@@ -107,6 +107,7 @@ def test_what_was_seen_is_told(headway, source):
     assert (ran.status, ran.err) == (0, "")
     assert ran.rows == [
         "3 frames in 2.0 s (2/s), 6 tracks, 2 violations",
+        "detection ran on CUDAExecutionProvider",
         "calibration: error 0.12 m on the road",
         "line | in | out | veh/h | mean headway s",
         "stop | 12 car, 1 truck | 0 | 360 | 10.0",
@@ -154,6 +155,7 @@ def test_without_lines_lanes_or_calibration_that_is_said(headway, source):
     source.figures, source.error_m, source.violations = {"lines": {}, "lanes": {}}, None, 0
     assert headway("watch", "a.mp4").rows == [
         "3 frames in 2.0 s (2/s), 6 tracks, 0 violations",
+        "detection ran on CUDAExecutionProvider",
         "no speeds: no points",
     ]
 

@@ -137,6 +137,7 @@ class FakeDetectors:
     """A detector that finds nothing, and notes who asks."""
 
     threads = 1
+    runs_on = ""
 
     def __init__(self):
         self.asked = []

@@ -160,6 +160,8 @@ def test_an_unknown_site_has_only_its_size():
 class FakeDetector:
     """A detector that is asked: `begun` what, `forgot` whom. Its answers are there at once."""
 
+    runs_on = ""
+
     def __init__(self, threads=1):
         self.threads, self.begun, self.forgot = threads, [], []
 

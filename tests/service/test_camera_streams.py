@@ -66,6 +66,8 @@ class ASource:
 class AnEye:
     """Its answers are given by the test."""
 
+    runs_on = "an eye"
+
     def __init__(self, threads=1):
         self.threads, self.asked, self.forgot = threads, [], []
 
@@ -184,6 +186,7 @@ def test_a_model_is_loaded_once_and_a_stream_that_needs_none_is_not_kept_waiting
         of.add(StreamSettings(name, SourceSettings("x.mp4"), "m.onnx"))
     of.add(StreamSettings("c", SourceSettings("x.mp4")))
     assert world.models == [(Path("m.onnx"), 3)]
+    assert [of.streams[name].state()["runs_on"] for name in "abc"] == ["an eye"] * 3
 
     def no_model(path, threads):
         raise SensingError("no such model")
@@ -720,7 +723,7 @@ def test_the_state_of_a_stream_that_never_ran():
     stream.source.health = SourceHealth()
     assert stream.state() == {
         "id": "a", "source": "rtsp://***@there/x", "detector": "m.onnx", "running": False,
-        "state": "stopped", "fault": "", "received": 0, "processed": 0,
+        "runs_on": "", "state": "stopped", "fault": "", "received": 0, "processed": 0,
         "dropped": 0, "skipped": 0, "broken": 0, "connections": 0, "source_rate_hz": 0.0,
         "rate_hz": 0.0, "latency_p50_ms": None, "latency_p95_ms": None,
         "size": [0, 0], "tracks": 0, "violations": 0, "calibration_error_m": None, "clock": "",
@@ -750,6 +753,7 @@ def test_the_state_of_a_stream_at_work():
         running=True,
         processed=41,
         fault="own",
+        runs_on="CUDAExecutionProvider",
     )
     stream.source.health = SourceHealth(
         "reconnecting", 50, 4, 3, 2, 7, 12.3456, (320, 240), "stream", "theirs", 9
@@ -762,6 +766,7 @@ def test_the_state_of_a_stream_at_work():
     )
     assert stream.state() == {
         "id": "a", "source": "x.mp4", "detector": "motion", "running": True,
+        "runs_on": "CUDAExecutionProvider",
         "state": "reconnecting", "fault": "own", "received": 50, "processed": 41,
         "dropped": 4, "skipped": 3, "broken": 2, "connections": 7, "source_rate_hz": 12.35,
         "rate_hz": 0.6, "latency_p50_ms": 50.5, "latency_p95_ms": 95.0,
@@ -875,5 +880,9 @@ def test_a_camera_is_configured_anew_and_goes_on_if_it_ran(world):
     )
     assert (ran.source.settings.attempts, ran.source.settings.policy) == (3, "latest")
     assert (ran.settings.speed, ran.processed) == (False, 0)
+    world.detectors["n.onnx"] = AnEye()
+    world.detectors["n.onnx"].runs_on = "another"
+    manager.configure(StreamSettings("a", SourceSettings("rtsp://x"), "n.onnx"))
+    assert [stream.state()["runs_on"] for stream in (ran, stood)] == ["another", "an eye"]
     with pytest.raises(KeyError):
         manager.configure(StreamSettings("c", SourceSettings("rtsp://x")))

@@ -197,10 +197,11 @@ def test_all_of_it_as_plain_json():
         ]
     )
     report.add_violations([violation(1)])
-    report.frames = 7
+    report.frames, report.runs_on = 7, "CPUExecutionProvider"
     assert report.to_json("rtsp://u:pw@north/one?k=x")["source"] == "rtsp://***@north/one?***"
     assert report.to_json("clip.mp4") == {
-        "source": "clip.mp4", "frames": 7, "calibration": {"error_m": 0.25},
+        "source": "clip.mp4", "frames": 7, "runs_on": "CPUExecutionProvider",
+        "calibration": {"error_m": 0.25},
         "figures": {"seconds": 0.0, "lines": {}, "lanes": {}, "turns": []}, "tracks": [],
         "violations": [violation_to_json(violation(1))],
         "crossings": [

@@ -133,7 +133,7 @@ def test_a_missing_empty_or_invalid_model_file_is_refused_with_a_remedy(
 def test_one_session_without_threads_of_its_own_by_the_best_provider(model, monkeypatch):
     runtime = Runtime(monkeypatch, [1, 3, 32, 32], [1, 21, 85])
     detector = OnnxDetector(model, threads=3)
-    assert (detector.threads, detector.provider) == (3, "CPUExecutionProvider")
+    assert (detector.threads, detector.runs_on) == (3, "CPUExecutionProvider")
     assert [(path, providers) for path, _, providers in runtime.opened] == [
         (str(model), ["CPUExecutionProvider"])
     ]
@@ -151,7 +151,7 @@ def test_one_session_without_threads_of_its_own_by_the_best_provider(model, monk
         ("CPUExecutionProvider", "AzureExecutionProvider", "CUDAExecutionProvider"),
     )
     detector = OnnxDetector(model, threads=3)
-    assert (detector.threads, detector.provider, len(gpu.opened)) == (1, "CUDAExecutionProvider", 1)
+    assert (detector.threads, detector.runs_on, len(gpu.opened)) == (1, "CUDAExecutionProvider", 1)
     assert gpu.opened[0][2] == ["CUDAExecutionProvider", "CPUExecutionProvider"]
     assert detect.PROVIDERS == (
         "TensorrtExecutionProvider",

@@ -39,6 +39,7 @@ from headway.api.middleware import (
     RateLimitMiddleware,
     RequestMiddleware,
     SafeHeadersMiddleware,
+    SecondPathMiddleware,
 )
 from headway.api.services import ApiSettings, Services
 from headway.plants.sumo import Scene
@@ -71,6 +72,7 @@ RESOURCES = (  # router, its path, its second path: those that the requirements 
     (violations.router, "/api/v1/violations", "/analytics/violations"),
     (live.router, "/api/v1/live"),
 )
+SECOND_PATHS = {"/ml": "/api/v1/ml"}  # the same, of a router whose paths are judged in many places
 
 
 def create_app(
@@ -128,6 +130,7 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, services: Services) -> 
         )
     app.add_middleware(SafeHeadersMiddleware)
     app.add_middleware(RequestMiddleware)
+    app.add_middleware(SecondPathMiddleware, first=SECOND_PATHS)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,

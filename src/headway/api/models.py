@@ -29,6 +29,7 @@ from headway.learning.registry import (
     Registry,
     UnknownModelError,
 )
+from headway.learning.shared_files import StorageAwayError
 from headway.plants.sumo.allowed import ScenarioNotAllowedError
 from headway.service.orders import OrderState, PlacedOrder
 from headway.service.predictions import NotReadyError
@@ -221,7 +222,7 @@ def refusing() -> Iterator[None]:
         raise ProblemError(409, str(error)) from error
     except ScenarioNotAllowedError as error:
         raise ProblemError(403, str(error)) from error
-    except NotReadyError as error:
+    except (NotReadyError, StorageAwayError) as error:
         raise ProblemError(503, str(error), headers={"Retry-After": "5"}) from error
     except ValueError as error:
         raise ProblemError(422, str(error)) from error

@@ -44,6 +44,7 @@ from headway.settings import (
     ModelWatchSettings,
     NotifySettings,
     OidcSettings,
+    SpoolSettings,
     UpkeepSettings,
     Watched,
 )
@@ -87,6 +88,7 @@ class ApiSettings:
     ahead_s: float = 300.0
     notify: NotifySettings = field(default_factory=NotifySettings)
     upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
+    spool: SpoolSettings = field(default_factory=SpoolSettings)
     external: ExternalSettings = field(default_factory=ExternalSettings)
     secret_key: str = field(default="", repr=False)
     cameras: CameraSettings = field(default_factory=CameraSettings)
@@ -171,11 +173,11 @@ class Services:
     def create(cls, settings: ApiSettings, database: Database) -> Services:
         hub = Hub()
         revocations = Revocations(settings.folder / "revoked.json")
-        revocations.teach(database)
+        revocations.are_untold = True  # told with the first look, for which nobody waits
         return cls(
             settings=settings,
             database=database,
-            intake=Intake(database, settings.folder),
+            intake=Intake(database, settings.folder, settings.spool),
             hub=hub,
             keyring=Keyring(settings.folder / "keys.json", settings.secret_key),
             keys=Keys(database, revocations),
@@ -331,10 +333,17 @@ class Services:
                 trouble = str(error)
 
     def _replay_spool(self) -> None:
+        troubled = set[str]()  # of whichever the log has it already: a link may be down for days
+        rows, audit = ("rows", self.intake), ("audit", self.recorder)
         while not self._stop.wait(SPOOL_EVERY_S):
-            for part in (self.intake, self.recorder):
+            for name, part in (rows, audit):
                 try:
                     if part.spool.waiting or part is self.recorder:  # which knows of more
                         part.catch_up()
+                    troubled.discard(name)
                 except Exception as error:
-                    telemetry.log("store").error("spool not replayed", error=str(error))
+                    if name not in troubled:
+                        telemetry.log("store").error(
+                            "spool not replayed", spool=name, error=str(error)
+                        )
+                    troubled.add(name)

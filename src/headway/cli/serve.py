@@ -215,7 +215,8 @@ def serve(
         keyring = Keyring(folder / "keys.json", api.secret_key)
 
         def make() -> FastAPI:
-            database = open_database(folder, pool=settings.database)
+            needed = settings.database.needed_at_start
+            database = open_database(folder, pool=settings.database, needed=needed)
             opened.callback(database.close)
             log_opened(database)
             return create_app(api, database, streets)
@@ -262,6 +263,7 @@ def _api_settings(settings: Settings, folder: Path, watched: Watched | None) -> 
         redis_url=os.environ.get(REDIS_URL, ""),
         notify=settings.notify,
         upkeep=settings.upkeep,
+        spool=settings.spool,
         external=settings.external,
         cameras=settings.cameras,
         secret_key=os.environ.get(SECRET_KEY, ""),

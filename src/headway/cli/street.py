@@ -229,7 +229,8 @@ class _Runner:
             lambda: lease.is_valid,
             self._file_here,
         )
-        service = StreetService(host.hear, Intake(self._database, self._folder), keeps_runs=True)
+        intake = Intake(self._database, self._folder, self._task.settings.spool)
+        service = StreetService(host.hear, intake, keeps_runs=True)
         service.on_signals = host.hear_colours
         host.begin(service)
         self._log.info("runs the street", street=self._name, token=lease.token, holder=self._holder)

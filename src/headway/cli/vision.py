@@ -134,6 +134,7 @@ def _print_report(report: Any, took: float) -> None:
         f"{report.frames} frames in {took:.1f} s ({report.frames / took:.0f}/s), "
         f"{report.tracks} tracks, {report.violations} violations"
     )
+    console.print(f"detection ran on {report.runs_on}")
     if report.perception.site.calibration is None:
         console.print(f"no speeds: {report.perception.site.uncalibrated}")
     else:

@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from headway import __version__
 from headway.control.models import KINDS, ModelFile
 from headway.learning.model_files import ModelFiles, digest
+from headway.learning.shared_files import StorageAwayError
 from headway.store import Database
 
 ALIASES = ("champion", "challenger", "shadow")
@@ -257,12 +258,15 @@ class Registry:
 
     def file(self, version: ModelVersion) -> ModelFile:
         """Its file, read to its end. Raises UnknownModelError; ModelFaultError where the row or the
-        file is not what was registered.
+        file is not what was registered; StorageAwayError where it has to come from a shared storage
+        that is away.
         """
         of = self.get(version.id)
         path = self._files.path(of.sha256)
         try:
             self._files.bring(of.sha256)
+        except StorageAwayError:
+            raise
         except OSError as error:
             raise ModelFaultError(
                 f"{of.label}: its file {path} is missing or was altered, and cannot be brought "

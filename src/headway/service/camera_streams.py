@@ -70,6 +70,7 @@ class StreamSettings:
 class Stream:
     """One camera at work. Wall times are seconds of a monotonic clock unless said otherwise.
 
+    runs_on:    what its detector runs on, see `Detector`.
     signals:    what the signals before the camera show.
     processed:  frames that went through detector and perception.
     faults:     in a row; fault: the last one.
@@ -87,6 +88,7 @@ class Stream:
     settings: StreamSettings
     source: FrameSource
     clock: Callable[[], float] = time.monotonic
+    runs_on: str = ""
     perception: Perception | None = None
     signals: SignalHistory = field(default_factory=SignalHistory)
     processed: int = 0
@@ -147,6 +149,7 @@ class Stream:
             "id": self.settings.id,
             "source": self.settings.source.display_url,
             "detector": Path(self.settings.detector).name,
+            "runs_on": self.runs_on,
             "running": self.running,
             "state": health.state if self.running else "stopped",
             "fault": self.fault or self.source_fault,
@@ -262,9 +265,9 @@ class StreamManager:
                 raise SensingError(
                     f"stream {settings.id!r} is there already. Delete it first, or take another id."
                 )
-            self._detector(settings.detector)
+            runs_on = self._detector(settings.detector).runs_on
             stream = self.streams[settings.id] = Stream(
-                settings, self._source(settings.source), self._makers.clock
+                settings, self._source(settings.source), self._makers.clock, runs_on
             )
             return stream
 
@@ -279,11 +282,12 @@ class StreamManager:
         loaded; then nothing has changed.
         """
         stream = self.streams[settings.id]
-        self._detector(settings.detector)
+        runs_on = self._detector(settings.detector).runs_on
         was_running = stream.running
         self.stop(settings.id)
         with stream.source_lock, stream.lock:
             stream.settings = settings
+            stream.runs_on = runs_on
             stream.source = self._source(settings.source)
             stream.processed = 0
         if was_running:

@@ -16,8 +16,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from headway import telemetry
 from headway.plants.sumo import network_of, read_network
 from headway.plants.sumo.scenarios import demand_of, scenario
@@ -30,6 +28,7 @@ from headway.service.orders import OrderBook, PlacedOrder
 from headway.service.stops import Stop, keep_stop, stop_of
 from headway.settings import ControlSettings
 from headway.store import Intake, Recorder
+from headway.store.intake import CONTROLLER
 from headway.street.alerts import MOST_ORDERED
 from headway.street.engine import START_EVENTS, Engine, StreetOrder
 from headway.street.messages import (
@@ -57,7 +56,6 @@ EVENTS_KEPT = 500
 HISTORY_KEPT = 7200  # rows; ten hours
 HISTORY_PERIOD_S = 5.0  # simulated
 KMH_PER_MPS = 3.6
-RETRY_S = 2.0  # wall seconds until a database that is away is asked again
 STOP_WITHIN_S = 10.0
 TURN_WITHIN_S = 0.5  # an order to stop or start waits so long for the one before
 URGENT = (
@@ -120,7 +118,7 @@ class RunningStreet:
     """One street under way, as seen from this process.
 
     repeat:   start it anew when the demand has ended.
-    run:      number of its run in the database.
+    run:      number of its run in the database; negative until that knows it.
     demand:   of the scenario, see `demand_of`; the run is recorded by it.
     fault:    why it was given up; empty while it was not.
     finished: no engine runs now.
@@ -523,8 +521,8 @@ class StreetService:
         return run
 
     def _keep_run(self, street: RunningStreet, run: int) -> None:
-        """For the next process."""
-        if not self._keeps_runs:
+        """For the next process; not one that the database does not know yet."""
+        if not self._keeps_runs or run < 0:
             return
         street.events_kept = street.events_recorded + NUMBERS_AHEAD
         kept = KeptRun(run, street.task.key(), street.scenario, street.demand, street.events_kept)
@@ -535,29 +533,14 @@ class StreetService:
         again. The first start of a run counts, not what is ordered later.
         """
         before, street.recorded_controller = street.recorded_controller, ""
-        if self._intake is None or controller in ("", before) or not before:
-            return
-        try:
-            self._intake.correct_run(street.run, controller)
-        except SQLAlchemyError as error:
-            self._log.error("the controller of a run is not corrected", error=str(error))
+        if before and controller not in ("", before):
+            self._record(street, CONTROLLER, (street.run, controller))
 
     def _begin_next_run(self, street: RunningStreet, controller: str = "") -> None:
-        """Nothing can be recorded without the number of the run, so this waits for the database."""
         street.history.clear()
         street.flows.clear()
-        while not self._is_ending(street):
-            try:
-                street.run = self._begin_run(street, controller)
-                street.run_over = False
-                return
-            except SQLAlchemyError as error:
-                self._log.error(
-                    "the database is away; the next run waits for it",
-                    street=street.name,
-                    error=str(error),
-                )
-                self._sleep(RETRY_S)
+        street.run = self._begin_run(street, controller)
+        street.run_over = False
 
     def _record(self, street: RunningStreet, table: str, row: tuple[Any, ...]) -> None:
         if self.recorder is not None and street.remote is None:
@@ -714,6 +697,9 @@ class StreetService:
     # ---
 
     def _handle_snapshot(self, street: RunningStreet, snapshot: Snapshot) -> None:
+        if street.run < 0 and self._intake is not None:  # it began while the database was away
+            street.run = self._intake.run_number(street.run)
+            self._keep_run(street, street.run)
         self._use_snapshot(street, snapshot)
         if snapshot.emission is not None:
             self._record(street, "emission", (street.run, snapshot.time_s, *snapshot.emission))

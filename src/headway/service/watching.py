@@ -45,6 +45,7 @@ class Report:
     out:         file of an annotated film; None for none.
     evidence:    folder for the images of violations; None for none.
     keep_tracks: with the path of each track.
+    runs_on:     what the detector ran on, see `Detector`.
     frames, tracks, violations: how many.
     last_violations: VIOLATIONS_KEPT at most.
     perception:  None before the first frame of a source without a site.
@@ -53,6 +54,7 @@ class Report:
     out: Path | None = None
     evidence: Path | None = None
     keep_tracks: bool = False
+    runs_on: str = ""
     frames: int = 0
     tracks: int = 0
     violations: int = 0
@@ -96,6 +98,7 @@ class Report:
         return {
             "source": SourceSettings(source).display_url,
             "frames": self.frames,
+            "runs_on": self.runs_on,
             "calibration": _calibration_to_json(self.perception.site),
             "figures": measures.figures(),
             "tracks": list(self._rows.values()) if self.keep_tracks else [],
@@ -224,6 +227,7 @@ def watch_source(
     Raises SensingError; what was found before is in the report.
     """
     detector = _detector(source, model, threads)
+    report.runs_on = detector.runs_on
     history = read_signals(signals) if signals is not None else SignalHistory()
     camera = FrameSource(SourceSettings(source, policy="queue", attempts=ATTEMPTS))
     begun_s: float | None = None

@@ -134,12 +134,14 @@ def open_database(
     create: bool = True,
     pool: DatabaseSettings | None = None,
     migrated: bool = True,
+    needed: bool = True,
 ) -> Database:
     """The database at `url`, else at HEADWAY_DATABASE_URL, else an embedded server in `folder`;
     brought to the newest schema.
 
     create: make an embedded one where there is none. pool: sizes of the connection pool, the
-    defaults where None. migrated: else its schema is left as it is. Raises DatabaseError.
+    defaults where None. migrated: else its schema is left as it is. needed: else one that is given
+    by its address is asked for nothing, and may be away. Raises DatabaseError.
     """
     pool = pool or DatabaseSettings()
     wanted, server = url or os.environ.get(VARIABLE, ""), None
@@ -172,6 +174,8 @@ def open_database(
     connections.limit_waiting(engine, max(pool.answer_within_s, WRITE_LIMIT_S))
     sa.event.listen(engine, "connect", _set_up_session)
     found = Database(engine, wanted, server, pool)
+    if not needed and server is None:
+        return found
     with contextlib.ExitStack() as on_error:
         on_error.callback(found.close)
         try:

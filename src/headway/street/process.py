@@ -437,33 +437,55 @@ class StreetProcess:
         """
         new, street = self.settings, self.run.street
         street.plant.steps_in(new.loop.tick_s)
-        for name in (new.control.fallback, new.control.controller):
-            if name not in (before.control.fallback, before.control.controller):
-                self._controller(name)
+        relief_name = relief_of(new)
+        is_another = new.control.controller != before.control.controller
+        # whoever cannot be had is found out before anything is changed
+        fallback = self._anew(street.fallback, new.control.fallback, before)
+        relief = self._anew(street.relief, relief_name, before) if relief_name else None
+        decides = (
+            self._controller(new.control.controller)
+            if is_another
+            else self._anew(street.controller, name_of(street.controller), before)
+        )
+
         self._set_up_logs()
         self.run.tick_s = new.loop.tick_s
         street.cycle_s = new.loop.cycle_s
         street.trust.threshold = new.control.confidence
         for guard in street.guards.values():
             guard.within_s = new.control.step_within_s
-        if new.control.fallback != before.control.fallback:
-            street.set_fallback(self._controller(new.control.fallback))
+        if fallback is not None:
+            street.set_fallback(fallback)
             self._is_well(FALLBACK)
-        if new.control.on_congestion != before.control.on_congestion:
-            relief = relief_of(new)
-            street.set_relief(self._controller(relief) if relief else None)
+        if relief is not None or (street.relief is not None and not relief_name):
+            street.set_relief(relief)
             self._is_well(RELIEF)
-        if new.control.controller != before.control.controller:
-            street.set_controller(self._controller(new.control.controller))
+        if decides is not None:
+            street.set_controller(decides)
+            self._is_well(CONTROLLER)
+        if is_another:
             self._drop_orders("controller")  # the file spoke last, for the next process too
             self._end_champions(new.control.controller)
             self._move_run()
-        elif _figures_changed(name_of(street.controller), before, new):
-            street.set_controller(self._controller(name_of(street.controller)))
+
+    def _anew(self, present: Controller | None, name: str, before: Settings) -> Controller | None:
+        """The controller `name` in place of `present`, by the settings in force; None where that
+        has this name, and its figures are as `before`. Raises ValueError if it cannot be had.
+        """
+        if present is None or name_of(present) != name:
+            return self._controller(name)
+        if not _figures_changed(present, before, self.settings):
+            return None
+        street = self.run.street
+        champion = street.rollout.deployed.champion
+        if champion is None or champion.label != name:
+            return self._controller(name)
+        found = model_controller(champion, street.network, street.gate.timing, self.settings)
+        street.rehearse(found)
+        return found
 
     def _move_run(self) -> None:
         """The settings' controller is part of the run's key: the run goes on under the new one."""
-        self._is_well(CONTROLLER)
         ordered = with_orders(self.settings, self._orders.load())
         with self._disk_may_fail():
             self._orders.rename(self._current_task().key())
@@ -869,7 +891,8 @@ def _with_loop(settings: Settings, ordered: Settings) -> Settings:
     return settings.model_copy(update={"loop": ordered.loop})
 
 
-def _figures_changed(controller: str, before: Settings, new: Settings) -> bool:
-    """Of a controller that has figures in the settings."""
-    section = controller.replace("-", "_")
-    return getattr(before, section, None) != getattr(new, section, None)
+def _figures_changed(controller: Controller, before: Settings, new: Settings) -> bool:
+    """Of a controller that has figures in the settings; a planner knows the tick too."""
+    section = name_of(controller).replace("-", "_")
+    is_other_tick = isinstance(controller, Planner) and before.loop.tick_s != new.loop.tick_s
+    return is_other_tick or getattr(before, section, None) != getattr(new, section, None)

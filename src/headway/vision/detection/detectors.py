@@ -50,9 +50,12 @@ cv2.setNumThreads(1)  # streams run side by side; threads within one image only 
 
 
 class Detector(Protocol):
-    """threads: images that it can take at the same time."""
+    """threads: images that it can take at the same time. runs_on: of a network the provider that
+    onnxruntime has for it here, such as CUDAExecutionProvider; else "processor".
+    """
 
     threads: int
+    runs_on: str
 
     def begin(self, key: str, image: Image) -> Future[sv.Detections]:
         """Detect in an image, (height, width, 3) BGR: boxes in its pixels, with confidence and
@@ -127,7 +130,7 @@ class OnnxDetector:
         on_processor = providers[0] == "CPUExecutionProvider"
         self.threads = (threads or _usable_cores()) if on_processor else 1
         self._session = _session(path, providers)
-        self.provider = self._session.get_providers()[0]
+        self.runs_on: str = self._session.get_providers()[0]
         self.layout = read_layout(self._session, str(path))
         self._input = self._session.get_inputs()[0].name
         self._free: SimpleQueue[_Worker] = SimpleQueue()

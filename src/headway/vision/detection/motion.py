@@ -164,6 +164,7 @@ class MotionDetector:
     least_px: int = 60
     work_width: int = 1280
     threads: int = 1
+    runs_on: str = "processor"
     _streams: dict[str, StreamState] = field(default_factory=dict)
     _pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="detector")
