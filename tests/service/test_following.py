@@ -208,6 +208,24 @@ def test_who_comes_late_knows_at_once_what_was_and_tells_nobody(site, monkeypatc
     assert late.kinds() == []
 
 
+def test_how_things_stood_once_is_not_taken_for_how_they_stand(site, link, monkeypatch):
+    """Of before the first snapshot, whose own entry is older than the past that has it."""
+    monkeypatch.setattr(hosting, "PAST_EVERY_S", 0.0)
+    street = site.street()
+
+    def past():
+        data = link.get(key_of("main", "past"))
+        return data is not None and decode(data).snapshot is not None
+
+    until(past)
+    street.may_speak = False
+    standing = decode(link.get(key_of("main", "standing")))
+    before = encode(replace(standing, has_snapshot=False))
+    link.xadd(key_of("main", "news"), {"t": 1, "n": 0, "m": before})
+    late = site.api()
+    assert late.street.snapshot == SNAPSHOT
+
+
 def test_an_order_that_one_process_takes_is_heard_by_all(site):
     street = site.street()
     one, two = site.api(), site.api()
@@ -274,15 +292,19 @@ def test_observations_reach_the_street(site):
 
 def test_a_street_that_ends_or_falls_silent_is_away_and_takes_no_orders(site, monkeypatch):
     monkeypatch.setattr(following, "AWAY_AFTER_S", 1.5)
+    monkeypatch.setattr(following, "AWAY_TOLD_S", 3.0)
     street, api = site.street(), site.api()
     running(api)
     street.may_speak = False
     until(lambda: api.status() == "away")
+    assert "engine.away" not in api.kinds()
+    until(lambda: "engine.away" in api.kinds())
     with pytest.raises(WorkerError, match="said nothing"):
         api.service.stop_one(PlacedOrder("main", "stop", "Ann"))
     assert api.kinds()[-1] == "order.refused"
     street.may_speak = True
     running(api)
+    assert api.kinds("alerts") == ["engine.away", "engine.heard"]
     street.end()
     until(lambda: api.status() == "away")
     with pytest.raises(WorkerError, match="has ended"):

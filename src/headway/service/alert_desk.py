@@ -155,7 +155,9 @@ class AlertDesk:
             self._close(key, _of_closing(data))
 
     def take(self, street: str, event: Mapping[str, Any]) -> None:
-        """What a street reports: its alerts, and that it was given up or started anew."""
+        """What a street reports: its alerts, and that it was given up or started anew; of one that
+        is a process of its own, whether it is heard.
+        """
         kind, data = event.get("kind"), event.get("data", {})
         if kind == "alert.opened":
             level = Level[str(data["level"]).upper()]
@@ -165,6 +167,11 @@ class AlertDesk:
         elif kind == "engine.given_up":
             given_up = {"rule": "given up", "path": "", "error": event.get("error", "")}
             self._open_alert((street, "given up", ""), given_up, Level.CRITICAL)
+        elif kind == "engine.away":
+            away = {"rule": "away", "path": "", "error": data.get("why", "")}
+            self._open_alert((street, "away", ""), away, Level.CRITICAL)
+        elif kind == "engine.heard":
+            self._close((street, "away", ""), {"why": "its process is heard again"})
         elif kind in ENDS_OF_ALERTS:
             with self._guard:
                 keys = [key for key in self._open if key[0] == street]

@@ -55,14 +55,16 @@ from headway.values import Event
 
 LOOK_EVERY_S = 1.0
 AWAY_AFTER_S = 4.0  # of silence; its process says once a second how things stand
+AWAY_TOLD_S = 30.0  # a start in order takes less
 LISTEN_MS = 500
 READ_AT_ONCE = 500
 AGAIN_S = 1.0
-ORDERS_KEPT, DATA_KEPT = 1000, 64
+ORDERS_KEPT, DATA_KEPT = 1000, 16  # in their streams; observations may be of several megabytes
+FORGOTTEN_S = 3600  # after which a stream that nobody adds to is gone
 SEND_WITHIN_S = 2.0
 FIRST_S = 5.0  # for so long one process speaks for all that follow
 FIRST = "headway:followers"
-REPLAYED = 1500  # of the stream, for who begins to follow
+REPLAYED = 1000  # of the stream, for who begins to follow
 NOT_YET = "its process has not been heard yet"
 NOT_HEARD = "of a street did not come through: it was cut off from Valkey, or this process was"
 
@@ -103,7 +105,11 @@ class RemoteEngine:
             raise WorkerError(f"street {self.name!r} is away: {self.away}")
         fields: Any = {"t": self.token, "m": encode(message)}
         try:
-            self._link.xadd(key_of(self.name, what), fields, maxlen=kept, approximate=True)
+            with self._link.pipeline(transaction=False) as together:
+                stream = key_of(self.name, what)
+                together.xadd(stream, fields, maxlen=kept, approximate=False)
+                together.expire(stream, FORGOTTEN_S)
+                together.execute()
         except redis.RedisError as error:
             raise WorkerError(f"street {self.name!r} cannot be reached: {error}") from error
 
@@ -111,7 +117,8 @@ class RemoteEngine:
 @dataclass(eq=False)
 class _Followed:
     """last: the newest entry that was read. number: of the newest message. heard_s: when it was,
-    seconds of the monotonic clock. silent: its past is being read, and nobody is told.
+    seconds of the monotonic clock. silent: its past is being read, and nobody is told. has_left:
+    its process has ended in order. is_told: that it is away.
     """
 
     street: RunningStreet
@@ -123,6 +130,7 @@ class _Followed:
     heard_s: float = 0.0
     silent: bool = False
     has_left: bool = False
+    is_told: bool = False
 
 
 class Follower:
@@ -214,6 +222,10 @@ class Follower:
             self._first_until_s = now_s + FIRST_S - 2.0 * LOOK_EVERY_S
 
     def _look_after_silent(self, link: redis.Redis, followed: _Followed) -> None:
+        """Raises RedisError."""
+        if time.monotonic() - followed.heard_s > AWAY_TOLD_S and not followed.is_told:
+            followed.is_told = True
+            self._tell(followed, "engine.away", {"why": followed.engine.away})
         if not followed.engine.away:
             followed.engine.away = f"its process has said nothing for {AWAY_AFTER_S:.0f} s"
             self._log.warning("a street is away", street=followed.street.name)
@@ -332,9 +344,20 @@ class Follower:
             self._tell_unread(street.name, error)
             return
         followed.heard_s = time.monotonic()
+        if followed.is_told and not followed.has_left:
+            followed.is_told = False
+            self._tell(followed, "engine.heard", {})
         if not followed.silent and not followed.has_left and followed.engine.away:
             followed.engine.away = ""
             self._log.info("a street is heard", street=street.name)
+
+    def _tell(self, followed: _Followed, kind: str, data: Mapping[str, Any]) -> None:
+        """News of this process' own."""
+        snapshot = followed.street.snapshot
+        at_s = snapshot.time_s if snapshot is not None else 0.0
+        news = {"at_s": at_s, "kind": kind, "junction": "", "data": dict(data)}
+        for topic in ("alerts", "monitoring"):
+            self._service.take_news(followed.street, topic, news, None)
 
     def _tell_unread(self, name: str, error: Exception) -> None:
         if count := self._unread.add():
@@ -352,9 +375,11 @@ class Follower:
             self._service.orders.mirror(ended, say=not followed.silent)
 
     def _is_next(self, followed: _Followed, number: int) -> bool:
-        """False for what was heard already. 0: it has no number."""
+        """False for what was heard already. 0: it has no number, and is of its moment alone: of the
+        past, the newest is known.
+        """
         if not number:
-            return True
+            return not followed.silent
         if number <= followed.number:
             return False
         missed = number - followed.number - 1

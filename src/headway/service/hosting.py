@@ -48,8 +48,7 @@ from headway.telemetry.bursts import Burst
 from headway.telemetry.plain import plain
 from headway.telemetry.threads import keep_running
 
-NEWS_KEPT = 2000  # in the stream; at ten snapshots a second some three minutes
-ORDERS_KEPT, DATA_KEPT = 1000, 64
+NEWS_KEPT = 600  # in the stream; at ten snapshots a second a minute
 MOST_WAITING = 5000
 MOST_SNAPSHOTS_WAITING = 20  # then the oldest goes: the newest says how things stand
 SENT_AT_ONCE = 500
@@ -73,6 +72,7 @@ for i = 6, #ARGV, 2 do
         'XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', 't', ARGV[1], 'n', ARGV[i], 'm', ARGV[i + 1]
     )
 end
+if last ~= '' then redis.call('EXPIRE', KEYS[2], ARGV[5]) end
 if ARGV[3] ~= '' then redis.call('SET', KEYS[3], ARGV[3], 'EX', ARGV[5]) end
 if ARGV[4] ~= '' then redis.call('SET', KEYS[4], ARGV[4], 'EX', ARGV[5]) end
 return last

@@ -183,7 +183,8 @@ class SelfWatch:
             for name, count in rates.items()
         }
         is_ordered = street.stop is not None  # an order is no fault, whatever a rule says
-        found["running"] = None if is_ordered else float(not street.finished and not street.fault)
+        is_running = not (street.finished or street.fault or street.status == "away")
+        found["running"] = None if is_ordered else float(is_running)
         if (s := street.snapshot) is not None:
             found["tick_ms"] = s.tick_ms
             found["tick_share"] = s.tick_ms / s.budget_ms if s.budget_ms else 0.0
