@@ -121,6 +121,11 @@ class Seen:
     def order(self, order_id):
         return self.service.orders.find("main", order_id)
 
+    def state(self, order_id):
+        """None while it is not known."""
+        found = self.order(order_id)
+        return found.state if found is not None else None
+
 
 @pytest.fixture(scope="module")
 def url():
@@ -197,7 +202,7 @@ def test_who_comes_late_knows_at_once_what_was_and_tells_nobody(site, monkeypatc
     placed = first.service.pause(PlacedOrder("main", "pause", "Ann"), on=True)
     until(lambda: placed.id in street.engine.ids())
     street.say(Event(25450.0, "engine.order_applied", "", {"id": placed.id}))
-    until(lambda: first.order(placed.id).state is OrderState.APPLIED)
+    until(lambda: first.state(placed.id) is OrderState.APPLIED)
     time.sleep(1.5)  # the newest standing has it
     late = site.api()
     assert late.street.snapshot.time_s == 25440.0
@@ -248,7 +253,7 @@ def test_an_order_that_one_process_takes_is_heard_by_all(site):
     until(lambda: refused.id in street.engine.ids())
     about = {"id": refused.id, "order": "x", "why": "it does not fit"}
     street.say(Event(25302.0, "engine.order_refused", "", about))
-    until(lambda: one.order(refused.id).state is OrderState.REFUSED)
+    until(lambda: one.state(refused.id) is OrderState.REFUSED)
     assert one.order(refused.id).reason == "it does not fit"
 
 
@@ -269,7 +274,7 @@ def test_a_street_is_stopped_and_started_from_afar(site):
     stopped = one.service.stop_one(PlacedOrder("main", "stop", "Ann"))
     until(lambda: {one.status(), two.status()} == {"stopped"})
     assert two.street.status_by == "Ann"
-    until(lambda: two.order(stopped.id).state is OrderState.APPLIED)
+    until(lambda: two.state(stopped.id) is OrderState.APPLIED)
     assert two.kinds().count("engine.stopped") == 1
     with pytest.raises(StreetStateError, match="stopped by Ann"):
         two.service.pause(PlacedOrder("main", "pause", "Bob"), on=True)
@@ -342,11 +347,11 @@ def test_an_order_for_another_process_or_of_long_ago_is_refused(site, link, monk
     order = PlacedOrder("main", "pause", "Ann")
     placed = encode(Placed("place", order.plain(), (Pause("Ann"),)))
     link.xadd(stream, {"t": 4, "m": placed})
-    until(lambda: api.order(order.id) and api.order(order.id).state is OrderState.REFUSED)
+    until(lambda: api.state(order.id) is OrderState.REFUSED)
     assert "another process ran" in api.order(order.id).reason
     monkeypatch.setattr(hosting, "ORDER_AGE_S", -10.0)
     late = api.service.pause(PlacedOrder("main", "pause", "Bob"), on=True)
-    until(lambda: api.order(late.id).state is OrderState.REFUSED)
+    until(lambda: api.state(late.id) is OrderState.REFUSED)
     assert "after it was placed" in api.order(late.id).reason
     assert street.engine.ids() == []
 
@@ -390,6 +395,14 @@ def test_what_is_no_news_is_left_out(site, link):
     assert api.service.orders.newest("side", OrderFilter(), 9) == []
 
 
+def test_rows_that_do_not_reach_the_database_are_known_to_all(site, monkeypatch):
+    site.street()
+    api = site.api()
+    running(api)
+    monkeypatch.setattr(StreetService, "record_trouble", "the disk is full")
+    until(lambda: api.street.trouble == "the disk is full")
+
+
 def test_a_street_whose_network_is_not_here_is_not_followed(site, link, tmp_path, tiny):
     street = site.street(of=tiny)
     until(lambda: link.get(key_of("main", "standing")))
@@ -409,6 +422,38 @@ def test_a_street_whose_network_is_not_here_is_not_followed(site, link, tmp_path
         assert other.service.streets == {}
         assert why in lines[0]["why"]
         other.follower.close()
+
+
+def test_another_scenario_is_shown(site, tiny):
+    street, api = site.street(), site.api()
+    running(api)
+    found = scenario(tiny)
+    data = {"scenario": found.name, "demand": "another", "net": found.net}
+    street.say(Event(25300.0, "engine.scenario", "", {"scenario": tiny}))
+    street.say(replace(street.started, at_s=100.0, data=data), replace(SNAPSHOT, time_s=101.0))
+    until(lambda: api.street.scenario == found.name)
+    running(api)
+    assert len(api.street.network.junctions) == 1
+    late = site.api()
+    running(late)
+    assert len(late.street.network.junctions) == 1
+
+
+def test_a_street_that_changes_to_a_network_that_is_not_here_takes_no_orders(site, link, tmp_path):
+    """They would be for other junctions."""
+    street, api = site.street(), site.api()
+    running(api)
+    street.may_speak = False
+    until(lambda: link.get(key_of("main", "standing")))
+    standing = decode(link.get(key_of("main", "standing")))
+    of_its_own = {"scenario": "own", "net": str(tmp_path / "none.net.xml"), "stamp": "another"}
+    other = encode(replace(standing, **of_its_own))
+    link.xadd(key_of("main", "news"), {"t": 1, "n": 0, "m": other})
+    until(lambda: api.status() == "away")
+    with pytest.raises(WorkerError, match="not on this machine"):
+        api.service.pause(PlacedOrder("main", "pause", "Ann"), on=True)
+    street.may_speak = True
+    running(api)
 
 
 def test_messages_that_were_dropped_are_told_as_a_gap(site, monkeypatch):

@@ -154,7 +154,7 @@ class Lookout:
         streets = list(service.streets.values()) if service is not None else []
         running = sum(not street.finished for street in streets)
         given_up = sum(bool(street.fault) for street in streets)
-        troubled = sum(bool(s.snapshot and s.snapshot.trouble) for s in streets)
+        troubled = sum(bool(s.trouble or (s.snapshot and s.snapshot.trouble)) for s in streets)
         stopped = sum(street.stop is not None for street in streets)
         away = sum(street.status == "away" for street in streets)
         found = f"{running} of {len(streets)} run, {given_up} given up"

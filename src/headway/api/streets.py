@@ -275,7 +275,7 @@ def state_of(street: RunningStreet) -> dict[str, Any]:
         "jitter_p99_s": s.jitter_p99_s,
         "tick_ms": s.tick_ms,
         "checkpoint_s": s.checkpoint_s,
-        "trouble": s.trouble,
+        "trouble": s.trouble or street.trouble,
         "mode": s.mode,
         "speed_factor": s.speed_factor,
         "cycle_s": s.cycle_s,

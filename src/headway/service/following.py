@@ -70,9 +70,9 @@ NOT_HEARD = "of a street did not come through: it was cut off from Valkey, or th
 
 
 class RemoteEngine:
-    """The engine of a street elsewhere, and the way there. away: why it takes no orders now.
-
-    token: of the process that runs it.
+    """The engine of a street elsewhere, and the way there. silence: why it is not heard; empty
+    where it is. unlike: why its state cannot be shown by the files of this machine. token: of the
+    process that runs it.
     """
 
     is_restarting = False
@@ -81,8 +81,13 @@ class RemoteEngine:
     def __init__(self, url: str, name: str) -> None:
         self.name = name
         self.token = 0
-        self.away = NOT_YET
+        self.silence, self.unlike = NOT_YET, ""
         self._link = connect(url, SEND_WITHIN_S)
+
+    @property
+    def away(self) -> str:
+        """Why it takes no orders now."""
+        return self.silence or self.unlike
 
     def send(self, action: Action, order: PlacedOrder, orders: tuple[PlainOrder, ...]) -> None:
         """Raises WorkerError."""
@@ -202,7 +207,7 @@ class Follower:
     def _tell_away(self, error: Exception) -> None:
         metrics.degraded.labels("streets").set(1)
         for followed in self._followed.values():
-            followed.engine.away = "Valkey does not answer"
+            followed.engine.silence = "Valkey does not answer"
 
     def _look(self, link: redis.Redis) -> None:
         """For streets that are new, for those that have fallen silent, and who is first. Raises
@@ -226,8 +231,8 @@ class Follower:
         if time.monotonic() - followed.heard_s > AWAY_TOLD_S and not followed.is_told:
             followed.is_told = True
             self._tell(followed, "engine.away", {"why": followed.engine.away})
-        if not followed.engine.away:
-            followed.engine.away = f"its process has said nothing for {AWAY_AFTER_S:.0f} s"
+        if not followed.engine.silence:
+            followed.engine.silence = f"its process has said nothing for {AWAY_AFTER_S:.0f} s"
             self._log.warning("a street is away", street=followed.street.name)
         newest: Any = link.xrevrange(key_of(followed.street.name, "news"), count=1)
         if newest and place_of(newest[0][0]) < place_of(followed.last):
@@ -275,7 +280,7 @@ class Follower:
         for _, fields in reversed(newest):
             self._take_entry(followed, fields)
         followed.silent, followed.heard_s = False, time.monotonic()
-        followed.engine.away = NOT_YET
+        followed.engine.silence = NOT_YET
         self._followed = {**self._followed, name: followed}
         self._service.add_followed(followed.street)
         self._refused.pop(name, None)
@@ -347,8 +352,8 @@ class Follower:
         if followed.is_told and not followed.has_left:
             followed.is_told = False
             self._tell(followed, "engine.heard", {})
-        if not followed.silent and not followed.has_left and followed.engine.away:
-            followed.engine.away = ""
+        if not followed.silent and not followed.has_left and followed.engine.silence:
+            followed.engine.silence = ""
             self._log.info("a street is heard", street=street.name)
 
     def _tell(self, followed: _Followed, kind: str, data: Mapping[str, Any]) -> None:
@@ -419,9 +424,8 @@ class Follower:
         if standing.name != street.name:
             raise WireError("a standing of another street")
         if standing.stamp != followed.stamp:
-            street.network = _network(standing)
-            followed.stamp = standing.stamp
-            street.colours.clear()
+            self._use_network(followed, standing)
+        followed.engine.unlike = ""
         if standing.run != street.run and street.run:
             street.history.clear()
             street.flows.clear()
@@ -437,14 +441,24 @@ class Follower:
         )
         street.repeat, street.fault, street.stop = standing.repeat, standing.fault, standing.stop
         street.finished, street.ended = standing.finished, standing.ended
-        street.controller_ordered = standing.controller_ordered
+        street.controller_ordered, street.trouble = standing.controller_ordered, standing.trouble
         followed.engine.is_restarting = standing.restarting
         if not standing.has_snapshot:
             street.snapshot = None
         street.alerts = {int(alert.get("number", 0)): dict(alert) for alert in standing.alerts}
         followed.has_left = standing.leaving
         if standing.leaving and not followed.silent:
-            followed.engine.away = "its process has ended"
+            followed.engine.silence = "its process has ended"
+
+    def _use_network(self, followed: _Followed, standing: Standing) -> None:
+        """Another scenario has begun. Raises WireError, RoadsError or OSError."""
+        try:
+            followed.street.network = _network(standing)
+        except (WireError, RoadsError, OSError) as error:
+            followed.engine.unlike = str(error)
+            raise
+        followed.stamp = standing.stamp
+        followed.street.colours.clear()
 
 
 def _event(told: Mapping[str, Any]) -> Event:

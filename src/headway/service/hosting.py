@@ -279,6 +279,7 @@ class StreetHost:
             has_snapshot=now is not None,
             stop=street.stop,
             controller_ordered=street.controller_ordered,
+            trouble=self.service.record_trouble,
             alerts=tuple(plain(alert) for alert in list(street.alerts.values())),
         )
 

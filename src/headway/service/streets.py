@@ -144,6 +144,7 @@ class RunningStreet:
     remote:   its process, where that is not below this one: it records, and answers orders.
     kept:     the run that it was in before this process, until its engine says how it starts.
     events_kept: numbers of events up to which the run is kept.
+    trouble:  of a process of its own: why its rows do not reach the database.
     files:    of its network, once another scenario than the first has begun.
     """
 
@@ -181,6 +182,7 @@ class RunningStreet:
     remote: Remote | None = None
     kept: KeptRun | None = None
     events_kept: int = 0
+    trouble: str = ""
     files: NetworkFiles = field(default_factory=NetworkFiles)
 
     @property
@@ -541,6 +543,13 @@ class StreetService:
         street.flows.clear()
         street.run = self._begin_run(street, controller)
         street.run_over = False
+
+    @property
+    def record_trouble(self) -> str:
+        """Why rows do not reach the database; empty where they do."""
+        if self._intake is None or self.recorder is None:
+            return ""
+        return self.recorder.trouble or self._intake.trouble
 
     def _record(self, street: RunningStreet, table: str, row: tuple[Any, ...]) -> None:
         if self.recorder is not None and street.remote is None:

@@ -101,6 +101,7 @@ class Standing:
 
     holder:   who runs it, and since when the token is his.
     leaving:  its process ends in order.
+    trouble:  why its rows wait on disk; empty where the database takes them.
     net, additional, begin_s: from which its network is read, where it is none of the catalogue.
     stamp:    of the network, see `stamp_of`.
     settings: the SECTIONS, as JSON.
@@ -126,6 +127,7 @@ class Standing:
     has_snapshot: bool = False
     stop: Stop | None = None
     controller_ordered: str = ""
+    trouble: str = ""
     alerts: tuple[Mapping[str, Any], ...] = ()
 
 
