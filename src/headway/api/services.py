@@ -15,7 +15,7 @@ from headway import telemetry
 from headway.api.audit import Audit, AuditRecorder
 from headway.api.cache import Cache
 from headway.api.health import Lookout
-from headway.api.hub import Hub
+from headway.api.hub import TOPICS, Hub
 from headway.api.identity import Identity
 from headway.api.keys import Keys, RevokedTokens
 from headway.api.oidc import Provider
@@ -34,6 +34,7 @@ from headway.learning.aliases import AliasKeeper
 from headway.learning.registry import Registry, signing_key
 from headway.sensing import MISSING
 from headway.service.cameras import NOTIFIER_ENDS_WITHIN_S, CameraService
+from headway.service.following import Follower
 from headway.service.monitoring import MonitoringService
 from headway.service.mqtt import MqttListener
 from headway.service.notification import Notifier, recipients
@@ -82,6 +83,7 @@ class ApiSettings:
     alerts:     rules on the program itself.
     oidc:       the provider whose tokens are taken beside our own; none without an issuer.
     watched:    the settings file that is followed; None for none.
+    follow:     streets that are processes of their own are found over Valkey, and shown here.
     """
 
     folder: Path
@@ -101,6 +103,7 @@ class ApiSettings:
     oidc: OidcSettings = field(default_factory=OidcSettings)
     model_watch: ModelWatchSettings = field(default_factory=ModelWatchSettings)
     watched: Watched | None = None
+    follow: bool = False
 
 
 @dataclass(eq=False)
@@ -119,6 +122,7 @@ class Services:
     cache: Cache
     relay: Relay | None = None
     street_service: StreetService | None = None
+    follower: Follower | None = None
     camera_service: CameraService | None = None
     observations: ObservationService | None = None
     mqtt: MqttListener | None = None
@@ -237,6 +241,11 @@ class Services:
         if streets is not None:
             self.street_service = await run_in_threadpool(streets, self.intake)
             self._take_observations(self.street_service)
+            if self.settings.follow:
+                self.follower = Follower(
+                    self.settings.redis_url, self.street_service, self.folder, self._tell_gap
+                )
+                await run_in_threadpool(self.follower.begin)
         if (self.folder / "cameras.json").exists() and not MISSING:
             self.camera_service = await run_in_threadpool(self.make_camera_service)
         self.monitoring = MonitoringService(
@@ -257,6 +266,20 @@ class Services:
         self.aliases.begin()
         self.selfwatch.begin()
 
+    def is_followed(self, street: str) -> bool:
+        """Whether it is a process of its own elsewhere, heard by every process that follows it."""
+        found = self.street_service.streets.get(street) if self.street_service else None
+        return found is not None and found.remote is not None
+
+    def speaks_for(self, street: str) -> bool:
+        """Whether this process is to do what is done once of what a street reports."""
+        return self.follower is None or self.follower.speaks_for(street)
+
+    def _tell_gap(self, missed: int, why: str) -> None:
+        """Nobody knows of which topic they were."""
+        for topic in TOPICS:
+            self.hub.publish_gap(topic, None, f"{missed} messages {why}")
+
     def _make_selfwatch(self, silences: Silences) -> SelfWatch:
         return SelfWatch(
             folder=self.folder,
@@ -268,6 +291,7 @@ class Services:
             notify=silences.notify,
             model_watch=self.settings.model_watch,
             watched=self.settings.watched,
+            speaks_for=self.speaks_for,
         )
 
     def _take_observations(self, streets: StreetService) -> None:
@@ -294,6 +318,8 @@ class Services:
             await run_in_threadpool(self.camera_service.close)
         if self.notifier is not None:
             await run_in_threadpool(self.notifier.close, NOTIFIER_ENDS_WITHIN_S)
+        if self.follower is not None:
+            await run_in_threadpool(self.follower.close)
         if self.street_service is not None:
             await run_in_threadpool(self.street_service.stop)
         if self.relay is not None:

@@ -35,8 +35,8 @@ def main() -> None:
 
 
 def _application(words: list[str]) -> typer.Typer:
-    """All commands; `watch`, `serve` and `worker` by themselves: what decides on streets is not
-    loaded where a camera is watched, nor in a service or worker, whose streets and jobs are
+    """All commands; `watch`, `serve`, `street` and `worker` by themselves: what decides on streets
+    is not loaded where a camera is watched, nor in a service or worker, whose streets and jobs are
     processes of their own (docs/decisions/0016-camera-memory.md).
     """
     if words[:1] == ["watch"]:
@@ -47,6 +47,10 @@ def _application(words: list[str]) -> typer.Typer:
         from headway.cli.serve import serve
 
         return _alone("serve", serve)
+    if words[:1] == ["street"]:
+        from headway.cli.street import street
+
+        return _alone("street", street)
     if words[:1] == ["worker"]:
         from headway.cli.worker import worker
 

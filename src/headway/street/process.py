@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from enum import Enum
@@ -63,6 +64,7 @@ from headway.street.messages import (
 )
 from headway.street.opening import open_street
 from headway.street.orders import AppliedSettings, Orders, OrderStore, with_orders
+from headway.street.permit import Permit
 from headway.street.rollout import ROLES, Change
 from headway.street.run import LIMITS, StreetRun, open_run, relief_of
 from headway.street.step_mark import forget, hung, set_hung
@@ -72,6 +74,7 @@ BEATS_SHARE = 0.25  # of recovery.silent_s: a process that waits for its tick sa
 PAUSED = "paused"  # in the stored orders: by whom
 NAMES_ORDERED = ("scenario", "controller")  # what is given up for a street that does not start
 WAKE_BEFORE_TICK_S = 0.003  # waiting for orders ends up to 1 ms late; the pacer waits the rest
+PERMIT_CHECK_S = 0.05
 ORDERS_PER_TICK = 100  # obeyed once a tick is due, so that no flood of them holds it up
 ROWS_AS_AN_ORDER = 10  # of observations: 0.3 ms, with ten vehicles each
 # libsumo cannot be trusted after a fault: the supervisor starts the process anew
@@ -148,6 +151,7 @@ class StreetProcess:
 
         folder = Path(self.settings.recovery.folder)
         self._folder = folder
+        self._permit = Permit(folder) if task.needs_permit else None
         self._orders = OrderStore(folder / "orders.json", self._current_task().key())
         self._ordered_rules = OrderedRules(folder)
         self._known_rules: tuple[KnownRule, ...] = ()
@@ -263,7 +267,7 @@ class StreetProcess:
 
     def run_to_end(self) -> None:
         """Until the run is finished or a stop is requested; the street is closed, however it
-        ends. Raises StoppedError after a fault.
+        ends. Raises StoppedError after a fault, PermitError where it may not drive any more.
         """
         try:
             while self.state is ProcessState.RUNNING:
@@ -280,8 +284,16 @@ class StreetProcess:
             return
         self._obey_until_tick()
         if self.state is ProcessState.RUNNING and not self._paused_by:
+            if self._permit is not None and not self._permit.is_due():
+                self._wait_for_permit()
+                return
             self.loop.tick(self._end_s)
             self._publish()
+
+    def _wait_for_permit(self) -> None:
+        """Whoever drove before may do so for a moment yet."""
+        self._outbox.put(Waiting(self.run.time_s))
+        time.sleep(PERMIT_CHECK_S)
 
     def _stand(self) -> None:
         """Until time goes on again: orders are obeyed and the settings file is followed, but no
