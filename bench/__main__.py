@@ -10,6 +10,7 @@ from itertools import takewhile
 
 from bench import (
     ablation,
+    box,
     clips,
     cluster,
     compare,
@@ -35,6 +36,7 @@ from bench import (
     speed,
     spread,
     traces,
+    update,
     vision,
 )
 
@@ -49,6 +51,7 @@ PARTS = {
     "faults": faults.faults,
     "realtime": kpp.realtime,
     "ingest": service.ingest,
+    "processes": service.processes,
     "answers": service.answers,
     "plans": plans.plans,
     "broadcast": service.broadcast,
@@ -57,6 +60,10 @@ PARTS = {
     "simple": service.simple,
     "hostile": hostile.hostile,
     "undisturbed": service.undisturbed,
+    "update": update.update,
+    "start": box.start,
+    "outage": box.outage,
+    "restore": box.restore,
     "pipeline": pictures.pipeline,
     "clips": clips.clips,
     "streams": pictures.streams,

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import multiprocessing
+import os
 import re
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,6 +36,7 @@ RECORD = {
     "metrics": {"total_vehicles_passed": 104, "avg_wait_time_all_sides": 20.6, "throughput": 0.87,
         "avg_speed": 28.3, "fuel_saved": 1.2, "co2_saved": 3.8, "emergency_overrides": 0},
 }  # fmt: skip
+DATABASE_URL = "HEADWAY_DATABASE_URL"
 FIGURES = re.compile(rb'"t": ?([0-9.]+), ?"n": ?([0-9]+)')
 PING = 9  # the kind of a frame (RFC 6455, 5.2)
 SERVER = """
@@ -179,6 +181,88 @@ def ingest(count: int = 60) -> None:
                 f"single records at 100/s: p50 {np.percentile(took, 50) * 1e3:.1f} ms, "
                 f"p99 {np.percentile(took, 99) * 1e3:.1f} ms"
             )
+
+
+def processes(count: int = 60) -> None:
+    """Rows/s over HTTP with one and with two API processes on one database, two connections each
+    time, and whose processor time a row takes; to reach: 1.7 times as many with two.
+    """
+    from headway.store import open_database
+
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        database = open_database(root / "record")
+        before = os.environ.get(DATABASE_URL)
+        os.environ[DATABASE_URL] = database.url
+        try:
+            with server(root / "a") as one, server(root / "b") as two:
+                pids = [int((root / name / "pid").read_text()) for name in ("a", "b")]
+                lock = root / "record" / "postgres" / "postmaster.pid"
+                store_pid = int(lock.read_text().splitlines()[0])
+                rates, costs = {}, {}
+                for turn in range(3):
+                    for name, doors in (("one", [one, one]), ("two", [one, two])):
+                        bodies = batches(count, f"{name}{turn}")
+                        began = _spent_s(pids, store_pid)
+                        rates.setdefault(name, []).append(_post_to(doors, bodies))
+                        spent = np.array(_spent_s(pids, store_pid)) - np.array(began)
+                        costs.setdefault(name, []).append(spent * 1e6 / (500 * count))
+        finally:
+            if before is None:
+                del os.environ[DATABASE_URL]
+            else:
+                os.environ[DATABASE_URL] = before
+            database.close()
+    one_rate, two_rate = (float(np.median(rates[name])) for name in ("one", "two"))
+    api, store, client = np.median(costs["two"], axis=0)
+    cores = os.cpu_count() or 1
+    print(
+        f"one process {one_rate:,.0f} rows/s, two {two_rate:,.0f} rows/s: "
+        f"{two_rate / one_rate:.2f} times as many (medians of 3)"
+    )
+    most = cores * 1e6 / (api + store + client)
+    print(
+        f"processor time of a row: API {api:.0f} us, PostgreSQL {store:.0f} us, client "
+        f"{client:.0f} us; {cores} processors bound all of it to {most:,.0f} rows/s, one API "
+        f"process bounds itself to {1e6 / api:,.0f}"
+    )
+
+
+def _post_to(doors: list[tuple[str, dict[str, str]]], bodies: list[bytes]) -> float:
+    """Rows/s over one connection to each."""
+
+    def send(door: tuple[str, dict[str, str]], part: list[bytes]) -> None:
+        with httpx.Client(base_url=door[0], headers=door[1], timeout=60) as client:
+            for body in part:
+                answer = client.post("/api/v1/ingest/batch", content=body)
+                assert answer.status_code == 201, answer.text[:200]
+
+    threads = [
+        threading.Thread(target=send, args=(door, bodies[k :: len(doors)]))
+        for k, door in enumerate(doors)
+    ]
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return 500 * len(bodies) / (time.perf_counter() - begun)
+
+
+def _spent_s(pids: list[int], server: int) -> tuple[float, float, float]:
+    """Processor time of the API processes, of the processes of a PostgreSQL, of this one."""
+    store = 0.0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if path.read_text().rpartition(")")[2].split()[1] == str(server):
+                store += _processor_s(int(path.parent.name))
+    return sum(map(_processor_s, pids)), store, sum(os.times()[:2])
+
+
+def _processor_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _address(folder: Path) -> str:

@@ -116,7 +116,14 @@ DEFAULTS = {
     "api": {
         "per_minute": 100, "origins": (), "cache_s": 10.0, "oldest_days": 3653.0, "ahead_s": 300.0,
     },
-    "database": {"pool_size": 20, "max_overflow": 30, "pool_wait_s": 10.0, "answer_within_s": 30.0},
+    "database": {
+        "pool_size": 20,
+        "max_overflow": 30,
+        "pool_wait_s": 10.0,
+        "answer_within_s": 30.0,
+        "needed_at_start": True,
+    },
+    "spool": {"most_gb": 1.0, "least_free_gb": 1.0, "most_days": 7.0},
     "upkeep": {
         "at": "03:00", "backup_every_h": 24.0, "keep": 7, "folder": "", "key": "",
         "retention_days": 0.0,
@@ -196,8 +203,8 @@ def test_a_variable_of_an_unknown_section_is_refused(monkeypatch):
         load()
     assert str(refused.value) == (
         "HEADWAY_LOPP__TICK_S: unknown section. Known: environment, loop, control, street, "
-        "safety, external, recovery, alerts, log, notify, cameras, api, database, upkeep, sumo, "
-        "planner, q_learning, server, oidc, model_watch, business."
+        "safety, external, recovery, alerts, log, notify, cameras, api, database, spool, upkeep, "
+        "sumo, planner, q_learning, server, oidc, model_watch, business."
     )
     monkeypatch.delenv("HEADWAY_LOPP__TICK_S")
     monkeypatch.setenv("HEADWAY_DATA", "anything")  # no section: another program's
@@ -290,6 +297,9 @@ BOUNDS = [
     ("database.max_overflow", 0, 1000, -1, 1001),
     ("database.pool_wait_s", 1e-9, 300.0, 0.0, 300.1),
     ("database.answer_within_s", 1.0, 3600.0, 0.9, 3600.1),
+    ("spool.most_gb", 1e-9, 10_000.0, 0.0, 10_001.0),
+    ("spool.least_free_gb", 0.0, 10_000.0, -0.1, 10_001.0),
+    ("spool.most_days", 0.0, 365.0, -0.1, 366.0),
     ("upkeep.backup_every_h", 0.0, 8784.0, -0.001, 8784.1),
     ("upkeep.keep", 1, 10_000, 0, 10_001),
     ("upkeep.retention_days", 0.0, 100_000.0, -0.001, 100_000.1),
@@ -923,6 +933,7 @@ def test_every_section_is_checked_here():
         "cameras.speed", "cameras.violations",
         *(f"cameras.alert_rules.0.{n}" for n in ("name", "metric", "camera", "notify")),
         "api.origins", "upkeep.at", "upkeep.folder", "upkeep.key",
+        "database.needed_at_start",
         "sumo.folders", "sumo.remote", "sumo.binary", "sumo.options", "q_learning.explore",
         "q_learning.sees_neighbours",
         "server.tls_certificate", "server.tls_key", "server.proxies", "cameras.allowed_networks",

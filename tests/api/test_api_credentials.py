@@ -202,7 +202,9 @@ def scope_of(headers, query, kind="http", path="/x"):
     ],
 )  # fmt: skip
 def test_the_caller_of_a_socket_comes_from_a_token_else_a_key_else_the_query(headers, query, found):
-    reader = types.SimpleNamespace(read=lambda shown: Principal(shown, Role.VIEWER))
+    reader = types.SimpleNamespace(
+        read=lambda shown: Principal(shown, Role.VIEWER), remembered=lambda _: None
+    )
     scope = scope_of(headers, query, "websocket")
     who = Identity(reader, reader, NOTHING_REVOKED)
     if found is None:
@@ -238,7 +240,7 @@ def test_who_calls_is_looked_up_once():
         asked.append(shown)
         raise ProblemError(401, "no", headers={"WWW-Authenticate": "Bearer"})
 
-    reader = types.SimpleNamespace(read=read)
+    reader = types.SimpleNamespace(read=read, remembered=lambda _: None)
     who, scope = Identity(reader, reader, NOTHING_REVOKED), scope_of({"x-api-key": "K"}, None)
     for _ in range(3):
         assert refused(lambda: asyncio.run(who.of(scope))) == "no"

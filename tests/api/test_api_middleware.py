@@ -84,6 +84,9 @@ class Reader:
             raise ProblemError(401, "not valid")
         return Principal(shown.partition(".")[0], Role.VIEWER)
 
+    def remembered(self, key):
+        """Each is looked up."""
+
 
 def stacked(inner, per_minute=0, redis_url=""):
     """As the application puts them together."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -17,12 +20,15 @@ from headway.analytics.business import Blocks, savings
 from headway.analytics.calibration import reliability
 from headway.analytics.model_monitoring import Latency, Monitoring, Quality, Quantiles
 from headway.api.cache import Cache
+from headway.api.models import refusing
+from headway.api.problems import ProblemError
 from headway.api.scopes import Bounds
 from headway.api.security import Role
-from headway.api.turns import PREDICTED_AT_ONCE, Turns
+from headway.api.turns import PREDICTED_OF_ONE, Turns
 from headway.control.qtable import QTable
 from headway.learning.jobs import Jobs
 from headway.learning.registry import Registry
+from headway.learning.shared_files import StorageAwayError
 from headway.runtime import WorkerError
 from headway.service.orders import OrderFilter
 from headway.settings import BusinessSettings, overridden
@@ -40,6 +46,12 @@ pytestmark = pytest.mark.xdist_group("api-models")
 ML = "/api/v1/ml"
 TRAIN = {"kind": "train", "arguments": {"scenario": "cologne3", "name": "own", "episodes": 3}}
 FIGURES = b"planner:\n  horizon_s: 61.0\n"
+
+
+def test_a_shared_storage_that_is_away_is_no_fault_of_the_request():
+    with pytest.raises(ProblemError) as told, refusing():
+        raise StorageAwayError("bucket: no route")
+    assert (told.value.status, told.value.headers) == (503, {"Retry-After": "5"})
 
 
 DEPLOY_ALL, SEEN = {"mode": "all"}, {"junction": "360082"}
@@ -364,6 +376,36 @@ def test_a_rollback_waits_for_nobody_who_asks_the_database(call, services, live,
     assert call("POST", "/rollback/360082", "operator", json={})[0] == 200
 
 
+def test_a_body_that_comes_slowly_holds_up_no_prediction(running, call, live, monkeypatch):
+    """Two viewers who sent a byte a second kept all others from predictions (503)."""
+    monkeypatch.setattr("headway.api.turns.WITHIN_S", 1.0)
+    address = urlsplit(running.url)
+    links = []
+    for path in ("/predict", "/predict/batch"):
+        for name in ("a-viewer", "b", "c"):
+            token = live_token(running, name)
+            link = socket.create_connection((address.hostname, address.port), 10.0)
+            link.sendall(
+                f"POST {ML}{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+                "Content-Type: application/json\r\nContent-Length: 900\r\n\r\n{".encode()
+            )
+            links.append(link)
+    time.sleep(0.3)  # until they are read
+    try:
+        monkeypatch.setattr(
+            running.app.state.services.predictions, "predict", lambda *_: ["of no street"]
+        )
+        status, answer = call("POST", "/predict", json=observed(live))
+        assert (status, answer["detail"]) == (422, "of no street")
+    finally:
+        for link in links:
+            link.close()
+
+
+def live_token(running, name):
+    return running.app.state.services.keyring.token(name, Role.VIEWER)
+
+
 def test_those_who_predict_hold_up_nobody_else(call, services, live, monkeypatch):
     """Twenty at once took all turns of the database: others got 503, as did a rollback."""
     monkeypatch.setattr("headway.api.turns.WITHIN_S", 0.5)
@@ -374,12 +416,12 @@ def test_those_who_predict_hold_up_nobody_else(call, services, live, monkeypatch
     with ThreadPoolExecutor(20) as pool:
         asked = [pool.submit(call, "POST", "/predict", json=observed(live)) for _ in range(20)]
         try:
-            until(lambda: sum(one.done() for one in asked) == 20 - PREDICTED_AT_ONCE)
+            until(lambda: sum(one.done() for one in asked) == 20 - PREDICTED_OF_ONE)
             assert call("GET", "/jobs")[0] == 200
         finally:
             goes_on.set()
         found = [one.result() for one in asked]
-    assert sorted(status for status, _ in found) == [422] * PREDICTED_AT_ONCE + [503] * 18
+    assert sorted(status for status, _ in found) == [422] * PREDICTED_OF_ONE + [503] * 19
     (why,) = {said["detail"] for status, said in found if status == 503}
     assert why == "too many predictions are under way; try again later"
 

@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -185,7 +186,7 @@ def test_jobs_that_wait_are_a_metric(running, monkeypatch):
     assert math.isnan(count("waiting"))
 
 
-def test_health_says_what_was_looked_at_when_and_what_is_not_well(running, monkeypatch):
+def test_health_says_what_was_looked_at_when_and_what_is_not_well(running, admin, monkeypatch):
     state = running.app.state.services
 
     def seen():
@@ -253,6 +254,17 @@ def test_health_says_what_was_looked_at_when_and_what_is_not_well(running, monke
         status, parts = seen()
         found = "2 of 2 run, 0 given up, 1 cannot write or deliver events"
         assert (status, parts["streets"]) == ("degraded", (False, found))
+    with monkeypatch.context() as patch:  # a process of its own, that is not heard, or cannot write
+        patch.setattr(street, "remote", SimpleNamespace(away="its process has ended"))
+        patch.setattr(state.street_service.streets["baseline"], "trouble", "the disk is full")
+        state.lookout.look()
+        status, parts = seen()
+        found = "2 of 2 run, 0 given up, 1 away, 1 cannot write or deliver events"
+        assert (status, parts["streets"]) == ("degraded", (False, found))
+        states = {s["street"]: s for s in admin.get("/api/v1/engine/state").json()}
+        told = (states["headway"]["status"], states["headway"]["fault"])
+        assert told == ("away", "its process has ended")
+        assert states["baseline"]["trouble"] == "the disk is full"
     with monkeypatch.context() as patch:  # nobody has looked for a while: something hangs
         patch.setattr(health, "STALE_AFTER_S", -1.0)
         assert seen()[0] == "degraded"
@@ -479,7 +491,7 @@ def test_the_spool_is_replayed_whatever_fails_meanwhile(tmp_path, new_record, lo
         until(lambda: intake.spool.waiting == 0)
         assert len(tries) == 2  # one that failed, one that did not
         assert logged("store") == [
-            {"event": "spool not replayed", "level": "error", "error": "no disk"}
+            {"event": "spool not replayed", "spool": "rows", "level": "error", "error": "no disk"}
         ]
         time.sleep(2.1)
         assert len(tries) == 2  # nothing waits: nothing is done

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from fastapi import Response
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -64,6 +65,68 @@ def test_headers_without_end_are_not_kept(service):
         with contextlib.suppress(OSError):
             assert link.recv(65536).startswith(b"HTTP/1.1 431")
     assert httpx.get(f"{service.url}/health").status_code == 200
+
+
+LARGE = 24 << 20  # bytes: more than the system keeps of a connection by itself
+
+
+@pytest.fixture
+def large(service):
+    """The path of an answer of LARGE bytes."""
+    routes = service.app.router.routes
+    service.app.add_api_route("/large", lambda: Response(bytes(LARGE)))
+    yield "/large"
+    routes[:] = [route for route in routes if getattr(route, "path", "") != "/large"]
+
+
+@contextlib.contextmanager
+def asking(service, path):
+    """A client that has asked, and reads nothing by itself."""
+    at = urlsplit(service.url)
+    with socket.socket() as link:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        link.settimeout(10.0)
+        link.connect((at.hostname, at.port))
+        link.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        yield link
+
+
+def test_an_answer_that_nobody_reads_is_not_kept(service, large, monkeypatch):
+    """Each was in memory for ever: 90 pages of 21 MiB, asked for in a minute, took 2 GB."""
+    monkeypatch.setattr(connections, "READ_WITHIN_S", 0.3)
+    with asking(service, large) as link:
+        until(lambda: HttpConnection.unread)
+        assert sum(HttpConnection.unread.values()) > LARGE / 2
+        until(lambda: not HttpConnection.unread)
+        assert is_ended(link)
+
+
+def test_who_reads_slowly_has_all_of_it(service, large, monkeypatch):
+    monkeypatch.setattr(connections, "READ_WITHIN_S", 0.5)
+    with asking(service, large) as link:
+        got, begun = 0, time.monotonic()
+        while got < LARGE:
+            part = link.recv(1 << 20)
+            assert part, f"it was cut off after {got} bytes"
+            got += len(part)
+            if time.monotonic() - begun < 2.0:
+                time.sleep(0.002)
+    until(lambda: not HttpConnection.unread)
+
+
+def test_where_too_much_is_unread_who_waits_longest_goes(service, large, monkeypatch):
+    monkeypatch.setattr(connections, "MOST_UNREAD_BYTES", 3 * LARGE)
+    with contextlib.ExitStack() as held:
+        links = []
+        for _ in range(5):
+            links.append(held.enter_context(asking(service, large)))
+            until(lambda: len(HttpConnection.unread) == min(len(links), 3))
+        time.sleep(0.1)
+        assert [is_ended(link) for link in links[:2]] == [True, True]
+        assert sum(HttpConnection.unread.values()) <= 3 * LARGE
+        assert len(HttpConnection.unread) == 3
+        assert httpx.get(f"{service.url}/health").status_code == 200
+    until(lambda: not HttpConnection.unread)
 
 
 def test_one_address_has_no_more_than_its_connections(service, monkeypatch):

@@ -8,6 +8,8 @@ import importlib
 import json
 import os
 import re
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -568,3 +570,17 @@ def test_the_benchmark_of_a_learner_without_its_table_is_refused(
     monkeypatch.setenv("HEADWAY_QTABLE", str(tmp_path / "q.table"))
     ran = headway("bench", "--scenario", "cologne1", "--controller", "fixed,q-learning")
     assert (ran.status, "no Q-table at" in ran.err, runs.jobs) == (2, True, [])
+
+
+def test_the_version_is_told_without_the_commands():
+    """Which take seconds to load: an update asks for it several times, beside what runs."""
+    code = (
+        "import sys; sys.argv = ['headway', '--version']; from headway.cli import main; main(); "
+        "assert not {'typer', 'numpy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        f"headway {package.__version__}\n",
+        "",
+    )

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from headway.api.security import Keyring
 from headway.cli import deploy as room
@@ -30,12 +31,13 @@ echo "$2 done"
 
 
 class Service:
-    """Answers as the API does. broken: which requests it answers with 500, by version; loses: a
-    table whose rows go when this version starts.
+    """Answers as the API does. broken: which requests it answers with 500, by version; late: how
+    often it answers a request with 503 before it does it; odd: which it answers with a list.
     """
 
     def __init__(self, folder, count):
         self.folder, self.broken, self.records, self.asked = folder, {}, {}, []
+        self.late, self.odd = {}, {}
         self.servers = [self._server(number) for number in range(count)]
         for server in self.servers:
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -69,6 +71,11 @@ class Service:
                 service.asked.append((self.command, path.split("/")[-1], version))
                 if any(word in path for word in service.broken.get(version, ())):
                     status, found = 500, {"detail": "broken"}
+                elif any(word in path for word in service.odd.get(version, ())):
+                    status, found = 200, ["odd"]
+                elif late := [w for w, left in service.late.items() if w in path and left]:
+                    service.late[late[0]] -= 1
+                    status, found = 503, {"detail": "it is being made; ask again later"}
                 else:
                     status, found = service.found(self.command, path, body, version)
                 self.send_response(status)
@@ -195,6 +202,90 @@ def test_what_is_not_well_is_taken_back(deploy, service, tmp_path, broken):
     assert ("GET", "health", "2") in service.asked
     second = [a for a in service.asked if a[2] == "2" and a[1] == "simulation"]
     assert len(second) <= 2, "the other process never left its version"
+
+
+@pytest.mark.parametrize("odd", ["/health/ready", "/records/", "/history", "/engine/state"])
+def test_an_answer_of_another_form_is_taken_back_as_an_error_is(deploy, service, tmp_path, odd):
+    """It was an error of this program, which left half of the processes at the new version."""
+    service.odd["2"] = [odd]
+    ran = deploy()
+    assert (ran.status, "the update was taken back, and 1 runs: " in ran.err) == (1, True)
+    assert [service.version(n) for n in (0, 1)] == ["1", "1"]
+    assert (tmp_path / "current").resolve() == tmp_path / "r1"
+
+
+def test_what_cannot_be_counted_or_linked_is_taken_back(deploy, service, monkeypatch):
+    """Whatever fails once something was changed, and of whatever class."""
+    counts = iter([{"audit": 1}, OperationalError("", {}, OSError("lost")), {"audit": 1}])
+
+    def counted(_database):
+        if isinstance(found := next(counts), Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(room, "row_counts", counted)
+    ran = deploy()
+    assert (ran.status, "the update was taken back, and 1 runs: " in ran.err) == (1, True)
+    assert [service.version(n) for n in (0, 1)] == ["1", "1"]
+
+
+def test_a_file_in_the_place_of_the_link_back_is_said_before_anything_is_done(deploy, tmp_path):
+    (tmp_path / "previous").mkdir()
+    ran = deploy()
+    assert (ran.status, "previous: is no link" in ran.err, log(tmp_path)) == (1, True, [])
+
+
+def test_whoever_reads_no_more_of_what_it_says_does_not_stop_it(deploy, service, monkeypatch):
+    """`headway deploy ... | head -1`"""
+
+    def closed(*_texts, **_more):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(room.console, "print", closed)
+    assert deploy().status == 0
+    service.broken["2"] = ["predict"]
+    assert [service.version(n) for n in (0, 1)] == ["2", "2"]
+
+
+def test_what_is_not_ready_yet_is_asked_for_again(deploy, service):
+    """A prediction waits for functions that are compiled; the first answers are 503."""
+    service.late = {"/ml/predict": 3, "/ingest/": 2}
+    ran = deploy()
+    assert (ran.status, ran.err) == (0, "")
+    assert [service.version(n) for n in (0, 1)] == ["2", "2"]
+
+
+def test_what_is_never_ready_is_taken_back(deploy, service):
+    service.late = {"/ml/predict": 10_000}
+    ran = deploy()
+    assert (ran.status, "answers 503" in ran.err) == (1, True)
+    assert [service.version(n) for n in (0, 1)] == ["1", "1"]
+
+
+@pytest.mark.parametrize("why", ["retention", "erased"])
+def test_rows_that_were_deleted_on_purpose_meanwhile_are_not_missing(
+    deploy, service, record, monkeypatch, why
+):
+    """At night, when updates are made, retention runs."""
+    counts = iter([{"event": 9, "simulation_record": 9}, {"event": 5, "simulation_record": 8}])
+
+    def counted(_database):
+        found = next(counts)
+        if found["event"] == 5 and why == "erased":
+            record.execute("INSERT INTO erased (simulation_id) VALUES ('old')")
+        elif found["event"] == 5:
+            record.execute(
+                "INSERT INTO upkeep_run (task, begun_at, took_s, ok, data) "
+                "VALUES ('retention', now() - interval '1 minute', 61, true, '{}')"
+            )
+        return found
+
+    monkeypatch.setattr(room, "row_counts", counted)
+    ran = deploy()
+    record.execute("DELETE FROM erased")
+    record.execute("DELETE FROM upkeep_run")
+    assert (ran.status, ran.err) == (0, "")
+    assert "fewer rows than before" in ran.out
 
 
 def test_rows_that_are_missing_afterwards_take_the_update_back(deploy, monkeypatch):

@@ -204,6 +204,19 @@ def test_a_signal_stops_the_street_and_keeps_its_state(shown, number):
     assert stopped == [1]
 
 
+def test_a_street_that_does_not_answer_to_a_stop_is_told_with_what_is_kept(shown):
+    """As one whose SUMO hangs: its process is ended without a word, and nothing is written."""
+
+    def struck(engine):
+        signal.raise_signal(signal.SIGINT)
+
+    assert shown(SNAPSHOT, struck)[-2:] == [
+        "stopping (SIGINT), keeping the state",
+        "the street at 110 s did not answer and was ended; the same command goes on from 60 s",
+    ]
+    assert shown(struck) == [], "it was still starting"
+
+
 def test_a_second_ctrl_c_waits_no_longer_and_other_signals_do(shown):
     def struck(engine):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -503,7 +503,8 @@ def test_the_tables_are_made_before_the_service_starts(headway, new_record, monk
         assert (ran.status, ran.out) == (0, f"schema {known[-1]}: nothing to do ({known[-1]})\n")
 
 
-def test_the_tables_go_back_to_an_earlier_version(headway, new_record, monkeypatch):
+def test_the_tables_go_back_to_an_earlier_version(headway, new_record, monkeypatch, tmp_path):
+    (tmp_path / "data").mkdir()
     monkeypatch.setenv("HEADWAY_DATABASE_URL", new_record())
     *_, earlier, last = schemas()
     assert headway("db", "migrate").status == 0
@@ -518,6 +519,20 @@ def test_the_tables_go_back_to_an_earlier_version(headway, new_record, monkeypat
         ran = headway("db", "migrate", "--back-to", wrong)
         assert (ran.status, "is none before the present one" in ran.err) == (1, True)
     assert headway("db", "migrate", "--back-to", earlier, "--dry-run").status == 2
+    entries = [row[-1] for row in handed(tmp_path / "data")]
+    assert [(e["schema"], e["back_to"]) for e in entries] == [(last, last), (last, earlier)]
+
+
+def test_an_earlier_version_does_not_take_a_newer_schema_back(headway, new_record, monkeypatch):
+    """As after an update that failed: it ended with an error of Alembic's."""
+    monkeypatch.setenv("HEADWAY_DATABASE_URL", new_record())
+    assert headway("db", "migrate").status == 0
+    database = open_database(Path("data"), os.environ["HEADWAY_DATABASE_URL"])
+    database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+    ran = headway("db", "migrate", "--back-to", schemas()[-1])
+    assert (ran.status, "is of a newer Headway (schema 9999)" in ran.err) == (1, True)
+    assert "Use that version" in ran.err
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run"]])

@@ -387,14 +387,14 @@ class TestTables:
             # minimum green, yellow in whole ticks, shortest and longest cycle
             "groups": [(5, 3, 40, 120), (6, 4, 40, 120), (7, 0, 40, 120), (8, 4, 40, 120),
                 (9, 3, 40, 120)],
-            # lane, speed and length
-            "stop_lanes": [(0, 13, 200), (1, 12, 150), (4, 10, 60), (5, 11, 59)],
+            # lane, junction, speed and length
+            "stop_lanes": [(0, 0, 13, 200), (1, 0, 12, 150), (4, 0, 10, 60), (5, 1, 11, 59)],
             # place among the stop lanes, first lane of the street, length
             "lanes": [(0, 0, 200), (1, 0, 150), (-1, 2, 8), (-1, 3, 8), (2, 4, 60), (3, 5, 59),
                 (-1, 6, 60)],
-            # group, column, column inside, lane behind
-            "links": [(0, 0, -1, 5), (1, 1, 4, 6), (2, 2, -1, 3), (3, 3, -1, 5), (4, 0, -1, 6),
-                (-1, -1, -1, 0)],
+            # group, junction, column, column inside, lane behind
+            "links": [(0, 0, 0, -1, 5), (1, 0, 1, 4, 6), (2, 0, 2, -1, 3), (3, 0, 3, -1, 5),
+                (4, 1, 0, -1, 6), (-1, -1, -1, -1, 0)],
             # from the first junction 59 m lead to the next signal
             "whole": [False] * 4 + [True],
             "holds_s": list(HOLDS_S),
@@ -510,6 +510,18 @@ def test_vehicles_are_sorted_lane_by_lane_nearest_first():
     assert order[:6].tolist() == [5, 1, 8, 0, 7, 6]
     none = traffic_of(observed(net, 0.0, [], "rrrrr"))
     assert lane_queues.sort_by_lane(t, none)[0].tolist() == [0] * 6
+
+
+def test_a_vehicle_with_a_link_of_another_junction_than_its_lane_s_is_left_out():
+    """The columns of a junction are read without a check: those of another may not be there."""
+    net = pair()
+    t = flat_tables(net, timing(net))
+    traffic = traffic_of(observed(net, 0.0, [(0, 8.0, 0), (4, 9.0, 0), (0, 5.0, 0)], "rrrrr"))
+    link = traffic.link.copy()
+    link[0], link[1] = 4, 2
+    ptr, order = lane_queues.sort_by_lane(t, traffic._replace(link=link))
+    assert ptr.tolist() == [0, 1, 1, 1, 1, 1]
+    assert order[:1].tolist() == [2]
 
 
 def test_those_on_their_way_are_counted_by_lane_and_by_street():

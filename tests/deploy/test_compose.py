@@ -117,10 +117,28 @@ def test_whatever_is_named_is_there():
 
 
 def test_what_needs_the_tables_starts_after_them():
-    for name in ("api", "ingest", "worker", "drill"):
+    for name in ("street", "api", "ingest", "worker", "drill"):
         assert SERVICES[name]["depends_on"]["migrate"] == {
             "condition": "service_completed_successfully"
         }
+
+
+def test_every_api_process_follows_the_street_and_has_the_models():
+    """No two services run one street, and nginx goes on with the second process."""
+    commands = {name: service.get("command", [""]) for name, service in SERVICES.items()}
+    streets = [command[1] for command in commands.values() if command[0] == "street"]
+    assert streets == ["headway"]
+    serving = {name for name, command in commands.items() if command[0] == "serve"}
+    assert serving == {"api", "ingest"}
+    assert all("--follow" in commands[name] for name in serving)
+    (alive,) = [w for w in SERVICES["street"]["healthcheck"]["test"] if w.endswith(".alive")]
+    data = commands["street"][commands["street"].index("--data") + 1]
+    assert alive == f"{data}/{streets[0]}/street.alive"
+    for name in ("street", "api", "ingest", "worker"):
+        assert "models:/var/lib/headway/models" in SERVICES[name]["volumes"], name
+    upstreams = (DEPLOY / "nginx" / "upstreams.conf").read_text(encoding="utf-8")
+    first = upstreams.partition("upstream api {")[2].partition("}")[0]
+    assert re.findall(r"server (\w+):8000", first) == ["api", "ingest"]
 
 
 def test_the_settings_are_taken_and_believe_nginx_alone(monkeypatch):
@@ -197,10 +215,22 @@ def test_who_watches_knows_where_to_look():
         assert "metrics" in SERVICES[target.partition(":")[0]]["networks"]
     vector = yaml.safe_load((DEPLOY / "vector" / "vector.yaml").read_text(encoding="utf-8"))
     assert vector["sources"]["headway"]["include"] == ["/var/log/headway/*/*.log"]
-    for name in ("api", "ingest"):
+    for name in ("street", "api", "ingest"):
         folder = SERVICES[name]["environment"]["HEADWAY_LOG__FOLDER"]
         assert Path(folder).parent == Path("/var/log/headway")
         assert "logs:/var/log/headway" in SERVICES[name]["volumes"]
+
+
+def test_a_process_without_a_port_is_well_while_it_touches_its_file(tmp_path):
+    alive = tmp_path / "street.alive"
+    check = (sys.executable, "-IS", DEPLOY / "image" / "health", alive)
+    status, said = run(*check)
+    assert (status, str(alive) in said) == (1, True)
+    alive.touch()
+    assert run(*check)[0] == 0
+    os.utime(alive, (0, 0))
+    status, said = run(*check)
+    assert (status, "was touched" in said) == (1, True)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="NO PROMTOOL: Debian's `prometheus`")

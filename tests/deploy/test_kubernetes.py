@@ -112,7 +112,7 @@ def test_the_policy_finds_what_breaks_it(change, fault):
 
 def test_the_settings_of_the_pods_can_be_used(monkeypatch):
     """What lies in the ConfigMap is read by those who start with it, and no variable is refused."""
-    for name in ("streets", "api", "backup"):
+    for name in ("streets", "cameras", "api", "backup"):
         found = settings.load(HERE / "base" / "settings" / f"{name}.yaml")
         assert (found.environment, found.log.json_lines) == ("production", True)
     files = {path.name for path in (HERE / "base" / "settings").glob("*.yaml")}
@@ -144,7 +144,7 @@ def test_each_command_and_each_of_its_options_is_one_that_there_is():
                     assert re.search(
                         rf"--{word.strip('-').removeprefix('no-')}\b", options[command]
                     ), (who, word)
-    assert seen == {"serve", "worker", "db migrate", "db upkeep"}
+    assert seen == {"serve", "street", "worker", "db migrate", "db upkeep"}
 
 
 def test_what_probes_and_the_ingress_ask_for_is_there(openapi_paths):
@@ -241,7 +241,35 @@ def test_streets_run_once():
         s["spec"]["scaleTargetRef"]["name"]
         for s in of_kind(base(), "HorizontalPodAutoscaler").values()
     ]
-    assert "headway-streets" not in scaled
+    assert not {"headway-streets", "headway-cameras"} & set(scaled)
+
+
+def test_every_process_with_a_port_shows_the_streets_and_the_streets_have_none():
+    """They meet at Valkey, which nobody else may reach."""
+    found = base()
+    serving, streets = set(), []
+    for _, labels, spec, _ in policy.pods(found):
+        component = labels.get("app.kubernetes.io/component")
+        for container in spec["containers"]:
+            words = [str(word) for word in container.get("args", [])]
+            if words[:1] == ["serve"]:
+                assert "--follow" in words, component
+                serving.add(component)
+            if words[:1] == ["street"]:
+                streets.append((component, words[1]))
+                assert "ports" not in container
+                alive = f"{words[words.index('--data') + 1]}/{words[1]}/street.alive"
+                for probe in policy.PROBES:
+                    assert container[probe]["exec"]["command"] == ["health", alive]
+    assert (serving, streets) == ({"api", "cameras"}, [("streets", "headway")])
+    policies = of_kind(found, "NetworkPolicy")
+    (rule,) = policies["valkey"]["spec"]["ingress"]
+    let_in = rule["from"][0]["podSelector"]["matchExpressions"][0]["values"]
+    assert set(let_in) == serving | {"streets"}
+    may_ask = policies["headway-valkey"]["spec"]["podSelector"]["matchExpressions"][0]["values"]
+    assert set(may_ask) == set(let_in)
+    asked = policies["headway-http"]["spec"]["podSelector"]["matchExpressions"][0]["values"]
+    assert set(asked) == serving
 
 
 def test_the_rules_of_prometheus_are_not_written_twice():

@@ -98,6 +98,20 @@ def test_neither_a_link_nor_a_name_is_waited_for():
     assert not re.search(r"network-online|nss-lookup|DATABASE_URL", text)
 
 
+def test_the_address_of_a_centre_stands_in_a_file_and_its_settings_wait_for_nothing():
+    (variable,), (credential,) = (
+        values("centre.conf", k) for k in ("Environment", "LoadCredential")
+    )
+    assert variable == f"HEADWAY_DATABASE_URL_FILE=%d/{credential.partition(':')[0]}"
+    assert not re.search("network-online|After|Requires", (HERE / "centre.conf").read_text())
+    found, own = settings.load(HERE / "street-centre.yaml"), settings.load(HERE / "street.yaml")
+    assert not found.database.needed_at_start
+    assert (found.upkeep.backup_every_h, found.upkeep.retention_days) == (0, 0)
+    assert found.spool == settings.SpoolSettings()
+    changed = {"database", "spool", "upkeep"}
+    assert found.model_dump(exclude=changed) == own.model_dump(exclude=changed)
+
+
 def test_no_secret_stands_in_a_unit():
     for unit in SERVICES:
         for line in values(unit, "Environment"):

@@ -128,6 +128,7 @@ def test_letters_that_the_database_refuses_are_of_nothing(registry, letters):
     assert registry.list(name=letters) == registry.list(kind=letters) == []
     assert registry.aliases(letters) == registry.history(letters) == []
     assert registry.history("north", letters) == []
+    assert registry.at_junction("north", letters, 9) == ([], [])
 
 
 def test_a_list_has_the_newest_first_and_goes_on_where_it_ended(registry, tmp_path):
@@ -334,6 +335,28 @@ def test_an_alias_is_what_was_set_last_and_its_history_keeps_all(registry):
     assert registry.aliases("west") == []
     numbers = [e.number for e in registry.history("north")]
     assert numbers == sorted(numbers, reverse=True)
+
+
+def test_a_junction_s_history_is_read_without_those_of_others(registry):
+    """A street of 1,000 junctions has hundreds of thousands of entries after some canaries: each
+    question for one junction read and checked them all (20 s).
+    """
+    one, two = add(registry), add(registry)
+    rows = [("", "champion", one.id), ("J1", "champion", two.id), ("J2", "champion", one.id),
+            ("", "shadow", one.id), ("J1", "shadow", one.id), ("J1", "shadow", None),
+            ("J2", "shadow", two.id), ("", "champion", two.id)]  # fmt: skip
+    for junction, alias, version in rows:
+        registry.set_alias("north", junction, alias, version, "ann")
+    registry.set_alias("south", "J1", "champion", one.id, "ann")
+    asked = []
+    for junction in ("J1", "J2", "J3"):
+        of_it = [e for e in registry.history("north") if e.junction in ("", junction)]
+        in_force = [e for e in registry.aliases("north") if e.junction in ("", junction)]
+        history, now = registry.at_junction("north", junction, 100)
+        assert (history, now) == (of_it, in_force)
+        assert registry.at_junction("north", junction, 2) == (of_it[:2], in_force)
+        asked.append(len(history))
+    assert asked == [6, 5, 3]
 
 
 def test_a_model_at_an_alias_is_what_is_in_force(registry):

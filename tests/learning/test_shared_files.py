@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from headway.learning.registry import ModelFaultError, Registry
-from headway.learning.shared_files import VARIABLE
+from headway.learning.shared_files import VARIABLE, StorageAwayError
 from headway.store import open_database
 
 BUCKET = "memory://bucket/models"
@@ -108,6 +108,15 @@ def test_where_the_storage_is_away_nothing_is_registered_and_what_is_here_goes_o
         add(one, b"planner:\n  headway_s: 2.2\n")
     assert [found.id for found in one.list()] == [before.id]
     assert one.file(before).sha256 == before.sha256
+    with pytest.raises(StorageAwayError, match="the file cannot be had: no route"):
+        machines[1].file(before)  # no fault of the model: another time it may be had
+
+
+def test_a_password_in_its_address_is_not_told(database, tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "nonsense://ann:geheim1@bucket?key=geheim2")
+    with pytest.raises(ValueError, match="nonsense://") as told:
+        Registry(database, tmp_path, KEY)
+    assert "geheim" not in str(told.value)
 
 
 def test_a_storage_that_there_is_not_is_said(database, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 import yaml
+from fsspec.implementations.local import LocalFileSystem
 from tests.learning import working
 from tests.waiting import until
 
@@ -30,6 +31,7 @@ from headway.learning.jobs import Jobs
 from headway.learning.model_files import ModelFiles
 from headway.learning.process import Child
 from headway.learning.registry import Registry, signing_key
+from headway.learning.shared_files import VARIABLE, SharedFiles
 from headway.learning.worker import Worker
 from headway.store import open_database
 from headway.telemetry.life import SignsOfLife
@@ -54,7 +56,7 @@ def jobs(database):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    for name in ("BEAT_S", "IDLE_S"):
+    for name in ("BEAT_S", "IDLE_S", "STORAGE_EVERY_S"):
         monkeypatch.setattr(room, name, 0.05)
 
 
@@ -74,6 +76,13 @@ def working_on(database, folder, do, stale_s=0.5):
     finally:
         found.stop()
         thread.join()
+
+
+class CountedSigns(SignsOfLife):
+    given = 0
+
+    def give(self):
+        self.given += 1
 
 
 def place_of(job):
@@ -236,6 +245,111 @@ def test_a_model_that_the_disk_does_not_take_is_registered_once_it_does(
     Worker(database, tmp_path, KEY, do=working.makes).run(until_idle=True)
     assert (jobs.job(number).state, jobs.job(number).attempt) == ("done", 2)
     assert [v.label for v in registry.list()] == ["own@1"]
+
+
+@pytest.fixture
+def storage(monkeypatch, tmp_path):
+    """One for several machines, which the test can take away; `asked`: how often it was."""
+
+    class Storage:
+        is_away, asked, folder = False, 0, tmp_path / "bucket"
+
+    Storage.folder.mkdir()
+    monkeypatch.setenv(VARIABLE, f"file://{Storage.folder}")
+
+    def guarded(do):
+        def does(*given, **named):
+            Storage.asked += 1
+            if Storage.is_away:
+                raise RuntimeError("no route to the bucket")
+            return do(*given, **named)
+
+        return does
+
+    for name in ("put_file", "get_file", "size"):
+        monkeypatch.setattr(LocalFileSystem, name, guarded(getattr(LocalFileSystem, name)))
+    return Storage
+
+
+def test_a_model_waits_for_a_shared_storage_that_is_away(database, jobs, storage, tmp_path):
+    """Each try counted as a death: after the fifth, half a minute later, a training of days was
+    put down as failed, and what it had was deleted.
+    """
+    storage.is_away = True
+    number = jobs.enqueue("train", "north", TRAIN, "ann")
+    with working_on(database, tmp_path, working.makes):
+        until(lambda: storage.asked > 20)
+        job = jobs.job(number)
+        assert (job.state, job.attempt, "no route to the bucket" in job.note) == (
+            "running", 1, True,
+        )  # fmt: skip
+        storage.is_away = False
+        until(lambda: states(jobs) == ["done"])
+    assert [p.is_file() for p in storage.folder.glob("??/*")] == [True]
+    assert working.said(tmp_path) == ["made:10"]
+
+
+@pytest.mark.parametrize("end", ["cancelled", "stopped"])
+def test_a_job_whose_model_waits_can_be_cancelled_and_left(database, jobs, storage, tmp_path, end):
+    storage.is_away = True
+    number = jobs.enqueue("train", "north", TRAIN, "ann")
+    with working_on(database, tmp_path, working.makes):
+        until(lambda: storage.asked > 2)
+        if end == "cancelled":
+            jobs.cancel(number, "bob")
+            until(lambda: states(jobs) == ["cancelled"])
+    assert states(jobs) == ["cancelled" if end == "cancelled" else "waiting"]
+
+
+def test_an_evaluation_waits_for_the_models_in_a_shared_storage_that_is_away(
+    database, jobs, storage, tmp_path
+):
+    """It failed at once."""
+    found = Registry(database, tmp_path / "other", KEY).add(
+        working.PLANNER.encode(), name="own", kind="planner", made_from={}, metrics={}, by="ann"
+    )
+    storage.is_away = True
+    jobs.enqueue(
+        "evaluate", "north", {"scenario": "cologne1", "controllers": [found.label], "seeds": [1]},
+        "ann",
+    )  # fmt: skip
+    with working_on(database, tmp_path, working.evaluates):
+        until(lambda: storage.asked > 8)
+        assert states(jobs) == ["running"]
+        storage.is_away = False
+        until(lambda: states(jobs) == ["done"])
+
+
+def test_a_worker_lives_while_a_shared_storage_is_slow(
+    database, jobs, storage, tmp_path, monkeypatch
+):
+    """A table of a gigabyte takes minutes: the job was given to another worker, and systemd ended
+    this one.
+    """
+    put, begun, going = SharedFiles.put, threading.Event(), threading.Event()
+
+    def slow(*given):
+        begun.set()
+        going.wait(60.0)
+        put(*given)
+
+    monkeypatch.setattr(SharedFiles, "put", slow)
+    number = jobs.enqueue("train", "north", TRAIN, "ann")
+    signs = CountedSigns()
+    found = Worker(database, tmp_path, KEY, stale_s=0.3, do=working.makes, signs=signs)
+    thread = threading.Thread(target=found.run)
+    thread.start()
+    try:
+        until(begun.is_set)
+        before, beat = signs.given, jobs.job(number).heartbeat_at
+        until(lambda: signs.given > before + 5 and jobs.job(number).heartbeat_at > beat)
+        going.set()
+        until(lambda: states(jobs) == ["done"])
+    finally:
+        going.set()
+        found.stop()
+        thread.join()
+    assert jobs.job(number).attempt == 1
 
 
 def test_a_job_that_goes_on_is_cancelled_within_a_beat(database, jobs, registry, tmp_path):

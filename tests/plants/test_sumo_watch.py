@@ -78,20 +78,33 @@ def test_the_lanes_before_a_stop_line_and_behind_it_are_watched():
     ) == (np.int32, np.int32, np.float64, np.bool_)
 
 
-def test_a_stop_lane_may_lead_to_another_without_a_signal():
-    """kin_0 to back_0 and short_0 to kin_0, besides their signals:
-    they stay stop lanes, but which line they come to is open.
-    """
+def with_ways(*ways: tuple[int, int]):
+    """The street with unsignalised links from lane to lane besides: number 11 and on."""
     way = STREET.links[10]
-    links = (
-        *STREET.links,
-        replace(way, from_lane=KIN, to_lane=BACK),
-        replace(way, from_lane=SHORT, to_lane=KIN),
-    )
-    watch = told(watch_lanes(replace(STREET, links=links), 200.0))
-    assert watch["kin_0"] == (-1, 100.0, -1, True)
-    assert watch["short_0"] == (-1, 30.0, -1, True)
+    more = (replace(way, from_lane=a, to_lane=b) for a, b in ways)
+    return replace(STREET, links=(*STREET.links, *more))
+
+
+def test_a_stop_lane_that_leads_to_another_without_a_signal_is_that_of_its_own_line():
+    """kin_0 to back_0 and short_0 to kin_0, besides their signals."""
+    watch = told(watch_lanes(with_ways((KIN, BACK), (SHORT, KIN)), 200.0))
+    assert watch["kin_0"] == (KIN, 100.0, -1, True)
+    assert watch["short_0"] == (SHORT, 30.0, -1, True)
     assert watch["back_0"] == (BACK, 30.0, 5, True)
+
+
+@pytest.mark.parametrize("range_m", [100.0, 200.0])  # in_1 leads to kin_0 within it, or not
+def test_who_takes_an_unsignalised_turn_is_on_its_way_to_the_next_signal(range_m):
+    r = Reading(range_m, with_ways((IN1, KIN)))
+    r.put("turns", "in_1", 70.0, 5.0, ahead=[("K2", 0, 116.0)])
+    r.put("waits", "in_1", 78.0, 0.0, ahead=[("J", 3, 2.0)])
+    waits = (IN1, 4, 2.0, 0.0, 1.0, 7.5, False)
+    turns = {0: (KIN, 9, 116.0, 5.0, 0.0, 7.5, False)} if range_m > 116.0 else {}
+    assert r.read() == {1: waits} | turns
+    r.put("turns", "in_1", 80.0, 5.0)
+    assert r.read().get(0) == ((KIN, 9, 106.0, 5.0, 0.0, 7.5, False) if turns else None)
+    r.put("turns", "kin_0", 10.0, 5.0, ahead=[("K2", 0, 90.0)])
+    assert r.read()[0] == (KIN, 9, 90.0, 5.0, 0.0, 7.5, False)
 
 
 def test_what_is_watched_cannot_be_changed_by_mistake():
@@ -171,7 +184,7 @@ class Reading:
     def arrived(self) -> dict[int, int]:
         counts = self.watcher.take_arrived()
         assert counts.dtype == np.int32
-        assert len(counts) == len(STREET.links)
+        assert len(counts) == len(self.watcher.arrived)
         return {int(i): int(counts[i]) for i in np.flatnonzero(counts)}
 
 

@@ -601,3 +601,18 @@ def test_a_name_that_no_database_takes_is_refused(part, name):
     given = {"lines": {"px": px[:2]}, "zones": {"px": px, "kind": "box"}}[part]
     with pytest.raises(ValueError, match=f"{part}.0.name"):
         Site.from_tree({"size": [64, 48], part: [{"name": name, **given}]}, "site")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"zones": [{"name": "z", "px": [[0, 0], [9, 0], [0, 9]], "lane": "\ud800"}]},
+        {"zones": [{"name": "z", "px": [[0, 0], [9, 0], [0, 9]], "lane": "a" * 257}]},
+        {"forbidden_turns": [{"from_line": "\udfff", "to_line": "b"}]},
+    ],
+)
+def test_names_that_no_answer_can_hold_are_refused(part):
+    """Half of a surrogate pair was kept; from then on nobody could read the site (500)."""
+    with pytest.raises(CalibrationError) as told:
+        Site.from_tree({"size": [100, 100], **part}, "site")
+    str(told.value).encode()

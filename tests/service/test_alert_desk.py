@@ -26,7 +26,7 @@ def rule(path="machine.cpu_share", threshold=0.9, **more):
 class Told:
     """What was published and notified, and the time."""
 
-    def __init__(self, alerts, book=None):
+    def __init__(self, alerts, book=None, speaks_for=None):
         self.now, self.published, self.notes = 0.0, [], []
         self.desk = AlertDesk(
             alerts,
@@ -36,6 +36,7 @@ class Told:
             ),
             lambda: self.now,
             book,
+            speaks_for,
         )
 
     def kinds(self):
@@ -221,6 +222,29 @@ def test_a_street_that_is_given_up_is_critical_until_it_starts_anew():
     told.desk.take("headway", {"kind": "engine.started", "data": {}})
     assert [n[0] for n in told.notes] == ["alert.opened", "alert.closed"]
     assert told.desk.open_alerts() == []
+
+
+def test_a_street_that_is_away_is_critical_until_it_is_heard_again():
+    told = Told(settings(notify_from="critical"))
+    away = {"kind": "engine.away", "data": {"why": "its process has ended"}}
+    told.desk.take("main", away)
+    told.desk.take("main", away)
+    assert [(n[2]["rule"], n[2]["error"]) for n in told.notes] == [
+        ("away", "its process has ended")
+    ]
+    told.desk.take("main", {"kind": "engine.heard", "data": {}})
+    assert [n[0] for n in told.notes] == ["alert.opened", "alert.closed"]
+    assert told.desk.open_alerts() == []
+
+
+def test_of_a_street_that_another_process_speaks_for_people_hear_nothing_from_here():
+    told = Told(settings(notify_from="critical"), speaks_for=lambda street: street != "main")
+    told.desk.take("main", {"kind": "engine.given_up", "error": "it failed", "at_s": 1.0})
+    assert [alert["rule"] for alert in told.desk.open_alerts()] == ["given up"], "it is shown"
+    told.desk.take("main", {"kind": "engine.started", "data": {}})
+    assert told.notes == []
+    told.desk.take("own", {"kind": "engine.given_up", "error": "it failed", "at_s": 1.0})
+    assert len(told.notes) == 1
 
 
 @pytest.mark.parametrize(

@@ -236,20 +236,6 @@ def test_who_orders_while_another_waits_to_start_does_not_wait_with_them(played,
     played.reaches("running")
 
 
-def test_a_stop_while_a_street_waits_for_the_database_ends_it(played):
-    played.ends = True
-    waits = threading.Event()
-    played.service._sleep = lambda _: waits.set()
-    played.start()
-    played.live.thread.join(20.0)
-    played.intake.failing_runs = 10**9
-    played.order("start")
-    assert waits.wait(20.0)
-    played.order("stop")
-    played.live.thread.join(20.0)
-    assert played.live.status == "stopped"
-
-
 def test_a_street_whose_process_is_started_anew_is_not_called_running(played):
     """It has no process that takes orders (503)."""
     played.start()

@@ -7,11 +7,12 @@ import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from headway.service import upkeep as room
 from headway.service.upkeep import UpkeepError, UpkeepService
 from headway.settings import UpkeepSettings
-from headway.store import Intake, open_database
+from headway.store import Database, Intake, open_database
 from headway.telemetry import metrics
 
 START = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -276,6 +277,20 @@ def test_a_leap_of_the_clock_deletes_nothing_that_is_not_old_an_hour_later_eithe
     assert not service.is_due("retention")
     of.steady += 1.0
     assert service.is_due("retention")
+
+
+def test_a_database_that_is_away_is_told_once_and_not_at_each_look(of, database, logged):
+    service, there = of(), database
+    service._database = Database(sa.create_engine("postgresql+psycopg://127.0.0.1:9/x"), "")
+    for _ in range(3):
+        assert service.run_due() == []
+        service.tell()
+    assert [line["event"] for line in logged("store")] == ["upkeep: the database is away"]
+    service._database = there
+    service.tell()
+    service._database = Database(sa.create_engine("postgresql+psycopg://127.0.0.1:9/x"), "")
+    service.tell()
+    assert len(logged("store")) == 2, "the next time it is told again"
 
 
 def test_one_process_at_a_time(of, database):

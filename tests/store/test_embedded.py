@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -42,6 +43,33 @@ def test_a_closed_folder_of_root_stays_closed_and_its_database_is_found_again(
     again = open_database(closed / "data")
     assert again.rows("SELECT what FROM kept") == [{"what": "a"}]
     again.close()
+
+
+def test_processes_that_start_at_once_make_the_user_one_after_the_other(tmp_path):
+    """Two of the suite's workers on a new machine: the data of the first were nobody's."""
+    inside, most = [], []
+
+    def make_user():
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+
+    lock = tmp_path / "user.lock"
+    threads = [
+        threading.Thread(target=embedded.make_user, args=(make_user, lock)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1]
+
+
+def test_where_no_lock_can_be_written_the_user_is_made_all_the_same(tmp_path):
+    made = []
+    embedded.make_user(lambda: made.append(1), tmp_path / "nowhere/user.lock")
+    assert made == [1]
 
 
 @as_root

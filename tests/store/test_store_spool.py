@@ -192,7 +192,7 @@ def test_a_spool_holds_a_gibibyte_by_default(spool, path):
     path.touch()
     os.truncate(path, 2**30 - 26)
     spool.put("a", [[0]])
-    assert path.stat().st_size == 2**30
+    assert sum(file.stat().st_size for file in path.parent.iterdir()) == 2**30
     with pytest.raises(SpoolFullError, match="holds 1073741824 bytes of 1073741824"):
         spool.put("a", [[0]])
 
@@ -451,3 +451,183 @@ def test_whoever_puts_does_not_wait_while_what_stays_is_copied(tmp_path, monkeyp
         spool.replay(write)
     assert spool.waiting == 3
     assert given_back(spool) == [("k", [[1]]), ("k", [[2]]), ("k", [[3]])]
+
+
+SHEDS = (("least", "less"), ("middle",))
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A spool of files of 300 bytes and more, as it is made again and again; bound: 1,500 bytes."""
+    monkeypatch.setattr(room, "SEGMENT_BYTES", 300)
+
+    def make(**more):
+        return Spool(tmp_path / "s.jsonl", **{"most_bytes": 1500, "sheds": SHEDS, **more})
+
+    return make
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_full_file_is_followed_by_the_next_which_say_what_waits_by_their_names(
+    small, tmp_path, monkeypatch
+):
+    """A start reads the newest alone: of a week without a link it would take minutes."""
+    spool = small()
+    for k in range(30):
+        spool.put("k", [[k]])
+    assert files(tmp_path) == ["s.00000001-12.jsonl", "s.00000002-12.jsonl", "s.jsonl"]
+    assert spool.waiting == 30
+    read, open_file = [], type(tmp_path).open
+    monkeypatch.setattr(
+        type(tmp_path), "open", lambda self, *a, **k: read.append(self) or open_file(self, *a, **k)
+    )
+    again = small()
+    assert (again.waiting, {path.name for path in read}) == (30, {"s.jsonl"})
+    assert [rows for _, rows in given_back(again)] == [[[k]] for k in range(30)]
+    assert files(tmp_path) == ["s.jsonl"]
+    assert again.waiting == 0
+
+
+@pytest.mark.parametrize("taken", [0, 5, 12, 13, 24, 29])
+def test_a_replay_over_several_files_goes_on_where_it_ended(small, tmp_path, taken):
+    spool = small()
+    for k in range(30):
+        spool.put("k", [[k]])
+    found = []
+
+    def write(kind, rows):
+        if len(found) == taken:
+            raise ConnectionError
+        found.append(rows[0][0])
+
+    with pytest.raises(ConnectionError):
+        spool.replay(write)
+    assert spool.waiting == small().waiting == 30 - taken
+    spool.put("k", [[30]])
+    again = small()
+    assert [rows[0][0] for _, rows in given_back(again)] == [*range(taken, 31)]
+
+
+def test_who_was_killed_while_a_file_was_replaced_goes_on_with_the_shorter_one(small, tmp_path):
+    spool = small()
+    for k in range(15):
+        spool.put("k", [[k]])
+    whole = (tmp_path / "s.00000001-12.jsonl").read_bytes()
+    (tmp_path / "s.00000001-2.jsonl").write_bytes(b"".join(whole.splitlines(keepends=True)[10:]))
+    again = small()
+    assert again.waiting == 5
+    assert [rows[0][0] for _, rows in given_back(again)] == [10, 11, 12, 13, 14]
+
+
+def test_the_least_important_is_dropped_first_and_the_oldest_of_it(small, tmp_path):
+    spool, kinds = small(), ["least", "middle", "most", "less"]
+    for k in range(72):
+        spool.put(kinds[k % 4], [[k]])
+    before = small(most_bytes=10**6)
+    left = [(kind, rows[0][0]) for kind, rows in _peeked(tmp_path)]
+    assert spool._bytes() <= 1500
+    gone = sorted(set(range(72)) - {number for _, number in left})
+    assert spool.shed.total() == len(gone) > 10
+    assert gone == [k for k in range(72) if k % 4 in (0, 3)][: len(gone)]
+    assert spool.waiting == before.waiting == len(left)
+    assert [number for _, number in left] == sorted(number for _, number in left)
+    with pytest.raises(SpoolFullError):
+        for k in range(200, 300):
+            spool.put("most", [[k]])
+    left = [kind for kind, _ in _peeked(tmp_path)]
+    assert left.count("most") > 30
+    assert left.count("middle") < 10
+    shed = spool.take_shed()
+    assert shed["middle"] + left.count("middle") == 18
+    assert spool.take_shed() == {}
+
+
+def _peeked(folder):
+    """What waits, without a replay."""
+    found = []
+    for path in [*sorted(folder.glob("s.0*")), folder / "s.jsonl"]:
+        for text in path.read_bytes().splitlines() if path.exists() else []:
+            one = json.loads(text)
+            found.append((one["kind"], one["rows"]))
+    return found
+
+
+def test_nothing_more_important_is_dropped_for_what_comes(small, tmp_path):
+    spool = small()
+    while spool.has_room(30):
+        spool.put("middle", [[0]])
+    spool.put("least", [[1]])
+    assert spool.shed == {"least": 1}, "it is dropped itself"
+    held = _peeked(tmp_path)
+    assert {kind for kind, _ in held} == {"middle"}
+    spool.put("middle", [[2]])
+    assert spool.shed == {"least": 1, "middle": 12 - 2}, "of its own kind the oldest goes"
+
+
+def test_room_is_made_while_a_replay_hangs_but_not_in_the_file_that_is_read(small):
+    spool = small()
+    for k in range(45):
+        spool.put("least", [[k]])
+    given, put = [], threading.Event()
+
+    def write(kind, rows):
+        if not given:
+            for k in range(45, 80):
+                spool.put("least", [[k]])
+            put.set()
+        given.append(rows[0][0])
+
+    spool.replay(write)
+    assert put.is_set()
+    assert given[:10] == [*range(10)], "the file that was read was whole"
+    assert given == sorted(set(given))
+    assert len(given) + spool.take_shed().total() == 80
+    assert spool.waiting == 0
+
+
+def test_room_is_made_where_others_fill_the_disk(small, monkeypatch, tmp_path):
+    free = [10_000]
+    usage = room.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: usage._replace(free=free[0]))
+    spool = small(most_bytes=10**6, least_free_bytes=1000)
+    for k in range(30):
+        spool.put("least", [[k]])
+    assert spool.shed == {}
+    free[0] = 900
+    spool.put("most", [[30]])
+    assert spool.shed == {"least": 20}, "all full files"
+    spool.put("least", [[31]])
+    assert spool.shed == {"least": 31}, "and what filled up meanwhile"
+    assert [kind for kind, _ in _peeked(tmp_path)].count("most") == 1
+
+
+@pytest.mark.parametrize(("days", "left"), [(6.9, 30), (7.1, 19), (400.0, 30)])
+def test_what_may_be_dropped_waits_for_days_and_not_for_ever(small, tmp_path, days, left):
+    """A clock that was not set yet makes a file look older than any that there can be."""
+    spool = small(most_bytes=10**6, most_days=7.0)
+    for k in range(30):
+        spool.put("most" if k % 2 else "less", [[k]])
+    for path in tmp_path.glob("s.0*"):
+        at_s = path.stat().st_mtime - days * 86_400
+        os.utime(path, (at_s, at_s))
+    again = small(most_bytes=10**6, most_days=7.0)
+    again.put("most", [[30]])
+    assert len(_peeked(tmp_path)) == again.waiting == left + 1
+
+
+def test_a_disk_that_takes_no_draft_drops_nothing(small, tmp_path, monkeypatch):
+    spool = small()
+    while spool.has_room(30):
+        spool.put("least", [[0]])
+    before = _peeked(tmp_path)
+    monkeypatch.setattr(os, "utime", _no_space)
+    spool.put("least", [[1]])
+    assert (spool.shed, _peeked(tmp_path)) == ({"least": 1}, before)
+    assert not [name for name in files(tmp_path) if "shed" in name]
+
+
+def _no_space(*_):
+    raise OSError(errno.ENOSPC, "no space")

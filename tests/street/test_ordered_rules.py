@@ -103,3 +103,20 @@ def test_a_rule_that_cannot_be_kept_is_not_in_force(tmp_path):
     with pytest.raises(OSError, match="alert_rules"):
         rules.put(rule(), JUNCTIONS)
     assert names(rules) == ["x"]
+
+
+def test_a_file_that_is_none_on_a_disk_that_is_read_only_does_not_keep_a_street_from_starting(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "alert_rules.json"
+    path.write_text("{")
+
+    def fails(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(type(path), "replace", fails)
+    found = OrderedRules(tmp_path)
+    assert found.fault.startswith("alert_rules.json is no list of alert rules")
+    assert found.known(Settings(), ["J"]) == OrderedRules(tmp_path / "none").known(
+        Settings(), ["J"]
+    )

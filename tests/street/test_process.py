@@ -23,6 +23,7 @@ import pytest
 import structlog
 from tests.street.builders import MadePlant, Says, named, street_of, two_junctions, vehicles
 
+from headway.control.fixed import FixedTime
 from headway.control.models import ModelFile
 from headway.control.planner import Planner
 from headway.control.qtable import QTable
@@ -1089,6 +1090,26 @@ def test_a_scenario_that_was_ordered_and_is_gone_does_not_keep_the_street_from_s
     assert left == {"controller": "greedy"}
 
 
+@pytest.mark.parametrize(("order", "value"), [("scenario", "nowhere.sumocfg"), ("cycle_s", "soon")])
+def test_an_order_that_cannot_be_taken_up_is_given_up_on_a_full_disk_too(
+    play, tmp_path, monkeypatch, order, value
+):
+    play({3: [Switch(controller="greedy"), None]})
+    path = tmp_path / "orders.json"
+    content = json.loads(path.read_text())
+    content["orders"][order] = value
+    path.write_text(json.dumps(content))
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(OrderStore, "_write", fails)
+    played = play({3: [None]})
+    told = [kind for _, kind, _ in played.events("engine.order_refused", "engine.order_not_stored")]
+    assert told == ["engine.order_refused", "engine.order_not_stored"]
+    assert played.of(Snapshot)[0].controller == "greedy", "the other order still holds"
+
+
 @pytest.mark.parametrize(
     ("orders", "why"),
     [
@@ -1722,6 +1743,59 @@ def test_a_log_folder_that_cannot_be_made_or_a_controller_that_cannot_be_had_end
     ((_, _, refused),) = played.events("engine.settings_refused")
     assert refused["fault"].startswith("the Q-table has 2 actions")
     assert played.runs[-1].street.controller.name == "fixed"
+
+
+def test_figures_of_a_controller_that_cannot_be_had_any_more_change_nothing_else_either(
+    play, tmp_path, tiny, monkeypatch
+):
+    """The table was spoilt since the street was opened: the tick would be of 2 s for the street,
+    and of 1 s for its loop.
+    """
+    made = []
+
+    class Once(FixedTime):
+        name = "q-learning"
+
+        def __init__(self, network, timing, interval_s):
+            super().__init__(network, timing)
+            made.append(interval_s)
+            if len(made) > 1:
+                raise ValueError("the Q-table cannot be read")
+
+    monkeypatch.setattr("headway.control.catalogue.QLearning", Once)
+    over = {"control": {"controller": "q-learning", "fallback": "fixed"}}
+    then = "loop: {cycle_s: 10, tick_s: 2, speed_factor: 900}\nq_learning: {interval_s: 7}\n"
+    played = followed(play, tmp_path, tiny, then, **over)
+    ((_, _, refused),) = played.events("engine.settings_refused", "engine.settings")
+    assert refused["fault"] == "the Q-table cannot be read"
+    (run,) = played.runs
+    assert (run.tick_s, run.street.cycle_s, len(played.loops)) == (1.0, 20.0, 1)
+
+
+@pytest.mark.parametrize("role", ["controller", "fallback", "on_congestion"])
+def test_a_planner_is_made_anew_for_another_tick_and_for_other_figures(
+    play, tmp_path, tiny, monkeypatch, role
+):
+    made = []
+
+    class Noted(Planner):
+        def __init__(self, network, timing, model, tick_s):
+            super().__init__(network, timing, model, tick_s)
+            made.append((tick_s, model.horizon_s))
+
+    monkeypatch.setattr("headway.control.catalogue.Planner", Noted)
+    others = {"controller": "fixed", "fallback": "fixed", "on_congestion": "none"}
+    over = {"control": others | {role: "planner"}}
+    usual_s = Settings().planner.horizon_s
+    two_s = "loop: {cycle_s: 20, tick_s: 2, speed_factor: 900}\n"
+    played = followed(play, tmp_path, tiny, two_s, **over)
+    assert made == [(1.0, usual_s), (2.0, usual_s)]
+    assert played.events("engine.settings_refused") == []
+    figures = "loop: {cycle_s: 20, speed_factor: 900}\nplanner: {horizon_s: 50}\n"
+    played = followed(play, tmp_path, tiny, figures, **over)
+    assert made[2:] == [(1.0, usual_s), (1.0, 50.0)]
+    of_street = "relief" if role == "on_congestion" else role
+    assert type(getattr(played.runs[0].street, of_street)) is Noted
 
 
 def test_a_corrected_settings_file_is_applied_and_its_error_cleared(play, tmp_path, tiny):

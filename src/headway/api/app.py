@@ -42,6 +42,7 @@ from headway.api.middleware import (
     SecondPathMiddleware,
 )
 from headway.api.services import ApiSettings, Services
+from headway.api.under_way import UnderWayMiddleware
 from headway.plants.sumo import Scene
 from headway.service.streets import StreetService
 from headway.store import Database, Intake
@@ -121,6 +122,7 @@ def _add_middleware(app: FastAPI, settings: ApiSettings, services: Services) -> 
     app.add_middleware(IdempotencyMiddleware, identity=services.identity, book=book)
     app.add_middleware(AuditMiddleware, recorder=services.recorder)
     app.add_middleware(BodyMiddleware, identity=services.identity)
+    app.add_middleware(UnderWayMiddleware, identity=services.identity)
     if settings.per_minute:
         app.add_middleware(
             RateLimitMiddleware,
@@ -233,16 +235,21 @@ def _add_answers(operation: dict[str, Any], more: dict[str, Any]) -> None:
 
 
 def publish(services: Services, topic: str, street: str, message: Any) -> None:
-    """From the streets' threads to the hub, as plain figures, and into the metrics."""
+    """From the streets' threads to the hub, as plain figures, and into the metrics. What a process
+    of its own says, every process that follows it hears by itself.
+    """
+    to_clients = services.hub.publish
+    if services.is_followed(street):
+        to_clients = services.hub.publish_relayed
     if not isinstance(message, Snapshot):
         event = dict(message)
-        if topic == "monitoring":  # which has all events, each once
+        if topic == "monitoring" and services.speaks_for(street):  # it has all events, each once
             services.aliases.take(street, event)
         if services.selfwatch.take(topic, street, event):
             metrics.events.labels(street, str(event.get("kind", ""))).inc()
             if event.get("kind") == "engine.restarted":
                 metrics.restarts.labels(street).inc()
-        services.hub.publish(topic, street, event)
+        to_clients(topic, street, event)
         return
     _measure(street, message)
     if services.street_service is not None and street in services.street_service.streets:
@@ -251,7 +258,7 @@ def publish(services: Services, topic: str, street: str, message: Any) -> None:
         state["shown"] = state["colours"]  # its old name, until 0.2 (docs/deprecated.md)
         if message.scene is not None:
             state["scene"] = _scene(message.scene)
-        services.hub.publish(topic, street, state)
+        to_clients(topic, street, state)
 
 
 def _measure(street: str, snapshot: Snapshot) -> None:

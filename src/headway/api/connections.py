@@ -1,11 +1,15 @@
-"""uvicorn's HTTP connection, bounded: headers must come within a time and a size, and one address
-has no more than so many connections.
+"""uvicorn's HTTP connection, bounded: headers must come within a time and a size, answers must be
+read on, and one address has no more than so many connections.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import resource
+import sys
+import termios
 from collections import Counter
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -13,12 +17,18 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from headway import telemetry
 from headway.api.sockets import Connection
 
 HEADERS_WITHIN_S = 10.0  # from the first byte of a request, or from the connection, to the last
 HEADER_BYTES = 64 << 10  # of a request's line and headers; once there are more, no more is read
 MOST_OF_ADDRESS = 4096  # connections
 SHARE_OF_OPEN = 0.5  # of what this process may have open, that one address may take
+# an answer that its client does not read is in memory: it has to read on so much in so long, and
+# where all such answers are more than there may be, those that wait longest go
+READ_WITHIN_S = 60.0
+LEAST_READ_BYTES = 64 << 10
+MOST_UNREAD_BYTES = 256 << 20
 LINGER_S = 2.0  # after an answer to a body that was not read, so that the answer arrives
 TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -51,10 +61,12 @@ class HttpConnection(HttpToolsProtocol):
     """`uvicorn.Config(http=HttpConnection)`.
 
     of_address: connections that are open, by `share_of` their address. proxies: networks whose
-        addresses stand for many clients, and have no bound.
+        addresses stand for many clients, and have no bound. unread: bytes that wait until the
+        client of a connection reads them, who waits longest first.
     """
 
     of_address: ClassVar[Counter[str]] = Counter()
+    unread: ClassVar[dict[HttpConnection, int]] = {}
     proxies: ClassVar[Sequence[IPv4Network | IPv6Network]] = ()
 
     def __init__(self, *args: Any, **named: Any) -> None:
@@ -63,6 +75,7 @@ class HttpConnection(HttpToolsProtocol):
         self._header_bytes = 0
         self._headers_end: asyncio.TimerHandle | None = None
         self._body_end: asyncio.TimerHandle | None = None
+        self._read_end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -78,6 +91,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_headers()
+        self._end_unread()
         self._give_back()
         super().connection_lost(exc)
 
@@ -112,6 +126,18 @@ class HttpConnection(HttpToolsProtocol):
             self._body_end.cancel()
             self._body_end = None
 
+    def pause_writing(self) -> None:
+        """Its client does not read as fast as is written."""
+        super().pause_writing()
+        self._end_unread()
+        self._await_reading()
+        while sum(self.unread.values()) > MOST_UNREAD_BYTES:
+            next(iter(self.unread))._cut_off("the answers that nobody reads are too many")
+
+    def resume_writing(self) -> None:
+        self._end_unread()
+        super().resume_writing()
+
     def handle_websocket_upgrade(self) -> None:
         super().handle_websocket_upgrade()
         taken_over = self.transport.get_protocol()
@@ -123,6 +149,38 @@ class HttpConnection(HttpToolsProtocol):
             return bool(self.proxies) and any(ip_address(address) in p for p in self.proxies)
         except ValueError:  # of a socket in the file system
             return False
+
+    def _await_reading(self) -> None:
+        self.unread[self] = self.transport.get_write_buffer_size()
+        before = self.unread[self] + self._unsent()
+        self._read_end = self.loop.call_later(READ_WITHIN_S, self._judge_reading, before)
+
+    def _unsent(self) -> int:
+        """Bytes that the system has taken, megabytes at a time, and its client has not."""
+        found = bytearray(4)
+        with contextlib.suppress(OSError, ValueError):  # it has gone
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, found)
+        return int.from_bytes(found, sys.byteorder)
+
+    def _judge_reading(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size() + self._unsent()
+        if before - left >= LEAST_READ_BYTES:
+            self._await_reading()
+        else:
+            self._cut_off(f"its client did not read on for {READ_WITHIN_S:g} s")
+
+    def _cut_off(self, why: str) -> None:
+        telemetry.log("api").warning(
+            "an answer was not read, and its connection is closed", why=why, bytes=self.unread[self]
+        )
+        self._end_unread()
+        self.transport.abort()
+
+    def _end_unread(self) -> None:
+        self.unread.pop(self, None)
+        if self._read_end is not None:
+            self._read_end.cancel()
+            self._read_end = None
 
     def _begin_headers(self) -> None:
         self._header_bytes = 0

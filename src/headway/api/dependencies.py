@@ -30,9 +30,17 @@ def bounds_of(connection: HTTPConnection) -> Bounds:
     return found.bounds if isinstance(found, Principal) else UNBOUNDED
 
 
+def caller_of(connection: HTTPConnection) -> str:
+    """Whose share of the turns it takes: who calls, by name, or an address."""
+    found = connection.scope.get("state", {}).get(FOUND)
+    if isinstance(found, Principal):
+        return found.name
+    return connection.client.host if connection.client is not None else ""
+
+
 async def turn_of(request: Request) -> AsyncIterator[None]:
     """A dependency: the route has a turn to ask the database, until it has its answer."""
-    async with services_of(request).turns.one():
+    async with services_of(request).turns.one(caller_of(request)):
         yield
 
 
@@ -43,8 +51,9 @@ async def probe_turn_of(request: Request) -> AsyncIterator[None]:
 
 
 async def prediction_turn_of(request: Request) -> AsyncIterator[None]:
-    """The same for predictions."""
-    async with services_of(request).prediction_turns.one():
+    """The same for predictions, once the whole body is here: it may come slowly."""
+    await request.body()
+    async with services_of(request).prediction_turns.one(caller_of(request)):
         yield
 
 

@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from headway.analytics import lists
 from headway.analytics.lists import METRICS, Item, Listing
 from headway.api import parquet_writer
-from headway.api.dependencies import ASKS, need, services_of
+from headway.api.dependencies import ASKS, caller_of, need, services_of
 from headway.api.lists import Counts, Records, Viewer
 from headway.api.problems import ProblemError, responses
 from headway.api.queries import Maybe
@@ -145,16 +145,16 @@ async def exported(
         return Long(_chunks(made), PARQUET, headers, release)
     texts = _csv_parts(parts, columns)
     first = await run_in_threadpool(next, texts, "")
-    body = _csv(first, texts, services_of(request).turns)
+    body = _csv(first, texts, services_of(request).turns, caller_of(request))
     return Long(body, CSV, headers)
 
 
-async def _csv(first: str, texts: Iterator[str], turns: Turns) -> AsyncIterator[str]:
+async def _csv(first: str, texts: Iterator[str], turns: Turns, who: str) -> AsyncIterator[str]:
     """Each part of the list has its own turn to ask: who reads slowly takes none from others."""
     text = first
     while text:
         yield text
-        async with turns.one():
+        async with turns.one(who):
             text = await run_in_threadpool(next, texts, "")
 
 

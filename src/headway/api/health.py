@@ -154,14 +154,17 @@ class Lookout:
         streets = list(service.streets.values()) if service is not None else []
         running = sum(not street.finished for street in streets)
         given_up = sum(bool(street.fault) for street in streets)
-        troubled = sum(bool(s.snapshot and s.snapshot.trouble) for s in streets)
+        troubled = sum(bool(s.trouble or (s.snapshot and s.snapshot.trouble)) for s in streets)
         stopped = sum(street.stop is not None for street in streets)
+        away = sum(street.status == "away" for street in streets)
         found = f"{running} of {len(streets)} run, {given_up} given up"
+        if away:
+            found += f", {away} away"
         if stopped:
             found += f", {stopped} stopped by order"
         if troubled:
             found += f", {troubled} cannot write or deliver events"
-        return not (given_up or troubled), found
+        return not (given_up or troubled or away), found
 
     def _cameras(self) -> tuple[bool, str]:
         service = self._services.camera_service
@@ -176,7 +179,7 @@ class Lookout:
         degraded = {
             s.labels["part"]: s.value for m in metrics.degraded.collect() for s in m.samples
         }
-        away = [part for part in ("limits", "cache", "relay") if degraded.get(part)]
+        away = [part for part in ("limits", "cache", "relay", "streets") if degraded.get(part)]
         return not away, f"away for {', '.join(away)}" if away else "answers"
 
     def _disk(self) -> tuple[bool, str]:

@@ -202,8 +202,8 @@ class History:
         self._kept.append(Past(self.newest, street, kind, message))
         return self.newest
 
-    def put_gap(self, missed: int, why: str) -> Gap:
-        """The same of messages that did not come."""
+    def put_gap(self, missed: int | None, why: str) -> Gap:
+        """The same of messages that did not come; None: nobody knows how many."""
         after = self.newest
         self.newest += 1 << TAG_BITS
         gap = Gap(after, missed, self.newest, why)
@@ -277,7 +277,7 @@ class Hub:
         if self.relay is not None and not relayed:
             self.relay(topic, street, message)
 
-    def publish_gap(self, topic: str, missed: int, why: str) -> None:
+    def publish_gap(self, topic: str, missed: int | None, why: str) -> None:
         """From any thread: so many messages of another process did not come, and nobody knows for
         whom they were. All clients of the topic are told.
         """
@@ -285,7 +285,7 @@ class Hub:
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._broadcast_gap, topic, missed, why)
 
-    def _broadcast_gap(self, topic: str, missed: int, why: str) -> None:
+    def _broadcast_gap(self, topic: str, missed: int | None, why: str) -> None:
         told = self._histories[topic].put_gap(missed, why).message(topic)
         self._send([(client, told) for client in self._clients[topic]])
 

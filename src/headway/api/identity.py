@@ -117,6 +117,8 @@ class Identity:
         if shown.token:
             return await self.read(shown.token)
         if shown.key:
+            if (known := self._keys.remembered(shown.key)) is not None:
+                return known
             async with self._turns.one():
                 return await run_in_threadpool(self._keys.read, shown.key)
         if shown.ticket:

@@ -100,6 +100,18 @@ class Keys:
                 return found.principal
         raise refused("the API key is not valid")
 
+    def remembered(self, key: str) -> Principal | None:
+        """Whose key it is, where nothing has to be asked for that, or written; None for all else,
+        of which `read` says what it is.
+        """
+        number, _, secret = key.removeprefix("hw_").partition("_")
+        known, now_s = self._known.get(number), time.monotonic()
+        if known is None or now_s - known.read_s >= FRESH_S or not self._is_noted(number, now_s):
+            return None
+        is_it = hmac.compare_digest(known.hash, digest(secret)) and key.startswith("hw_")
+        holds = known.principal.expires_s > time.time() and not self._revocations.has_key(number)
+        return known.principal if is_it and holds else None
+
     def holds(self, number: str) -> bool:
         """The key was not revoked, and has not ended (a rotation brings its end forward), as far as
         anybody can know now.
@@ -144,10 +156,14 @@ class Keys:
         found = self._known[number] = KnownKey(row["hash"], principal, now_s)
         return found
 
+    def _is_noted(self, number: str, now_s: float) -> bool:
+        """Or cannot be now."""
+        is_known = now_s - self._noted_s.get(number, -math.inf) < USE_NOTED_S
+        return is_known or now_s < self._away_until_s
+
     def _note_use(self, number: str) -> None:
         now_s = time.monotonic()
-        is_noted = now_s - self._noted_s.get(number, -math.inf) < USE_NOTED_S
-        if is_noted or now_s < self._away_until_s:
+        if self._is_noted(number, now_s):
             return
         self._noted_s[number] = now_s
         with contextlib.suppress(SQLAlchemyError):  # away, or read-only: the key is good without it

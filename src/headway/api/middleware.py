@@ -168,7 +168,7 @@ class RateLimitMiddleware:
         self._of_address = RateLimitItemPerMinute(per_minute * CLIENTS_PER_ADDRESS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or _is_unlimited(scope["path"]):
+        if scope["type"] not in ("http", "websocket") or is_unlimited(scope["path"]):
             await self._app(scope, receive, send)
             return
         allowed, headers = await self._take(scope)
@@ -254,7 +254,7 @@ def _shared_storage(redis_url: str) -> Storage:
     )
 
 
-def _is_unlimited(path: str) -> bool:
+def is_unlimited(path: str) -> bool:
     return path == "/" or path.startswith(UNLIMITED)
 
 

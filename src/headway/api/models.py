@@ -29,6 +29,7 @@ from headway.learning.registry import (
     Registry,
     UnknownModelError,
 )
+from headway.learning.shared_files import StorageAwayError
 from headway.plants.sumo.allowed import ScenarioNotAllowedError
 from headway.service.orders import OrderState, PlacedOrder
 from headway.service.predictions import NotReadyError
@@ -221,7 +222,7 @@ def refusing() -> Iterator[None]:
         raise ProblemError(409, str(error)) from error
     except ScenarioNotAllowedError as error:
         raise ProblemError(403, str(error)) from error
-    except NotReadyError as error:
+    except (NotReadyError, StorageAwayError) as error:
         raise ProblemError(503, str(error), headers={"Retry-After": "5"}) from error
     except ValueError as error:
         raise ProblemError(422, str(error)) from error
@@ -361,12 +362,9 @@ def status(registry: Models, street: Street, intersection_id: Junction) -> Junct
     """Who decides at a junction, and who has been champion, challenger or shadow there."""
     number, snapshot = junction_of(street, intersection_id), street.snapshot
     with refusing():
-        history = [e for e in registry.history(street.name) if e.junction in ("", intersection_id)]
-    newest = {(e.junction, e.alias): e for e in reversed(history)}
-    now: dict[str, ModelAlias] = {}
-    for (_, alias), entry in sorted(newest.items()):  # those of the whole street first
-        if entry.label and not entry.fault:
-            now[alias] = entry
+        history, in_force = registry.at_junction(street.name, intersection_id, MOST_HISTORY)
+    # those of the whole street first
+    now = {entry.alias: entry for entry in sorted(in_force, key=lambda e: e.junction)}
     seen = snapshot.junctions[number] if snapshot is not None else None
     return JunctionModels(
         street=street.name,
@@ -379,7 +377,7 @@ def status(registry: Models, street: Street, intersection_id: Junction) -> Junct
             for name, said in street.models.items()
             if name not in ("canary", "shadow") or (said and intersection_id in said["junctions"])
         },
-        history=history[:MOST_HISTORY],
+        history=list(history),
         **now,
     )
 

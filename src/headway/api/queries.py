@@ -15,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter
 
 from headway.analytics import Scope, breakdown, dashboards, event_log, records, signals
-from headway.api.dependencies import ASKS, bounds_of, need, services_of
+from headway.api.dependencies import ASKS, bounds_of, caller_of, need, services_of
 from headway.api.fields import Moment
 from headway.api.problems import responses
 from headway.api.security import Principal, Role
@@ -548,7 +548,7 @@ async def _parts_of(
     while part:
         yield opening + b",".join(json.dumps(row, default=_iso).encode() for row in part)
         opening = b","
-        async with services_of(request).turns.one():
+        async with services_of(request).turns.one(caller_of(request)):
             part = await run_in_threadpool(lambda: list(islice(rows, PART)))
     yield b"]" if opening == b"," else b"[]"
 

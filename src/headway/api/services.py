@@ -15,18 +15,26 @@ from headway import telemetry
 from headway.api.audit import Audit, AuditRecorder
 from headway.api.cache import Cache
 from headway.api.health import Lookout
-from headway.api.hub import Hub
+from headway.api.hub import TOPICS, Hub
 from headway.api.identity import Identity
 from headway.api.keys import Keys, RevokedTokens
 from headway.api.oidc import Provider
 from headway.api.relay import Relay
 from headway.api.seal import Seal
 from headway.api.security import Keyring
-from headway.api.turns import PREDICTED_AT_ONCE, PROBES_AT_ONCE, Turns
+from headway.api.turns import (
+    KEYS_AT_ONCE,
+    OF_ONE,
+    PREDICTED_AT_ONCE,
+    PREDICTED_OF_ONE,
+    PROBES_AT_ONCE,
+    Turns,
+)
 from headway.learning.aliases import AliasKeeper
 from headway.learning.registry import Registry, signing_key
 from headway.sensing import MISSING
 from headway.service.cameras import NOTIFIER_ENDS_WITHIN_S, CameraService
+from headway.service.following import Follower
 from headway.service.monitoring import MonitoringService
 from headway.service.mqtt import MqttListener
 from headway.service.notification import Notifier, recipients
@@ -43,6 +51,7 @@ from headway.settings import (
     ModelWatchSettings,
     NotifySettings,
     OidcSettings,
+    SpoolSettings,
     UpkeepSettings,
     Watched,
 )
@@ -74,6 +83,7 @@ class ApiSettings:
     alerts:     rules on the program itself.
     oidc:       the provider whose tokens are taken beside our own; none without an issuer.
     watched:    the settings file that is followed; None for none.
+    follow:     streets that are processes of their own are found over Valkey, and shown here.
     """
 
     folder: Path
@@ -85,6 +95,7 @@ class ApiSettings:
     ahead_s: float = 300.0
     notify: NotifySettings = field(default_factory=NotifySettings)
     upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
+    spool: SpoolSettings = field(default_factory=SpoolSettings)
     external: ExternalSettings = field(default_factory=ExternalSettings)
     secret_key: str = field(default="", repr=False)
     cameras: CameraSettings = field(default_factory=CameraSettings)
@@ -92,6 +103,7 @@ class ApiSettings:
     oidc: OidcSettings = field(default_factory=OidcSettings)
     model_watch: ModelWatchSettings = field(default_factory=ModelWatchSettings)
     watched: Watched | None = None
+    follow: bool = False
 
 
 @dataclass(eq=False)
@@ -110,6 +122,7 @@ class Services:
     cache: Cache
     relay: Relay | None = None
     street_service: StreetService | None = None
+    follower: Follower | None = None
     camera_service: CameraService | None = None
     observations: ObservationService | None = None
     mqtt: MqttListener | None = None
@@ -134,16 +147,19 @@ class Services:
     ingest_turns: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(INGEST_THREADS)
     )
-    turns: Turns = field(default_factory=Turns)
+    turns: Turns = field(default_factory=lambda: Turns(of_one=OF_ONE))
+    key_turns: Turns = field(default_factory=lambda: Turns(KEYS_AT_ONCE, "keys are looked up"))
     probe_turns: Turns = field(default_factory=lambda: Turns(PROBES_AT_ONCE))
     prediction_turns: Turns = field(
-        default_factory=lambda: Turns(PREDICTED_AT_ONCE, "predictions are under way")
+        default_factory=lambda: Turns(
+            PREDICTED_AT_ONCE, "predictions are under way", PREDICTED_OF_ONE
+        )
     )
 
     def __post_init__(self) -> None:
         self.revoked = RevokedTokens(self.database, self.revocations)
         provider = Provider(self.settings.oidc) if self.settings.oidc.issuer else None
-        self.identity = Identity(self.keyring, self.keys, self.revoked, self.turns, provider)
+        self.identity = Identity(self.keyring, self.keys, self.revoked, self.key_turns, provider)
         self.scraped = Scraped(min(self.settings.cache_s, SCRAPED_S))
         self.lookout = Lookout(self)
         self.aliases = AliasKeeper(lambda: self.registry)
@@ -167,11 +183,11 @@ class Services:
     def create(cls, settings: ApiSettings, database: Database) -> Services:
         hub = Hub()
         revocations = Revocations(settings.folder / "revoked.json")
-        revocations.teach(database)
+        revocations.are_untold = True  # told with the first look, for which nobody waits
         return cls(
             settings=settings,
             database=database,
-            intake=Intake(database, settings.folder),
+            intake=Intake(database, settings.folder, settings.spool),
             hub=hub,
             keyring=Keyring(settings.folder / "keys.json", settings.secret_key),
             keys=Keys(database, revocations),
@@ -225,6 +241,11 @@ class Services:
         if streets is not None:
             self.street_service = await run_in_threadpool(streets, self.intake)
             self._take_observations(self.street_service)
+            if self.settings.follow:
+                self.follower = Follower(
+                    self.settings.redis_url, self.street_service, self.folder, self._tell_gap
+                )
+                await run_in_threadpool(self.follower.begin)
         if (self.folder / "cameras.json").exists() and not MISSING:
             self.camera_service = await run_in_threadpool(self.make_camera_service)
         self.monitoring = MonitoringService(
@@ -245,6 +266,20 @@ class Services:
         self.aliases.begin()
         self.selfwatch.begin()
 
+    def is_followed(self, street: str) -> bool:
+        """Whether it is a process of its own elsewhere, heard by every process that follows it."""
+        found = self.street_service.streets.get(street) if self.street_service else None
+        return found is not None and found.remote is not None
+
+    def speaks_for(self, street: str) -> bool:
+        """Whether this process is to do what is done once of what a street reports."""
+        return self.follower is None or self.follower.speaks_for(street)
+
+    def _tell_gap(self, missed: int, why: str) -> None:
+        """Nobody knows of which topic they were."""
+        for topic in TOPICS:
+            self.hub.publish_gap(topic, None, f"{missed} messages {why}")
+
     def _make_selfwatch(self, silences: Silences) -> SelfWatch:
         return SelfWatch(
             folder=self.folder,
@@ -256,6 +291,7 @@ class Services:
             notify=silences.notify,
             model_watch=self.settings.model_watch,
             watched=self.settings.watched,
+            speaks_for=self.speaks_for,
         )
 
     def _take_observations(self, streets: StreetService) -> None:
@@ -282,6 +318,8 @@ class Services:
             await run_in_threadpool(self.camera_service.close)
         if self.notifier is not None:
             await run_in_threadpool(self.notifier.close, NOTIFIER_ENDS_WITHIN_S)
+        if self.follower is not None:
+            await run_in_threadpool(self.follower.close)
         if self.street_service is not None:
             await run_in_threadpool(self.street_service.stop)
         if self.relay is not None:
@@ -305,10 +343,17 @@ class Services:
                 trouble = str(error)
 
     def _replay_spool(self) -> None:
+        troubled = set[str]()  # of whichever the log has it already: a link may be down for days
+        rows, audit = ("rows", self.intake), ("audit", self.recorder)
         while not self._stop.wait(SPOOL_EVERY_S):
-            for part in (self.intake, self.recorder):
+            for name, part in (rows, audit):
                 try:
                     if part.spool.waiting or part is self.recorder:  # which knows of more
                         part.catch_up()
+                    troubled.discard(name)
                 except Exception as error:
-                    telemetry.log("store").error("spool not replayed", error=str(error))
+                    if name not in troubled:
+                        telemetry.log("store").error(
+                            "spool not replayed", spool=name, error=str(error)
+                        )
+                    troubled.add(name)

@@ -236,7 +236,7 @@ def state_of(street: RunningStreet) -> dict[str, Any]:
         "status": street.status,
         "status_by": street.status_by,
         "finished": street.finished,
-        "fault": street.fault,
+        "fault": street.fault or (street.remote.away if street.remote is not None else ""),
         "run": street.run,
         "not_controlled": [
             {"signals": x.tl_ids, "link": x.place if x.place >= 0 else None, "reason": x.reason}
@@ -275,7 +275,7 @@ def state_of(street: RunningStreet) -> dict[str, Any]:
         "jitter_p99_s": s.jitter_p99_s,
         "tick_ms": s.tick_ms,
         "checkpoint_s": s.checkpoint_s,
-        "trouble": s.trouble,
+        "trouble": s.trouble or street.trouble,
         "mode": s.mode,
         "speed_factor": s.speed_factor,
         "cycle_s": s.cycle_s,

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from headway import __version__
+
 if TYPE_CHECKING:
     import typer
 
@@ -15,6 +17,9 @@ INTERRUPTED = 130  # as shells have it, and typer
 
 def main() -> None:
     """Entry point of `headway`."""
+    if sys.argv[1:] == ["--version"]:  # an update asks for it several times, beside what runs
+        print(f"headway {__version__}")
+        return
     try:
         # seconds pass until all is imported
         from headway.settings import read_secret_files, use_aliases
@@ -30,8 +35,8 @@ def main() -> None:
 
 
 def _application(words: list[str]) -> typer.Typer:
-    """All commands; `watch`, `serve` and `worker` by themselves: what decides on streets is not
-    loaded where a camera is watched, nor in a service or worker, whose streets and jobs are
+    """All commands; `watch`, `serve`, `street` and `worker` by themselves: what decides on streets
+    is not loaded where a camera is watched, nor in a service or worker, whose streets and jobs are
     processes of their own (docs/decisions/0016-camera-memory.md).
     """
     if words[:1] == ["watch"]:
@@ -42,6 +47,10 @@ def _application(words: list[str]) -> typer.Typer:
         from headway.cli.serve import serve
 
         return _alone("serve", serve)
+    if words[:1] == ["street"]:
+        from headway.cli.street import street
+
+        return _alone("street", street)
     if words[:1] == ["worker"]:
         from headway.cli.worker import worker
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from headway import __version__
-from headway.cli import deploy, feed, keys, kpp, registry, serve, tuning, vision, worker
+from headway.cli import deploy, feed, keys, kpp, registry, serve, street, tuning, vision, worker
 from headway.cli.live import run_to_end
 from headway.cli.tables import comparison, left_to_others
 from headway.cli.tuning import SENSING, Cluster, checked_profiles
@@ -48,6 +48,7 @@ app.add_typer(keys.app, name="key")
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
 app.command("feed")(feed.feed)
+app.command("street")(street.street)
 app.command("token")(serve.token)
 app.command("tune")(tuning.tune)
 app.command("watch")(vision.watch)

@@ -7,6 +7,7 @@ after the other, each until it is well. Where one is not, all of it is taken bac
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -24,12 +25,14 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
+import sqlalchemy as sa
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from headway.api.security import Keyring, Role
 from headway.cli.environment import SECRET_KEY
+from headway.service.upkeep import RUN_LOCK
 from headway.settings import SettingsError, load
 from headway.store import Database, open_database
 from headway.store.database import schema
@@ -38,12 +41,20 @@ from headway.store.upkeep import row_counts
 console = Console()
 LEAST_FREE_BYTES = 1_000_000_000
 COMMAND_WITHIN_S = 3600.0
-ANSWER_WITHIN_S = 20.0
+ANSWER_WITHIN_S = 40.0  # a prediction may wait 25 s for its turn, and for what is compiled
+NOT_NOW = 503
 NO_STREETS = 404  # of a process without any
 LOOK_EVERY_S = 0.5
 TOKEN_S = 3600.0
 PROBE = "headway-deploy"  # the simulation of the record that is sent, read and erased
-GROWING = ("simulation_record", "event", "audit", "run")  # tables that only grow while a day lasts
+GROWING = ("simulation_record", "event", "audit", "run")  # but for retention and erasures
+# what takes rows away on purpose, since then; a retention that goes on has to be waited for
+DELETIONS = """
+    SELECT 'retention' AS what FROM upkeep_run
+    WHERE task = 'retention' AND begun_at + took_s * interval '1 second' >= :since
+    UNION ALL
+    SELECT 'erasure' FROM erased WHERE simulation_id <> :probe AND at >= :since
+"""
 
 
 class DeployError(RuntimeError):
@@ -80,6 +91,14 @@ class Instance:
                 "'http://127.0.0.1:8000 systemctl restart headway'."
             )
         return cls(url.rstrip("/"), tuple(words))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of each table, and when they were counted, by the database's clock."""
+
+    at: datetime
+    counts: Mapping[str, int]
 
 
 @dataclass
@@ -128,6 +147,11 @@ class Deployment:
                     f"{folder}: has no bin/headway. Make it: python3 -m venv {folder} && "
                     f"{folder}/bin/pip install WHEEL"
                 )
+        if self._previous.exists() and not self._previous.is_symlink():
+            found.append(
+                f"{self._previous}: is no link, and stands where the one to the release before "
+                "goes. Move it away"
+            )
         if not self.current.is_symlink():
             found.append(
                 f"{self.current}: is no link to the release in use. Make it: ln -s RELEASE "
@@ -193,10 +217,10 @@ class Deployment:
         ]
 
     def make(self) -> None:
-        """The update. Raises DeployError where it was taken back."""
+        """The update. Raises DeployError where it was taken back, for whatever reason."""
         version = self.version(self.release)
         with closing(_database(self.data)) as database:
-            rows, was = row_counts(database), schema(database)
+            rows, was = _rows(database), schema(database)
         self._done.unlink(missing_ok=True)
         backup = self._checked(self.before, *self._upkeep())
         self.say(f"backup: {backup.strip()}")
@@ -207,22 +231,22 @@ class Deployment:
             for instance in self.instances:
                 self._restarted.append(instance)
                 self._restart(instance, version)
-                smoke(instance.url, self._token())
+                smoke(instance.url, self._token(), self.within_s)
             self._prove(rows)
             self._done.write_text(f"{self.release}\n", encoding="utf-8")
-        except (DeployError, KeyboardInterrupt) as error:
-            self.say(f"failed: {error or 'interrupted'}; going back to {self.before}")
+        except (Exception, KeyboardInterrupt) as error:  # half of an update must not stay
+            why = _why(error)
+            self.say(f"failed: {why}; going back to {self.before}")
             self._take_back(was, rows)
             raise DeployError(
-                f"the update was taken back, and {self.version(self.before)} runs: "
-                f"{error or 'it was interrupted'}"
+                f"the update was taken back, and {self.version(self.before)} runs: {why}"
             ) from error
 
     def _upkeep(self) -> list[str]:
         config = ["--config", self.config] if self.config else []
         return ["db", "upkeep", "backup", *config, "--data", str(self.data)]
 
-    def _take_back(self, was: str, rows: Mapping[str, int]) -> None:
+    def _take_back(self, was: str, rows: Rows) -> None:
         """Tables, link and instances as they were. Raises DeployError where that fails."""
         try:
             if was:
@@ -233,10 +257,10 @@ class Deployment:
             for instance in self._restarted:
                 self._restart(instance, version)
             self._prove(rows)
-        except DeployError as error:
+        except Exception as error:  # of whatever class: who reads it has to act
             raise DeployError(
-                f"GOING BACK FAILED: {error}. The backup made before the update is whole: stop the "
-                "service, restore it (headway db restore), let the link lead to "
+                f"GOING BACK FAILED: {_why(error)}. The backup made before the update is whole: "
+                "stop the service, restore it (headway db restore), let the link lead to "
                 f"{self.before}, start the service."
             ) from error
 
@@ -264,15 +288,23 @@ class Deployment:
         if starting := ask(instance.url, "/health/ready").get("starting"):
             raise DeployError(f"{instance.url} starts: {', '.join(starting)}")
 
-    def _prove(self, before: Mapping[str, int]) -> None:
-        """No table has fewer rows than before the update."""
+    def _prove(self, before: Rows) -> None:
+        """No table has fewer rows than before the update, but for those that were deleted on
+        purpose meanwhile.
+        """
         with closing(_database(self.data)) as database:
             after = row_counts(database)
-        lost = {
-            t: (before[t], after.get(t, 0)) for t in GROWING if after.get(t, 0) < before.get(t, 0)
-        }
-        if lost:
+            lost = {
+                t: (before.counts[t], after.get(t, 0))
+                for t in GROWING
+                if after.get(t, 0) < before.counts.get(t, 0)
+            }
+            why = _deletions(database, before.at) if lost else []
+        if lost and not why:
             raise DeployError(f"rows are missing (table: before, after): {lost}")
+        if lost:
+            self.say(f"fewer rows than before, after {' and '.join(why)}: {lost}")
+            return
         told = ", ".join(f"{t} {after.get(t, 0):,}" for t in GROWING)
         self.say(f"the record is whole: {told}")
 
@@ -304,9 +336,9 @@ def point(link: Path, target: Path) -> None:
     draft.replace(link)
 
 
-def smoke(url: str, token: str) -> None:
+def smoke(url: str, token: str, within_s: float) -> None:
     """A record in, out and erased; a live stream that tells something; a prediction for each street
-    that runs there. Raises DeployError.
+    that runs there. within_s: for what is not ready yet. Raises DeployError.
     """
     at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     record = {
@@ -321,7 +353,7 @@ def smoke(url: str, token: str) -> None:
             "avg_speed": 0.0, "fuel_saved": 0.0, "co2_saved": 0.0, "emergency_overrides": 0,
         },
     }  # fmt: skip
-    ask(url, "/api/v1/ingest/simulation", token, record)
+    ask_again(url, "/api/v1/ingest/simulation", token, record, within_s)
     try:
         found = ask(url, f"/api/v1/records/{PROBE}/{PROBE}/{quote(at)}", token)
         if found.get("simulation_id") != PROBE:
@@ -334,7 +366,19 @@ def smoke(url: str, token: str) -> None:
     for street in _streets(url, token):
         if street.get("status") == "running" and street.get("junctions"):
             path = f"/api/v1/ml/predict?street={quote(street['street'])}"
-            ask(url, path, token, {"junction": street["junctions"][0]["id"]})
+            ask_again(url, path, token, {"junction": street["junctions"][0]["id"]}, within_s)
+
+
+def ask_again(url: str, path: str, token: str, body: Any, within_s: float) -> Any:
+    """As `ask`, again and again where the answer is that it cannot be done now."""
+    end_s = time.monotonic() + within_s
+    while True:
+        try:
+            return ask(url, path, token, body)
+        except AnswerError as error:
+            if error.status != NOT_NOW or time.monotonic() > end_s:
+                raise
+        time.sleep(LOOK_EVERY_S)
 
 
 def _streets(url: str, token: str) -> list[dict[str, Any]]:
@@ -368,6 +412,26 @@ def ask(url: str, path: str, token: str = "", body: Any = None, method: str = ""
 
 def _database(data: Path) -> Database:
     return open_database(data, create=False, migrated=False)
+
+
+def _rows(database: Database) -> Rows:
+    """Those of now."""
+    at = database.rows("SELECT clock_timestamp() AS at")[0]["at"]
+    return Rows(at, row_counts(database))
+
+
+def _deletions(database: Database, since: datetime) -> list[str]:
+    """What has taken rows away on purpose since then; once a retention under way has ended."""
+    with database.unhurried.engine.begin() as held:
+        held.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": RUN_LOCK})
+        found = held.execute(sa.text(DELETIONS), {"since": since, "probe": PROBE})
+        return sorted(set(found.scalars()))
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "it was interrupted"
+    return str(error) if isinstance(error, DeployError) else f"{type(error).__name__}: {error}"
 
 
 def _last(done: subprocess.CompletedProcess[str]) -> str:
@@ -409,7 +473,8 @@ def deploy(
             raise DeployError(f"nothing was changed: {error}") from error
 
     def say(text: str) -> None:
-        console.print(escape(text), soft_wrap=True, highlight=False)
+        with contextlib.suppress(OSError):  # nobody reads it any more: the update goes on
+            console.print(escape(text), soft_wrap=True, highlight=False)
 
     found = Deployment(release, current, instances, Path(data), config, within, say)
     found.check()

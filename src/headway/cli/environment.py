@@ -41,21 +41,26 @@ STATE_TLS = (
 RELOAD_EVERY_S = 1.0
 
 
-def refuse_unsafe(settings: Settings, folder: Path, variables: Mapping[str, str]) -> None:
+def refuse_unsafe(
+    settings: Settings, folder: Path, variables: Mapping[str, str], has_port: bool = True
+) -> None:
     """Raises SettingsError with all that is unsafe in production; in any environment for TLS files
-    that cannot be used.
+    that cannot be used. has_port: others can connect to it.
     """
-    _check_tls(settings.server)
+    if has_port:
+        _check_tls(settings.server)
     if settings.environment != "production":
         return
-    if faults := list(_unsafe(settings, folder, variables)):
+    if faults := list(_unsafe(settings, folder, variables, has_port)):
         raise SettingsError(
             "\n".join(["environment: production refuses to start:", *(f"- {f}." for f in faults)])
         )
 
 
-def _unsafe(settings: Settings, folder: Path, variables: Mapping[str, str]) -> Iterator[str]:
-    if not settings.server.tls_certificate and not settings.server.proxies:
+def _unsafe(
+    settings: Settings, folder: Path, variables: Mapping[str, str], has_port: bool
+) -> Iterator[str]:
+    if has_port and not settings.server.tls_certificate and not settings.server.proxies:
         yield STATE_TLS
     for proxy in settings.server.proxies:
         if _is_everybody(proxy):

@@ -32,13 +32,15 @@ def run_to_end(task: Task, console: Console) -> None:
     engine = Engine(task)
     lines: deque[str] = deque(maxlen=8)
 
-    interrupts = list[int]()
+    interrupts, is_stopping, has_ended = list[int](), False, False
 
     def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal is_stopping
         if signum == signal.SIGINT:
             if interrupts:
                 raise KeyboardInterrupt
             interrupts.append(signum)
+        is_stopping = True
         lines.append(f"stopping ({signal.Signals(signum).name}), keeping the state")
         engine.stop()
 
@@ -75,6 +77,13 @@ def run_to_end(task: Task, console: Console) -> None:
                 )
             elif isinstance(message, RunEnded):
                 lines.append(_end_of(message))
+                has_ended = True
+            live.update(picture(title, shown, lines, list(alone)))
+        if is_stopping and not has_ended and shown is not None:
+            lines.append(
+                f"the street at {shown.time_s:.0f} s did not answer and was ended; the same "
+                f"command goes on from {shown.checkpoint_s:.0f} s"
+            )
             live.update(picture(title, shown, lines, list(alone)))
 
 

@@ -11,6 +11,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,6 +71,7 @@ db = typer.Typer(help="Database: backup, restore, retention.", no_args_is_help=T
 audit = typer.Typer(help="Audit trail of the API.", no_args_is_help=True)
 Data = Annotated[str, typer.Option(help="Data folder.")]
 Changes = dict[str, dict[str, Any]]
+REDIS_URL = "HEADWAY_REDIS_URL"
 LONGEST_NAME = 64  # letters, of a holder of credentials
 # of mallopt(3): parameters of glibc's malloc.h, and their values
 ARENA_MAX, ARENAS = -8, 2
@@ -162,6 +164,14 @@ def serve(
     repeat: Annotated[
         bool, typer.Option(help="Restart the scenario when its demand has ended.")
     ] = True,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="Show and operate the streets that run as `headway street`, found over the Valkey "
+            "of HEADWAY_REDIS_URL; no street of its own then, unless --scenario names one.",
+        ),
+    ] = False,
 ) -> None:
     """Start the service: streets, database, API and web page. Prints a new administrator token.
 
@@ -177,13 +187,15 @@ def serve(
     folder = Path(data or settings.recovery.folder)
     refuse_unsafe(settings, folder, os.environ)
     alert_rules(settings)
-    if runs_streets := scenario_ != "":
+    if follow:
+        require_valkey("--follow")
+    if runs_streets := (scenario_ is not None if follow else True) and scenario_ != "":
         scenario(settings.street.scenario)
     telemetry.set_up(log_level(settings), settings.log.json_lines, settings.log.folder)
     keep_memory_low()
     port = _free(host, port)  # before anything is started
     watched = Watched(config, changes, DEFAULTS, alert_rules) if config else None
-    api = _api_settings(settings, folder, watched)
+    api = replace(_api_settings(settings, folder, watched), follow=follow)
     scheme = "https" if settings.server.tls_certificate else "http"
     address = f"{scheme}://{host}:{port}"
     ran = ("headway", "baseline") if baseline else ("headway",)
@@ -191,10 +203,10 @@ def serve(
     def streets(publish: Any, intake: Intake) -> StreetService:
         service = StreetService(publish, intake)
         if runs_streets:
-            service.start("headway", _task(config, changes, folder / "headway"), repeat)
+            service.start("headway", task_of(config, changes, folder / "headway"), repeat)
         if runs_streets and baseline:
             fixed = changes | {"control": {"controller": "fixed", "fallback": "fixed"}}
-            service.start("baseline", _task(config, fixed, folder / "baseline"), repeat)
+            service.start("baseline", task_of(config, fixed, folder / "baseline"), repeat)
         return service
 
     with contextlib.ExitStack() as opened:
@@ -203,7 +215,8 @@ def serve(
         keyring = Keyring(folder / "keys.json", api.secret_key)
 
         def make() -> FastAPI:
-            database = open_database(folder, pool=settings.database)
+            needed = settings.database.needed_at_start
+            database = open_database(folder, pool=settings.database, needed=needed)
             opened.callback(database.close)
             log_opened(database)
             return create_app(api, database, streets)
@@ -229,6 +242,16 @@ def log_opened(database: Database) -> None:
     telemetry.log("store").info("database opened", address=address, embedded=is_own)
 
 
+def require_valkey(what: str) -> str:
+    """The address of Valkey. Raises ValueError where none is set."""
+    if url := os.environ.get(REDIS_URL, ""):
+        return url
+    raise ValueError(
+        f"{what} needs Valkey, which streets and API processes meet at: set {REDIS_URL} to its "
+        "address, as redis://HOST:6379/0, or redis://:PASSWORD@HOST:6379/0."
+    )
+
+
 def _api_settings(settings: Settings, folder: Path, watched: Watched | None) -> ApiSettings:
     return ApiSettings(
         folder,
@@ -237,9 +260,10 @@ def _api_settings(settings: Settings, folder: Path, watched: Watched | None) -> 
         cache_s=settings.api.cache_s,
         oldest_days=settings.api.oldest_days,
         ahead_s=settings.api.ahead_s,
-        redis_url=os.environ.get("HEADWAY_REDIS_URL", ""),
+        redis_url=os.environ.get(REDIS_URL, ""),
         notify=settings.notify,
         upkeep=settings.upkeep,
+        spool=settings.spool,
         external=settings.external,
         cameras=settings.cameras,
         secret_key=os.environ.get(SECRET_KEY, ""),
@@ -250,7 +274,7 @@ def _api_settings(settings: Settings, folder: Path, watched: Watched | None) -> 
     )
 
 
-def _task(config: str, changes: Changes, folder: Path) -> Task:
+def task_of(config: str, changes: Changes, folder: Path) -> Task:
     """A street with its state in `folder`, which follows the settings file if there is one."""
     changes = {**changes, "recovery": {"folder": str(folder)}}
     settings = overridden(load(config or None, DEFAULTS), changes)
@@ -412,6 +436,7 @@ def bring_up(
             take_back(database, back_to)
         finally:
             database.close()
+        put_on_record(Path(data), "db migrate", {"schema": before, "back_to": back_to})
         console.print(f"schema {before}: back to {back_to}", soft_wrap=True)
         return
     database = open_database(Path(data), create=not dry_run, migrated=False)

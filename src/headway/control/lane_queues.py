@@ -102,7 +102,8 @@ def vehicle_memory(traffic):  # type: ignore[no-untyped-def]
 def sort_by_lane(tables, traffic):  # type: ignore[no-untyped-def]
     """(start, order): the vehicles of stop lane a, nearest first, are order[start[a]:start[a + 1]].
 
-    Vehicles that do not go to a stop lane under a signal are left out.
+    Vehicles that do not go to a stop lane under a signal are left out; and, as the columns of one
+    junction are none of another's, those whose link is not of their lane's junction.
     """
     vehicles = len(traffic.lane)
     lanes = len(tables.stop_lanes)
@@ -112,10 +113,12 @@ def sort_by_lane(tables, traffic):  # type: ignore[no-untyped-def]
         lane = traffic.lane[v]
         link = traffic.link[v]
         is_known = 0 <= lane < len(tables.lanes) and 0 <= link < len(tables.links)
-        if is_known and tables.links[link].group >= 0:
-            place[v] = tables.lanes[lane].stop_lane
-        if place[v] != NO_LANE:
-            start[place[v] + 1] += 1
+        if not is_known or tables.links[link].group < 0:
+            continue
+        a = tables.lanes[lane].stop_lane
+        if a != NO_LANE and tables.stop_lanes[a].junction == tables.links[link].junction:
+            place[v] = a
+            start[a + 1] += 1
     for a in range(lanes):
         start[a + 1] += start[a]
 

@@ -40,14 +40,15 @@ JUNCTION = record_type(
 GROUP = record_type(
     min_green_s=np.float64, yellow_s=np.float64, min_cycle_s=np.float64, max_cycle_s=np.float64
 )
-# A lane that ends at a signal; lane: its index among all lanes.
-STOP_LANE = record_type(lane=np.int64, limit_mps=np.float64, length_m=np.float64)
+# A lane that ends at a signal; lane: its index among all lanes; junction: of that signal.
+STOP_LANE = record_type(lane=np.int64, junction=np.int64, limit_mps=np.float64, length_m=np.float64)
 # Any lane; stop_lane: its place among those, or NO_LANE; street: the first lane of the same street.
 LANE = record_type(stop_lane=np.int64, street=np.int64, length_m=np.float64)
-# group: NO_GROUP without a signal; column: of its group; inside_column: of those who wait inside,
-# NO_COLUMN where there is no place to wait; crossing_s: from standstill.
+# group, junction: NO_GROUP without a signal; column: of its group; inside_column: of those who wait
+# inside, NO_COLUMN where there is no place to wait; crossing_s: from standstill.
 LINK = record_type(
     group=np.int64,
+    junction=np.int64,
     column=np.int64,
     inside_column=np.int64,
     to_lane=np.int64,
@@ -126,6 +127,7 @@ def planner_tables(
         stop_lanes=records(
             STOP_LANE,
             lane=lanes,
+            junction=[j for j, own in enumerate(stop_lanes) for _ in own],
             limit_mps=[network.lanes[lane].speed_mps for lane in lanes],
             length_m=[network.lanes[lane].length_m for lane in lanes],
         ),
@@ -265,6 +267,7 @@ def link_records(network: Network, inside: list[list[int]]) -> Records:
     return records(
         LINK,
         group=network.link_group,
+        junction=network.link_junction,
         column=column,
         inside_column=inside_column,
         to_lane=[link.to_lane for link in network.links],

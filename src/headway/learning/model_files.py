@@ -64,7 +64,8 @@ class ModelFiles:
 
     def bring(self, sha256: str) -> None:
         """Make the file here what it was, from the shared ones; nothing where it is so already, or
-        there are none. Raises OSError where it cannot be had, or is another one there.
+        there are none. Raises OSError where it cannot be had, or is another one there;
+        StorageAwayError where nobody knows.
         """
         path = self.path(sha256)
         if self._shared is None or (path.exists() and digest(path)[0] == sha256):

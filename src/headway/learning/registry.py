@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from headway import __version__
 from headway.control.models import KINDS, ModelFile
 from headway.learning.model_files import ModelFiles, digest
+from headway.learning.shared_files import StorageAwayError
 from headway.store import Database
 
 ALIASES = ("champion", "challenger", "shadow")
@@ -257,12 +258,15 @@ class Registry:
 
     def file(self, version: ModelVersion) -> ModelFile:
         """Its file, read to its end. Raises UnknownModelError; ModelFaultError where the row or the
-        file is not what was registered.
+        file is not what was registered; StorageAwayError where it has to come from a shared storage
+        that is away.
         """
         of = self.get(version.id)
         path = self._files.path(of.sha256)
         try:
             self._files.bring(of.sha256)
+        except StorageAwayError:
+            raise
         except OSError as error:
             raise ModelFaultError(
                 f"{of.label}: its file {path} is missing or was altered, and cannot be brought "
@@ -349,6 +353,24 @@ class Registry:
             "a.junction = :junction) ORDER BY a.number DESC"
         )
         return self._entries(HISTORY + where, street=street, junction=junction)
+
+    def at_junction(
+        self, street: str, junction: str, limit: int
+    ) -> tuple[Sequence[ModelAlias], Sequence[ModelAlias]]:
+        """(history, in force) of a junction, with what is of its whole street: the newest `limit`
+        entries, and what is in force as `aliases` has it. The entries of all junctions may be
+        hundreds of thousands.
+        """
+        if not _are_askable(street, junction):
+            return [], []
+        values = {"street": street, "junction": junction}
+        where = "street = :street AND junction IN ('', :junction)"
+        newest = (
+            "WHERE a.street = :street AND a.junction IN ('', :junction) "
+            "ORDER BY a.number DESC LIMIT :limit"
+        )
+        now = [e for e in self._now(where, **values) if e.label and not e.fault]
+        return self._entries(HISTORY + newest, limit=limit, **values), now
 
     def _now(self, where: str, **values: Any) -> Sequence[ModelAlias]:
         newest = (

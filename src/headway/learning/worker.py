@@ -7,6 +7,7 @@ that was killed leaves its job to the next one that looks, which goes on where t
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import os
 import shutil
@@ -24,6 +25,7 @@ from headway import telemetry
 from headway.learning.jobs import Jobs, LearningJob, LostJobError, UnknownJobError
 from headway.learning.process import MODELS, Child, Do, Done, Failed, Told, do_job
 from headway.learning.registry import Registry
+from headway.learning.shared_files import StorageAwayError
 from headway.store import Database, DatabaseError
 from headway.telemetry.life import SignsOfLife
 
@@ -31,6 +33,7 @@ T = TypeVar("T")
 BEAT_S = 1.0  # between two signs of life, which also hear of a cancellation
 STALE_S = 60.0  # a worker that was silent for so long is dead
 IDLE_S = 1.0  # between two looks for a job
+STORAGE_EVERY_S = 10.0  # how often a shared storage that is away is asked again
 ROOM_BYTES = 256 << 20  # on the disk of the data folder: with less no job is begun
 
 
@@ -161,7 +164,7 @@ class Worker:
             return job.arguments | ({MODELS: models} if models else {})
 
         try:
-            return self._until_reached(found)
+            return self._with_storage(job, lambda: self._until_reached(found))
         except (ValueError, OSError) as error:
             why = str(error)
             self._insist(lambda: self._jobs.end(job, "failed", why))
@@ -195,7 +198,8 @@ class Worker:
         if isinstance(outcome, Done):
             done = outcome
             try:
-                self._insist(lambda: self._finish(job, done))
+                if self._with_storage(job, lambda: self._finish_once(job, done)) is None:
+                    return
             except OSError as error:
                 outcome = Failed(f"{type(error).__name__}: {error}", is_short=True)
         if isinstance(outcome, Failed):
@@ -209,6 +213,64 @@ class Worker:
             return
         self._log.info("job ended", job=job.id, failed=isinstance(outcome, Failed))
         self._clear(job)
+
+    def _finish_once(self, job: LearningJob, done: Done) -> bool | None:
+        """Once the database takes it; None where this worker is stopped."""
+
+        def finish() -> bool:
+            self._finish(job, done)
+            return True
+
+        return self._until_reached(finish)
+
+    def _with_storage(self, job: LearningJob, work: Callable[[], T | None]) -> T | None:
+        """What `work` returns, which may have to do with a shared storage: once that is there,
+        however long it takes. None where the job is not this worker's to go on with any more: it
+        was cancelled, or this worker is stopped. Raises LostJobError, and what `work` raises.
+        """
+        is_said = False
+        while True:
+            try:
+                return self._beside(job, work)
+            except StorageAwayError as error:
+                why = str(error)
+            if not is_said:
+                self._log.warning("the shared storage is away", job=job.id, error=why)
+                is_said = True
+            if self._waits_cancelled(job, why):
+                return None
+
+    def _beside(self, job: LearningJob, work: Callable[[], T]) -> T:
+        """Do it in a thread; meanwhile this loop says that the job goes on."""
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            doing = thread.submit(work)
+            while not concurrent.futures.wait([doing], BEAT_S).done:
+                self._signs.give()
+                self._say(job)
+            return doing.result()
+
+    def _waits_cancelled(self, job: LearningJob, why: str) -> bool:
+        """Waits until the storage is asked again; whether the job ends instead."""
+        ends_s = self._clock() + STORAGE_EVERY_S
+        while self._clock() < ends_s:
+            self._signs.give()
+            if self._say(job, f"waits: {why}"):
+                self._insist(lambda: self._jobs.end(job, "cancelled"))
+                self._clear(job)
+                return True
+            if self._stop.wait(BEAT_S):
+                self._reached(lambda: self._jobs.give_back(job))
+                return True
+        return False
+
+    def _say(self, job: LearningJob, note: str = "") -> bool | None:
+        """That it goes on; whether somebody wants it to end, None while the database is away."""
+
+        def beat() -> bool:
+            now = self._jobs.job(job.id)
+            return self._jobs.beat(job, now.progress, note or now.note)
+
+        return self._reached(beat)
 
     def _leave(self, job: LearningJob, why: str) -> None:
         """To be begun anew, with what it has. A full disk does not count against it."""

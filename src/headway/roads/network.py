@@ -204,6 +204,12 @@ class Network:
         return np.array([link.group for link in self.links], np.int32)
 
     @cached_property
+    def link_junction(self) -> IntArray:
+        """(links,), -1 without a signal."""
+        group = self.link_group
+        return np.where(group >= 0, self.group_junction[group], np.int32(-1))
+
+    @cached_property
     def lane_junction(self) -> IntArray:
         """(lanes,), to whose signals each leads, -1 where to none."""
         found = np.full(len(self.lanes), -1, np.int32)

@@ -143,6 +143,8 @@ class Operators:
         """Let the junctions flash that are ordered to, once all that conflicts has been cleared.
         colours: (groups,), of this second, changed in place.
         """
+        if not self.overrides:  # as in most seconds
+            return
         memory = self._memory
         for junction in np.flatnonzero(self._flash_ordered).tolist():
             own = memory.groups_of(junction)

@@ -85,7 +85,8 @@ class AlertDesk:
 
     publish: to the live streams. notify: to webhooks and e-mail, None for nobody. clock: seconds.
     book: file of the alerts that were sent and are open, so that recipients learn after a crash
-    that they are not any more; None for none.
+    that they are not any more; None for none. speaks_for: of a street, whether people learn of it
+    from this process; None for all.
     An alert below `alerts.notify_from` goes to the log and the live streams alone.
     """
 
@@ -96,7 +97,9 @@ class AlertDesk:
         notify: Notify | None = None,
         clock: Callable[[], float] = time.monotonic,
         book: Path | None = None,
+        speaks_for: Callable[[str], bool] | None = None,
     ) -> None:
+        self._speaks_for = speaks_for
         self._publish = publish
         self._notify = notify
         self._clock = clock
@@ -152,7 +155,9 @@ class AlertDesk:
             self._close(key, _of_closing(data))
 
     def take(self, street: str, event: Mapping[str, Any]) -> None:
-        """What a street reports: its alerts, and that it was given up or started anew."""
+        """What a street reports: its alerts, and that it was given up or started anew; of one that
+        is a process of its own, whether it is heard.
+        """
         kind, data = event.get("kind"), event.get("data", {})
         if kind == "alert.opened":
             level = Level[str(data["level"]).upper()]
@@ -162,6 +167,11 @@ class AlertDesk:
         elif kind == "engine.given_up":
             given_up = {"rule": "given up", "path": "", "error": event.get("error", "")}
             self._open_alert((street, "given up", ""), given_up, Level.CRITICAL)
+        elif kind == "engine.away":
+            away = {"rule": "away", "path": "", "error": data.get("why", "")}
+            self._open_alert((street, "away", ""), away, Level.CRITICAL)
+        elif kind == "engine.heard":
+            self._close((street, "away", ""), {"why": "its process is heard again"})
         elif kind in ENDS_OF_ALERTS:
             with self._guard:
                 keys = [key for key in self._open if key[0] == street]
@@ -176,7 +186,9 @@ class AlertDesk:
                 id=uuid.uuid4().hex,
                 data={**data, "level": level.name.lower()},
                 level=level,
-                sent=self._notify is not None and level >= self._notify_from,
+                sent=self._notify is not None
+                and level >= self._notify_from
+                and (self._speaks_for is None or self._speaks_for(key[0])),
                 since_s=time.time(),
             )
             self._open[key] = opened

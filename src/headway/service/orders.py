@@ -68,6 +68,25 @@ class PlacedOrder:
         """An override that keeps its junction now."""
         return self.is_override and self.state is OrderState.APPLIED
 
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> PlacedOrder:
+        """The inverse of `plain`. Raises ValueError for what is none."""
+        try:
+            return cls(
+                street=str(told["street"]),
+                kind=str(told["kind"]),
+                by=str(told["by"]),
+                junction=str(told["junction"] or ""),
+                arguments=dict(told["arguments"]),
+                id=str(told["id"]),
+                at_s=datetime.fromisoformat(told["at"]).timestamp(),
+                changed_s=datetime.fromisoformat(told["changed"]).timestamp(),
+                state=OrderState(told["state"]),
+                reason=str(told["reason"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no order: {error!r}") from error
+
     def plain(self) -> dict[str, Any]:
         """As values of JSON."""
         return {
@@ -117,18 +136,30 @@ class OrderBook:
         self._orders: dict[str, dict[str, PlacedOrder]] = {}  # by street and id, oldest first
         self._lock = threading.Lock()
 
-    def add(self, order: PlacedOrder) -> PlacedOrder:
-        """The order as it is on record, before it is sent: its answer may come at once."""
+    def add(self, order: PlacedOrder, say: bool = True) -> PlacedOrder:
+        """The order as it is on record, before it is sent: its answer may come at once. say: False
+        where another process publishes it.
+        """
         now_s = self._clock()
         placed = replace(order, at_s=now_s, changed_s=now_s)
+        self._put(placed)
+        if say:
+            self._say(placed)
+        return placed
+
+    def mirror(self, order: PlacedOrder, say: bool = True) -> None:
+        """As another process has it on record."""
+        self._put(order)
+        if say:
+            self._say(order)
+
+    def _put(self, order: PlacedOrder) -> None:
         with self._lock:
             of_street = self._orders.setdefault(order.street, {})
-            while len(of_street) >= ORDERS_KEPT:
+            while len(of_street) >= ORDERS_KEPT and order.id not in of_street:
                 over = (number for number, old in of_street.items() if not old.is_in_force)
                 del of_street[next(over, next(iter(of_street)))]
-            of_street[placed.id] = placed
-        self._say(placed)
-        return placed
+            of_street[order.id] = order
 
     def find(self, street: str, order_id: str) -> PlacedOrder | None:
         with self._lock:
@@ -139,6 +170,11 @@ class OrderBook:
         with self._lock:
             orders = list(self._orders.get(street, {}).values())
         return [order for order in reversed(orders) if where.takes(order)][:limit]
+
+    def open_orders(self, street: str) -> list[PlacedOrder]:
+        """Those that were not answered yet, oldest first."""
+        where = OrderFilter(state=OrderState.ACCEPTED)
+        return list(reversed(self.newest(street, where, ORDERS_KEPT)))
 
     def apply(self, street: str, order_id: str) -> None:
         """The street has obeyed; another override of the junction has ended by that."""

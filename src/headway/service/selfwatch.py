@@ -61,6 +61,7 @@ class SelfWatch:
 
     streets: asked each time, since they come after the start. model_watch: how who decides on them
         is watched. watched: the settings file, None for none. clock: given by tests.
+    speaks_for: of a street, whether people learn of it from this process; None for all.
     models: what was seen of who decides on each street.
     """
 
@@ -75,8 +76,10 @@ class SelfWatch:
         notify: Notify | None = None,
         model_watch: ModelWatchSettings | None = None,
         watched: Watched | None = None,
+        speaks_for: Callable[[str], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._speaks_for = speaks_for or bool  # SYSTEM and each street has a name
         self._folder = folder
         self._database = database
         self._intake = intake
@@ -93,7 +96,8 @@ class SelfWatch:
         self._stop = threading.Event()
         self._thread = keep_running("self-watch", self._work, self._stop, start=False)
         self.errors = ErrorCount(clock)
-        self.desk = AlertDesk(alerts, publish, notify, clock, folder / "open_alerts.json")
+        book = folder / "open_alerts.json"
+        self.desk = AlertDesk(alerts, publish, notify, clock, book, speaks_for)
         self.newest: dict[str, Any] = {}
 
     def begin(self) -> None:
@@ -137,12 +141,14 @@ class SelfWatch:
         machine = self._machine.figures()
         processes = self._processes.figures()
         service = self._streets()
-        live = list(service.streets.values()) if service is not None else []
+        streets = list(service.streets.values()) if service is not None else []
+        live = [s for s in streets if self._speaks_for(s.name)]
+        models = self.models.figures()
         state = {
             "machine": {name: machine.get(name) for name in MACHINE_FIGURES},
             "processes": {p.name: asdict(p) for p in processes},
             "streets": {street.name: self._street(street) for street in live},
-            "models": self.models.figures(),
+            "models": {name: of for name, of in models.items() if self._speaks_for(name)},
             "database": {
                 "alive": float(self._database.alive()),
                 "spool": float(self._intake.spool.waiting),
@@ -177,7 +183,8 @@ class SelfWatch:
             for name, count in rates.items()
         }
         is_ordered = street.stop is not None  # an order is no fault, whatever a rule says
-        found["running"] = None if is_ordered else float(not street.finished and not street.fault)
+        is_running = not (street.finished or street.fault or street.status == "away")
+        found["running"] = None if is_ordered else float(is_running)
         if (s := street.snapshot) is not None:
             found["tick_ms"] = s.tick_ms
             found["tick_share"] = s.tick_ms / s.budget_ms if s.budget_ms else 0.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import secrets
 import threading
 import time
 from collections import deque
@@ -14,9 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple
-
-from sqlalchemy.exc import SQLAlchemyError
+from typing import Any, Literal, NamedTuple, Protocol
 
 from headway import telemetry
 from headway.plants.sumo import network_of, read_network
@@ -25,10 +24,12 @@ from headway.roads import Network
 from headway.roads.network import Kind
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
+from headway.service.kept_run import NUMBERS_AHEAD, KeptRun, keep_run, kept_run
 from headway.service.orders import OrderBook, PlacedOrder
 from headway.service.stops import Stop, keep_stop, stop_of
 from headway.settings import ControlSettings
 from headway.store import Intake, Recorder
+from headway.store.intake import CONTROLLER
 from headway.street.alerts import MOST_ORDERED
 from headway.street.engine import START_EVENTS, Engine, StreetOrder
 from headway.street.messages import (
@@ -56,7 +57,6 @@ EVENTS_KEPT = 500
 HISTORY_KEPT = 7200  # rows; ten hours
 HISTORY_PERIOD_S = 5.0  # simulated
 KMH_PER_MPS = 3.6
-RETRY_S = 2.0  # wall seconds until a database that is away is asked again
 STOP_WITHIN_S = 10.0
 TURN_WITHIN_S = 0.5  # an order to stop or start waits so long for the one before
 URGENT = (
@@ -82,6 +82,21 @@ class StreetStateError(RuntimeError):
     """A street cannot do what is ordered in the state that it is in; the message says what can."""
 
 
+Action = Literal["place", "stop", "start"]
+
+
+class Remote(Protocol):
+    """The process of a street that is not below this one. away: why it takes no orders now; empty
+    where it does.
+    """
+
+    @property
+    def away(self) -> str: ...
+
+    def send(self, action: Action, order: PlacedOrder, orders: tuple[PlainOrder, ...]) -> None:
+        """Raises WorkerError."""
+
+
 class HistoryRow(NamedTuple):
     """A street at one simulated second. wait_s: mean over the junctions of the longest wait."""
 
@@ -91,12 +106,20 @@ class HistoryRow(NamedTuple):
     stopped: int
 
 
+class NetworkFiles(NamedTuple):
+    """From which a street's network was read, where a start of its engine said so."""
+
+    net: str = ""
+    additional: tuple[str, ...] = ()
+    begin_s: float = 0.0
+
+
 @dataclass
 class RunningStreet:
     """One street under way, as seen from this process.
 
     repeat:   start it anew when the demand has ended.
-    run:      number of its run in the database.
+    run:      number of its run in the database; negative until that knows it.
     demand:   of the scenario, see `demand_of`; the run is recorded by it.
     fault:    why it was given up; empty while it was not.
     finished: no engine runs now.
@@ -119,6 +142,11 @@ class RunningStreet:
     stop_orders, start_order: ids of the orders to stop and to start that are under way.
     has_begun: its process has started, and has not told its state yet.
     turn:     held by who stops or starts it.
+    remote:   its process, where that is not below this one: it records, and answers orders.
+    kept:     the run that it was in before this process, until its engine says how it starts.
+    events_kept: numbers of events up to which the run is kept.
+    trouble:  of a process of its own: why its rows do not reach the database.
+    files:    of its network, once another scenario than the first has begun.
     """
 
     name: str
@@ -152,6 +180,11 @@ class RunningStreet:
     start_order: str = ""
     has_begun: bool = False
     turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    remote: Remote | None = None
+    kept: KeptRun | None = None
+    events_kept: int = 0
+    trouble: str = ""
+    files: NetworkFiles = field(default_factory=NetworkFiles)
 
     @property
     def lifecycle(self) -> tuple[str, ...]:
@@ -160,7 +193,9 @@ class RunningStreet:
 
     @property
     def status(self) -> str:
-        """given up, stopping, stopped, finished, starting, paused or running."""
+        """away, given up, stopping, stopped, finished, starting, paused or running."""
+        if self.remote is not None and self.remote.away:
+            return "away"
         if self.fault:
             return "given up"
         if self.stop is not None:
@@ -229,6 +264,7 @@ class StreetService:
     publish:    called with what streets report, from their threads.
     intake:     the database; None to record nothing.
     on_signals: called with each change of colour, if set.
+    keeps_runs: a street that goes on from a checkpoint of an earlier process goes on in its run.
     make_engine, clock_ns (wall clock), sleep: given by tests.
     """
 
@@ -239,7 +275,9 @@ class StreetService:
         make_engine: Callable[[Task], Engine] = Engine,
         clock_ns: Callable[[], int] = time.time_ns,
         sleep: Callable[[float], None] = time.sleep,
+        keeps_runs: bool = False,
     ) -> None:
+        self._keeps_runs = keeps_runs
         self._publish = publish or _ignore
         self._intake = intake
         self._make_engine = make_engine
@@ -264,7 +302,8 @@ class StreetService:
         task = replace(task, name=name, repeats=repeat)
         stop = stop_of(task)
         with self._lock:
-            if name in self.streets and not self.streets[name].finished:
+            known = self.streets.get(name)
+            if known is not None and (known.remote is not None or not known.finished):
                 raise ValueError(f"street {name!r} is running already. Stop it first.")
             street = self.streets[name] = RunningStreet(
                 name=name,
@@ -279,10 +318,14 @@ class StreetService:
                 ended=stop is not None,
                 run_over=stop is not None,
             )
+        if self._keeps_runs and (kept := kept_run(task)) is not None:
+            street.kept, street.run, street.run_over = kept, kept.run, False
+            street.events_recorded = street.events_kept = kept.events
         if stop is not None:
             self._log.info("stays stopped", street=name, by=stop.by)
             return street
-        street.run = self._begin_run(street)
+        if street.kept is None:
+            street.run = self._begin_run(street)
         self._start_thread(street)
         return street
 
@@ -298,8 +341,8 @@ class StreetService:
         """
         street = self.streets[name]
         switch = _switch_in(order)
-        if switch is not None and switch.scenario:
-            network_of(scenario(switch.scenario))
+        if switch is not None:
+            _require_scenario(switch)
         engine = street.engine
         engine.order(order)
         if switch is not None and isinstance(order, Switch | Identified):
@@ -313,10 +356,32 @@ class StreetService:
         """
         street = self.streets[order.street]
         refuse_stopped(street)
+        if street.remote is not None:
+            if (switch := next((o for o in orders if isinstance(o, Switch)), None)) is not None:
+                _require_scenario(switch)
+            return self._send(street.remote, "place", order, orders)
         placed = self.orders.add(replace(order, process=street.engine.pid))
         try:
             self.order(order.street, Identified(placed.id, orders))
         except (ValueError, OSError, WorkerError) as error:
+            self.orders.refuse(order.street, placed.id, str(error))
+            raise
+        return placed
+
+    def _send(
+        self,
+        remote: Remote,
+        action: Action,
+        order: PlacedOrder,
+        orders: tuple[PlainOrder, ...] = (),
+    ) -> PlacedOrder:
+        """To the process of a street, which tells everybody what becomes of it, also that it was
+        accepted. Raises WorkerError.
+        """
+        placed = self.orders.add(order, say=False)
+        try:
+            remote.send(action, placed, orders)
+        except WorkerError as error:
             self.orders.refuse(order.street, placed.id, str(error))
             raise
         return placed
@@ -348,6 +413,8 @@ class StreetService:
         somebody else starts it.
         """
         street = self.streets[order.street]
+        if street.remote is not None:
+            return self._send(street.remote, "stop", order)
         with _turn(street):
             placed = self.orders.add(order)
             if street.stop is not None:
@@ -377,6 +444,8 @@ class StreetService:
         cannot be kept that it runs, StreetStateError while somebody else starts it.
         """
         street = self.streets[order.street]
+        if street.remote is not None:
+            return self._send(street.remote, "start", order)
         with _turn(street):
             placed = self.orders.add(order)
             if street.stop is None and not (street.finished or street.fault):
@@ -441,7 +510,8 @@ class StreetService:
             return 0
         s = street.task.settings
         run = self._intake.begin_run(
-            f"{street.name} {street.task.key()} {self._clock_ns()}",
+            # of many machines, whose clocks may begin at the same second: chance tells them apart
+            f"{street.name} {street.task.key()} {self._clock_ns()} {secrets.token_hex(4)}",
             street.demand,
             street.recorded_controller,
             s.street.seed,
@@ -450,40 +520,41 @@ class StreetService:
         )
         for group, signal_group in enumerate(street.network.groups):
             if signal_group.kind == Kind.PEDESTRIAN:
-                self._record("crossing", (run, *street.place(group)))
+                self._record(street, "crossing", (run, *street.place(group)))
+        self._keep_run(street, run)
         return run
+
+    def _keep_run(self, street: RunningStreet, run: int) -> None:
+        """For the next process; not one that the database does not know yet."""
+        if not self._keeps_runs or run < 0:
+            return
+        street.events_kept = street.events_recorded + NUMBERS_AHEAD
+        kept = KeptRun(run, street.task.key(), street.scenario, street.demand, street.events_kept)
+        keep_run(street.task, kept)
 
     def _correct_controller(self, street: RunningStreet, controller: str) -> None:
         """A run is recorded before its engine says who decides: an order of before may be in force
         again. The first start of a run counts, not what is ordered later.
         """
         before, street.recorded_controller = street.recorded_controller, ""
-        if self._intake is None or controller in ("", before) or not before:
-            return
-        try:
-            self._intake.correct_run(street.run, controller)
-        except SQLAlchemyError as error:
-            self._log.error("the controller of a run is not corrected", error=str(error))
+        if before and controller not in ("", before):
+            self._record(street, CONTROLLER, (street.run, controller))
 
     def _begin_next_run(self, street: RunningStreet, controller: str = "") -> None:
-        """Nothing can be recorded without the number of the run, so this waits for the database."""
         street.history.clear()
         street.flows.clear()
-        while not self._is_ending(street):
-            try:
-                street.run = self._begin_run(street, controller)
-                street.run_over = False
-                return
-            except SQLAlchemyError as error:
-                self._log.error(
-                    "the database is away; the next run waits for it",
-                    street=street.name,
-                    error=str(error),
-                )
-                self._sleep(RETRY_S)
+        street.run = self._begin_run(street, controller)
+        street.run_over = False
 
-    def _record(self, table: str, row: tuple[Any, ...]) -> None:
-        if self.recorder is not None:
+    @property
+    def record_trouble(self) -> str:
+        """Why rows do not reach the database; empty where they do."""
+        if self._intake is None or self.recorder is None:
+            return ""
+        return self.recorder.trouble or self._intake.trouble
+
+    def _record(self, street: RunningStreet, table: str, row: tuple[Any, ...]) -> None:
+        if self.recorder is not None and street.remote is None:
             self.recorder.put(table, row)
 
     # --- what a street reports, in its own thread ---
@@ -586,6 +657,8 @@ class StreetService:
                 street.finished, street.run_over = True, finished
                 self._forget_process(street, "the run ended", None)
                 if finished:
+                    if self._keeps_runs:
+                        keep_run(street.task, None)
                     self.orders.end_overrides(street.name, "the run is finished")
 
     def _forget_process(self, street: RunningStreet, why: str, runs_now: int | None) -> None:
@@ -594,7 +667,56 @@ class StreetService:
         again = order.id if isinstance(order, Identified) else ""
         self.orders.process_ended(street.name, why, runs_now, (again, *street.lifecycle))
 
+    # --- what the process of a street elsewhere says
+
+    def add_followed(self, street: RunningStreet) -> None:
+        """Whoever looks at `streets` meanwhile sees those of before."""
+        with self._lock:
+            self.streets = {**self.streets, street.name: street}
+
+    def take_snapshot(self, street: RunningStreet, snapshot: Snapshot, say: bool = True) -> None:
+        """The newest of a street. say: to whom it is published, else it is only known here."""
+        self._use_snapshot(street, snapshot)
+        if say:
+            self._publish("realtime", street.name, snapshot)
+
+    def take_colours(self, street: RunningStreet, changes: list[ColourAt]) -> None:
+        street.colours |= {group: (at, colour) for at, group, colour in changes}
+        if self.on_signals is not None:
+            self.on_signals(street.name, changes)
+
+    def take_news(
+        self,
+        street: RunningStreet,
+        topic: str,
+        news: Mapping[str, Any],
+        event: Event | None,
+        say: bool = True,
+    ) -> None:
+        """event: that the news are of, if they are of one that is new."""
+        if event is not None:
+            if event.kind.startswith("alert."):
+                _update_alerts(street, event)
+            if event.kind in (*START_EVENTS, "engine.stopped"):
+                street.alerts.clear()
+                street.colours.clear()
+            street.events.append(event)
+            street.events_recorded += 1
+        if say:
+            self._publish(topic, street.name, news)
+
+    # ---
+
     def _handle_snapshot(self, street: RunningStreet, snapshot: Snapshot) -> None:
+        if street.run < 0 and self._intake is not None:  # it began while the database was away
+            street.run = self._intake.run_number(street.run)
+            self._keep_run(street, street.run)
+        self._use_snapshot(street, snapshot)
+        if snapshot.emission is not None:
+            self._record(street, "emission", (street.run, snapshot.time_s, *snapshot.emission))
+        self._publish("realtime", street.name, snapshot)
+
+    def _use_snapshot(self, street: RunningStreet, snapshot: Snapshot) -> None:
         street.snapshot = snapshot
         if street.has_begun:
             street.has_begun = False
@@ -613,9 +735,6 @@ class StreetService:
         since_s = snapshot.time_s - street.history_s
         if since_s >= HISTORY_PERIOD_S or since_s < 0.0:  # or the clock is of another run
             self._add_history(street, snapshot)
-        if snapshot.emission is not None:
-            self._record("emission", (street.run, snapshot.time_s, *snapshot.emission))
-        self._publish("realtime", street.name, snapshot)
 
     def _add_history(self, street: RunningStreet, snapshot: Snapshot) -> None:
         street.history_s = snapshot.time_s
@@ -629,7 +748,7 @@ class StreetService:
             )
         )
         for j in snapshot.junctions:
-            self._record("observation", self._observation(street, snapshot.time_s, j))
+            self._record(street, "observation", self._observation(street, snapshot.time_s, j))
             street.flows[j.junction] = j
 
     def _observation(
@@ -657,9 +776,11 @@ class StreetService:
         if message.changes:
             self._publish_colours(street, message)
         for at_s, group, colour in message.changes:
-            self._record("signal_state", (street.run, at_s, *street.place(group), colour))
+            self._record(street, "signal_state", (street.run, at_s, *street.place(group), colour))
         for at_s, group, occupied in message.actuations:
-            self._record("detector_state", (street.run, at_s, *street.place(group), occupied))
+            self._record(
+                street, "detector_state", (street.run, at_s, *street.place(group), occupied)
+            )
 
     def _publish_colours(self, street: RunningStreet, message: SignalChanges) -> None:
         """By the time of day: the newest change is of now, the others are as long before as the
@@ -711,18 +832,24 @@ class StreetService:
 
     def _handle_start(self, street: RunningStreet, start: Event) -> None:
         """It is another run if the scenario is another one, or was ordered to start from its
-        beginning.
+        beginning, or does not go on from where an earlier process was.
         """
+        kept, street.kept = street.kept, None
         restarted = street.scenario_ordered and start.kind == "engine.started"
         name = str(start.data["scenario"])
         demand = str(start.data.get("demand", street.demand))
+        is_kept = kept is not None and start.kind == "engine.restored"
+        goes_on = kept is not None and is_kept and (kept.scenario, kept.demand) == (name, demand)
         if restarted or (name, demand) != (street.scenario, street.demand):
             street.scenario, street.demand = name, demand
-            street.network = read_network(
-                str(start.data["net"]), start.data.get("additional", ()), start.at_s
-            )
-            self._begin_next_run(street, str(start.data.get("controller", "")))
+            additional = tuple(map(str, start.data.get("additional", ())))
+            street.files = NetworkFiles(str(start.data["net"]), additional, start.at_s)
+            street.network = read_network(*street.files)
+            if not goes_on:
+                self._begin_next_run(street, str(start.data.get("controller", "")))
             street.colours.clear()
+        elif kept is not None and not goes_on:
+            self._begin_next_run(street, str(start.data.get("controller", "")))
         self._correct_controller(street, str(start.data.get("controller", "")))
         street.alerts.clear()  # a street that starts numbers its alerts from 1 again
         street.scenario_ordered, street.has_begun = False, True
@@ -730,8 +857,10 @@ class StreetService:
     def _record_event(self, street: RunningStreet, event: Event) -> None:
         street.events.append(event)
         street.events_recorded += 1
+        if self._keeps_runs and street.events_recorded >= street.events_kept:
+            self._keep_run(street, street.run)
         row = (street.run, street.events_recorded, event.at_s, event.kind, event.junction)
-        self._record("event", (*row, json.dumps(plain(event.data))))
+        self._record(street, "event", (*row, json.dumps(plain(event.data))))
 
     def _publish_event(self, street: RunningStreet, event: Event) -> None:
         data = {
@@ -782,6 +911,12 @@ def refuse_stopped(street: RunningStreet) -> None:
         raise StreetStateError(
             f"street {street.name!r} was stopped by {street.stop.by}. Start it first."
         )
+
+
+def _require_scenario(switch: Switch) -> None:
+    """Raises ValueError for one that there is not."""
+    if switch.scenario:
+        network_of(scenario(switch.scenario))
 
 
 def _switch_in(order: StreetOrder) -> Switch | None:

@@ -93,6 +93,7 @@ class UpkeepService:
         self._stop = threading.Event()
         self._thread = keep_running("upkeep", self._work, self._stop, start=False)
         self._busy = threading.Lock()
+        self._is_away = False
         self._log = telemetry.log("store")
 
     def begin(self) -> None:
@@ -314,8 +315,9 @@ class UpkeepService:
                     metrics.upkeep_failed.labels(task).set(0.0 if run.ok else 1.0)
                 if (done := self._newest_success(task)) is not None:
                     metrics.upkeep_done_at.labels(task).set(done.timestamp())
+            self._note_away(None)
         except sa.exc.SQLAlchemyError as error:
-            self._log.error("upkeep: the database is away", error=str(error))
+            self._note_away(error)
 
     def _work(self) -> None:
         looks = 0
@@ -339,8 +341,14 @@ class UpkeepService:
             except UpkeepError:
                 pass  # is recorded
             except sa.exc.SQLAlchemyError as error:
-                self._log.error("upkeep: the database is away", task=task, error=str(error))
+                self._note_away(error)
         return done
+
+    def _note_away(self, error: Exception | None) -> None:
+        """Into the log when it begins, not at each look: a link may be down for days."""
+        if error is not None and not self._is_away:
+            self._log.error("upkeep: the database is away", error=str(error))
+        self._is_away = error is not None
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)

@@ -42,6 +42,7 @@ from headway.settings.service import (
     LogSettings,
     OidcSettings,
     ServerSettings,
+    SpoolSettings,
     UpkeepSettings,
 )
 from headway.settings.street import (
@@ -105,6 +106,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "SourceSettings",
+    "SpoolSettings",
     "StreetSettings",
     "SumoSection",
     "UpkeepSettings",

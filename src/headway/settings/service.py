@@ -39,13 +39,29 @@ class ApiLimits(Section):
 class DatabaseSettings(Section):
     """The connections to PostgreSQL. pool_size: kept open; max_overflow: opened beside them under
     load; pool_wait_s: how long a request waits for one; answer_within_s: how long a question to the
-    database may take before it is given up.
+    database may take before it is given up. needed_at_start: the service ends where the database of
+    HEADWAY_DATABASE_URL does not answer as it starts, and brings its tables to the newest schema;
+    false at the roadside: it starts all the same, and the tables are the centre's to make.
     """
 
     pool_size: int = Field(default=20, ge=1, le=1000)
     max_overflow: int = Field(default=30, ge=0, le=1000)
     pool_wait_s: float = Field(default=10.0, gt=0.0, le=300.0)
     answer_within_s: float = Field(default=30.0, ge=1.0, le=3600.0)
+    needed_at_start: bool = True
+
+
+class SpoolSettings(Section):
+    """What waits on disk while the database is away. most_gb: of it at most; least_free_gb: of the
+    disk, that stay free. Where either is reached, rows are dropped: first detector states and
+    emissions, then observations, signal states and counts of cameras, the oldest first. Events,
+    violations, records and who did what are never dropped for others; where they find no room they
+    are refused. most_days: for which the former wait at most, 0 for as long as there is room.
+    """
+
+    most_gb: float = Field(default=1.0, gt=0.0, le=10_000.0)
+    least_free_gb: float = Field(default=1.0, ge=0.0, le=10_000.0)
+    most_days: float = Field(default=7.0, ge=0.0, le=365.0)
 
 
 class UpkeepSettings(Section):

@@ -18,6 +18,7 @@ from headway.settings.service import (
     LogSettings,
     OidcSettings,
     ServerSettings,
+    SpoolSettings,
     UpkeepSettings,
 )
 from headway.settings.street import (
@@ -93,6 +94,7 @@ class Settings(BaseSettings):
     cameras: CameraSettings = CameraSettings()
     api: ApiLimits = ApiLimits()
     database: DatabaseSettings = DatabaseSettings()
+    spool: SpoolSettings = SpoolSettings()
     upkeep: UpkeepSettings = UpkeepSettings()
     sumo: SumoSection = SumoSection()
     planner: PlannerSettings = PlannerSettings()
@@ -128,6 +130,7 @@ RESTART_ONLY = (
     "cameras",
     "api",
     "database",
+    "spool",
     "upkeep",
     "sumo",
     "server",

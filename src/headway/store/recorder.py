@@ -88,7 +88,7 @@ class Recorder:
                 trouble = str(error) or type(error).__name__
                 with self._lock:
                     self._waiting.extendleft((table, row) for row in reversed(rows))
-        if not trouble:
+        if not trouble and not self._intake.hangs:
             self._intake.catch_up()
         self._use_trouble(trouble)
 

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from headway.store.database import Database, DatabaseError, schemas
 from headway.store.embedded import package
 from headway.store.intake import SPOOL
+from headway.store.segments import first_waiting
 
 MAGIC = b"HEADWAY-BACKUP-1\n"
 CHUNK = 1 << 20
@@ -498,8 +499,7 @@ def refuse_waiting(folder: Path) -> None:
     """Raises DatabaseError where rows of the service wait on disk: they come after all that is
     deleted now.
     """
-    spool = folder / SPOOL
-    if spool.exists() and spool.stat().st_size:
+    if spool := first_waiting(folder / SPOOL):
         raise DatabaseError(
             f"{spool}: rows wait there for the database, and nothing is deleted before they are in "
             "it. Start the service, and try again."

@@ -4,6 +4,7 @@ street and the program report.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -149,7 +150,8 @@ class OrderedRules:
         except (OSError, ValueError, TypeError, RecursionError) as error:
             aside = self._path.with_suffix(".refused")
             self.fault = f"{self._path.name} is no list of alert rules ({error}); see {aside.name}"
-            self._path.replace(aside)
+            with contextlib.suppress(OSError):  # as on a disk that has become read-only
+                self._path.replace(aside)
 
     def beside(self, settings: Settings) -> Settings:
         """The settings with these rules; where they have one of the same name, theirs counts."""

@@ -318,15 +318,16 @@ class Street:
         """The proposal, in which congested junctions show what `relief` wants; as it is where that
         proposes nothing.
         """
-        congested = self.congestion.junctions()
         canary = self.rollout.canary
-        if canary is not None and canary.decides:  # who decides on a junction is relieved there
+        is_shared = canary is not None and canary.decides  # it may be another who is relieved
+        if self.relief is None or not (self.relieves or is_shared):
+            self._relief_state = None
+            return proposal
+        congested = self.congestion.junctions()
+        if canary is not None and is_shared:
             relieved = _is_relieved(canary.controller)
             congested &= np.where(canary.of_junction, relieved, self.relieves)
-            relieves = self.relief is not None
-        else:
-            relieves = self.relieves
-        if self.relief is None or not (relieves and congested.any()):
+        if not congested.any():
             self._relief_state = None
             return proposal
         guard = self.guards[RELIEF]

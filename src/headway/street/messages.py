@@ -354,6 +354,7 @@ class Task:
     changes: by section and key; defaults: the same, what stands under the file.
     name:    of the street, for its logs; empty where there is one alone.
     repeats: what was ordered holds for the next run too, when this one is finished.
+    needs_permit: it drives as long as the permit in its folder is valid, see `street.permit`.
     """
 
     settings: Settings
@@ -363,6 +364,7 @@ class Task:
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     name: str = ""
     repeats: bool = False
+    needs_permit: bool = False
 
     def key(self) -> str:
         """Identifies the run: only checkpoints and orders with the same key are resumed."""

@@ -38,11 +38,14 @@ class OrderStore:
     def __init__(self, path: Path, key: str) -> None:
         self._path = path
         self._key = key
+        self._given_up = set[str]()  # that the disk took no note of
 
     def load(self) -> Orders:
         """By name, see SECTIONS; what was not ordered is missing."""
         orders = self._read().get("orders", {})
-        return dict(orders) if isinstance(orders, dict) else {}
+        if not isinstance(orders, dict):
+            return {}
+        return {name: value for name, value in orders.items() if name not in self._given_up}
 
     def save(self, orders: Mapping[str, str | float], deployed: Deployed | None = None) -> None:
         """Written whole or not at all, with the models that they leave where `deployed` names them.
@@ -52,6 +55,7 @@ class OrderStore:
         if deployed is not None and content.get("models"):
             content["models"] = deployed.as_json()
         self._write(content | {"orders": dict(orders)})
+        self._given_up.clear()
 
     def with_switch(self, switch: Switch) -> Orders:
         """The orders in force once `switch` is obeyed too; not saved."""
@@ -68,6 +72,15 @@ class OrderStore:
         left = {name: value for name, value in orders.items() if name not in names}
         if left != orders:
             self.save(left)
+
+    def give_up(self, name: str) -> None:
+        """This order is not in force any more: for this process also where the disk takes no note
+        of it. Raises OSError then.
+        """
+        left = self.load()
+        left.pop(name, None)
+        self._given_up.add(name)
+        self.save(left)
 
     def clear(self) -> None:
         for path in (self._path, self._canary):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from enum import Enum
@@ -63,6 +64,7 @@ from headway.street.messages import (
 )
 from headway.street.opening import open_street
 from headway.street.orders import AppliedSettings, Orders, OrderStore, with_orders
+from headway.street.permit import Permit
 from headway.street.rollout import ROLES, Change
 from headway.street.run import LIMITS, StreetRun, open_run, relief_of
 from headway.street.step_mark import forget, hung, set_hung
@@ -72,6 +74,7 @@ BEATS_SHARE = 0.25  # of recovery.silent_s: a process that waits for its tick sa
 PAUSED = "paused"  # in the stored orders: by whom
 NAMES_ORDERED = ("scenario", "controller")  # what is given up for a street that does not start
 WAKE_BEFORE_TICK_S = 0.003  # waiting for orders ends up to 1 ms late; the pacer waits the rest
+PERMIT_CHECK_S = 0.05
 ORDERS_PER_TICK = 100  # obeyed once a tick is due, so that no flood of them holds it up
 ROWS_AS_AN_ORDER = 10  # of observations: 0.3 ms, with ten vehicles each
 # libsumo cannot be trusted after a fault: the supervisor starts the process anew
@@ -148,6 +151,7 @@ class StreetProcess:
 
         folder = Path(self.settings.recovery.folder)
         self._folder = folder
+        self._permit = Permit(folder) if task.needs_permit else None
         self._orders = OrderStore(folder / "orders.json", self._current_task().key())
         self._ordered_rules = OrderedRules(folder)
         self._known_rules: tuple[KnownRule, ...] = ()
@@ -190,7 +194,8 @@ class StreetProcess:
         any more, and without an order that is not allowed.
         """
         unreadable = self._orders.put_aside_unreadable()
-        refused = self._drop_orders_not_allowed()
+        not_stored = list[str]()
+        refused = self._drop_orders_not_allowed(not_stored)
         while True:
             ordered = with_orders(self.settings, self._orders.load())
             self.settings = _with_loop(self.settings, ordered)
@@ -204,7 +209,7 @@ class StreetProcess:
                 name = next((name for name in NAMES_ORDERED if name in orders), "")
                 if not name:
                     raise
-                self._orders.drop(name)
+                self._give_up(name, not_stored)
                 refused.append({"order": f"{name} {orders[name]}", "why": str(error)})
         self._keep_deployed(refused, run)
         if unreadable:
@@ -212,6 +217,8 @@ class StreetProcess:
             run.record("engine.orders_unreadable", about)
         for about in refused:
             run.record("engine.order_refused", about)
+        for why in not_stored:
+            run.record("engine.order_not_stored", {"error": why})
         self._take_up_overrides(run)
         return run
 
@@ -222,14 +229,21 @@ class StreetProcess:
             with self._disk_may_fail(run):
                 self._orders.store_deployed(run.street.rollout.deployed)
 
-    def _drop_orders_not_allowed(self) -> list[dict[str, str]]:
+    def _give_up(self, order: str, not_stored: list[str]) -> None:
+        """No longer in force; why the disk took no note of it goes into `not_stored`."""
+        try:
+            self._orders.give_up(order)
+        except OSError as error:
+            not_stored.append(str(error))
+
+    def _drop_orders_not_allowed(self, not_stored: list[str]) -> list[dict[str, str]]:
         """Each with the reason: one that cannot be taken does not take the others along."""
         refused = []
         for name, value in self._orders.load().items():
             try:
                 with_orders(self.settings, {name: value})
             except ValueError as error:
-                self._orders.drop(name)
+                self._give_up(name, not_stored)
                 refused.append({"order": f"{name} {value}", "why": str(error)})
         return refused
 
@@ -253,7 +267,7 @@ class StreetProcess:
 
     def run_to_end(self) -> None:
         """Until the run is finished or a stop is requested; the street is closed, however it
-        ends. Raises StoppedError after a fault.
+        ends. Raises StoppedError after a fault, PermitError where it may not drive any more.
         """
         try:
             while self.state is ProcessState.RUNNING:
@@ -270,8 +284,16 @@ class StreetProcess:
             return
         self._obey_until_tick()
         if self.state is ProcessState.RUNNING and not self._paused_by:
+            if self._permit is not None and not self._permit.is_due():
+                self._wait_for_permit()
+                return
             self.loop.tick(self._end_s)
             self._publish()
+
+    def _wait_for_permit(self) -> None:
+        """Whoever drove before may do so for a moment yet."""
+        self._outbox.put(Waiting(self.run.time_s))
+        time.sleep(PERMIT_CHECK_S)
 
     def _stand(self) -> None:
         """Until time goes on again: orders are obeyed and the settings file is followed, but no
@@ -425,33 +447,55 @@ class StreetProcess:
         """
         new, street = self.settings, self.run.street
         street.plant.steps_in(new.loop.tick_s)
-        for name in (new.control.fallback, new.control.controller):
-            if name not in (before.control.fallback, before.control.controller):
-                self._controller(name)
+        relief_name = relief_of(new)
+        is_another = new.control.controller != before.control.controller
+        # whoever cannot be had is found out before anything is changed
+        fallback = self._anew(street.fallback, new.control.fallback, before)
+        relief = self._anew(street.relief, relief_name, before) if relief_name else None
+        decides = (
+            self._controller(new.control.controller)
+            if is_another
+            else self._anew(street.controller, name_of(street.controller), before)
+        )
+
         self._set_up_logs()
         self.run.tick_s = new.loop.tick_s
         street.cycle_s = new.loop.cycle_s
         street.trust.threshold = new.control.confidence
         for guard in street.guards.values():
             guard.within_s = new.control.step_within_s
-        if new.control.fallback != before.control.fallback:
-            street.set_fallback(self._controller(new.control.fallback))
+        if fallback is not None:
+            street.set_fallback(fallback)
             self._is_well(FALLBACK)
-        if new.control.on_congestion != before.control.on_congestion:
-            relief = relief_of(new)
-            street.set_relief(self._controller(relief) if relief else None)
+        if relief is not None or (street.relief is not None and not relief_name):
+            street.set_relief(relief)
             self._is_well(RELIEF)
-        if new.control.controller != before.control.controller:
-            street.set_controller(self._controller(new.control.controller))
+        if decides is not None:
+            street.set_controller(decides)
+            self._is_well(CONTROLLER)
+        if is_another:
             self._drop_orders("controller")  # the file spoke last, for the next process too
             self._end_champions(new.control.controller)
             self._move_run()
-        elif _figures_changed(name_of(street.controller), before, new):
-            street.set_controller(self._controller(name_of(street.controller)))
+
+    def _anew(self, present: Controller | None, name: str, before: Settings) -> Controller | None:
+        """The controller `name` in place of `present`, by the settings in force; None where that
+        has this name, and its figures are as `before`. Raises ValueError if it cannot be had.
+        """
+        if present is None or name_of(present) != name:
+            return self._controller(name)
+        if not _figures_changed(present, before, self.settings):
+            return None
+        street = self.run.street
+        champion = street.rollout.deployed.champion
+        if champion is None or champion.label != name:
+            return self._controller(name)
+        found = model_controller(champion, street.network, street.gate.timing, self.settings)
+        street.rehearse(found)
+        return found
 
     def _move_run(self) -> None:
         """The settings' controller is part of the run's key: the run goes on under the new one."""
-        self._is_well(CONTROLLER)
         ordered = with_orders(self.settings, self._orders.load())
         with self._disk_may_fail():
             self._orders.rename(self._current_task().key())
@@ -857,7 +901,8 @@ def _with_loop(settings: Settings, ordered: Settings) -> Settings:
     return settings.model_copy(update={"loop": ordered.loop})
 
 
-def _figures_changed(controller: str, before: Settings, new: Settings) -> bool:
-    """Of a controller that has figures in the settings."""
-    section = controller.replace("-", "_")
-    return getattr(before, section, None) != getattr(new, section, None)
+def _figures_changed(controller: Controller, before: Settings, new: Settings) -> bool:
+    """Of a controller that has figures in the settings; a planner knows the tick too."""
+    section = name_of(controller).replace("-", "_")
+    is_other_tick = isinstance(controller, Planner) and before.loop.tick_s != new.loop.tick_s
+    return is_other_tick or getattr(before, section, None) != getattr(new, section, None)

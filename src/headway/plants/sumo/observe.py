@@ -74,9 +74,9 @@ def watch_lanes(network: Network, range_m: float) -> Watch:
         if link.group >= 0:
             best.setdefault(network.lanes[link.to_lane].id, (np.inf, set(), False))
     names = tuple(best)
-    lane = np.array(
-        [next(iter(best[n][1])) if len(best[n][1]) == 1 else -1 for n in names], np.int32
-    )
+    # traffic before a signal stands there, also where an unsignalised turn leads to another
+    comes_to = [{network.lane_index[n]} if best[n][2] else best[n][1] for n in names]
+    lane = np.array([next(iter(s)) if len(s) == 1 else -1 for s in comes_to], np.int32)
     only = np.full(len(names), -1, np.int32)
     for k, n in enumerate(names):
         if best[n][2]:
@@ -158,7 +158,8 @@ class Watcher:
         self._none_arrived = np.zeros(len(network.links), np.int32)
         self._none_arrived.setflags(write=False)
         self.rerouted = np.zeros(len(network.links), np.int32)
-        self._junction = _junctions(network)
+        self._junction: list[int] = network.link_junction.tolist()
+        self._lane_junction: list[int] = network.lane_junction.tolist()
         self.urgent: set[str] = set()
         self._has_read = False
 
@@ -286,7 +287,8 @@ class Watcher:
                 ahead = [x for x in ahead if x[0] in self._known]
             if ahead:
                 link = self._from_own_lane(own, ahead[0][0], ahead[0][1], name)
-            if link >= 0 and not self._stop[on]:  # its way may be longer than the shortest
+            if link >= 0 and not self._stands_before(on, link):
+                # its way may be longer than the shortest
                 detour = ahead[0][2] + self._position_of(name) - self._to_end[on]
         if link >= 0 and link != known:
             if known >= 0 and self._junction[known] == self._junction[link]:
@@ -294,11 +296,17 @@ class Watcher:
             self.arrived[link] += 1
             self._any_arrived = True
         self._link[slot] = link
-        return (
-            link,
-            own if self._stop[on] or link < 0 else self._network.links[link].from_lane,
-            detour,
+        stands = link < 0 or self._stands_before(on, link)
+        return link, own if stands else self._network.links[link].from_lane, detour
+
+    def _stands_before(self, on: int, link: int) -> bool:
+        """The watched lane `on` ends at the signal of `link`. One that takes an unsignalised turn
+        there is on its way to the next signal.
+        """
+        is_there: bool = (
+            self._stop[on] and self._lane_junction[self._own[on]] == self._junction[link]
         )
+        return is_there
 
     def _from_own_lane(self, lane: int, tl: str, index: int, name: str) -> int:
         """The link of place `index` of programme `tl` that leaves `lane`, or one that leaves it for
@@ -420,10 +428,3 @@ def behind(lanes, exits, places, count):  # type: ignore[no-untyped-def]
     for i in range(len(exits)):
         room[exits[i]], vehicles[exits[i]] = lanes[places[i]]["room"], lanes[places[i]]["count"]
     return room, vehicles
-
-
-def _junctions(network: Network) -> list[int]:
-    """The junction of each link; -1 of one without a signal."""
-    group = network.link_group
-    found: list[int] = np.where(group >= 0, network.group_junction[group], -1).tolist()
-    return found

@@ -82,14 +82,14 @@ class Zone(_SitePart):
     px: Annotated[tuple[Pixel, ...], Field(min_length=3, max_length=64)]
     heading: tuple[Pixel, Pixel] | None = None
     limit_kmh: Annotated[float, Field(gt=0.0, le=300.0)] | None = None
-    lane: str = ""
+    lane: Annotated[str, Field(max_length=256, pattern=PRINTABLE)] = ""
 
 
 class Turn(_SitePart):
     """A way from one line to another that is not allowed."""
 
-    from_line: str
-    to_line: str
+    from_line: Annotated[str, Field(max_length=64)]
+    to_line: Annotated[str, Field(max_length=64)]
 
 
 class Lamp(_SitePart):

@@ -1,0 +1,340 @@
+"""Who runs a street: one process, by two witnesses, each of which forgets a holder that is silent.
+
+- Valkey: a key that expires. It also gives the token, a number that only grows.
+- PostgreSQL: an advisory lock of a session that the server ends when it was idle for too long.
+
+Whoever wants to begin needs both; whoever runs the street goes on while it has one of them. So it
+goes on while one of the two is away, and nobody else can begin meanwhile. Times are of the
+holder's own clock, from before it asked: they end here before they end there.
+
+Who has both does not drive at once, unless the one before has said that it ended: for SETTLE_S,
+both have to stay its own. Then nobody else has renewed anything for so long that his time is over,
+also where a witness was started anew and has forgotten him.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import secrets
+import socket
+import threading
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import psycopg
+import redis
+
+from headway import telemetry
+from headway.service.wire import key_of
+from headway.store import connections
+from headway.street.permit import clock_s
+from headway.telemetry import metrics
+from headway.telemetry.threads import keep_running
+
+LEASE_S = 6.0  # after which a witness forgets a holder that is silent
+RENEW_S = 1.0
+MARGIN_S = 1.0  # the holder stops so long before
+SETTLE_S = LEASE_S - MARGIN_S
+ANSWER_WITHIN_S = 1.0
+LOCKS = 0x48575354  # first half of the keys of the advisory locks
+
+TAKE = """
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then return {'', held} end
+local known, now = tonumber(redis.call('GET', KEYS[2]) or '0'), redis.call('TIME')
+local token = string.format('%.0f', math.max(known + 1, now[1] * 1000 + math.floor(now[2] / 1000)))
+local freed = redis.call('GET', KEYS[3])
+redis.call('SET', KEYS[2], token)
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if known > 0 and freed and tonumber(freed) == known then return {token, 'free'} end
+return {token, ''}
+"""
+# where the key has expired, and nobody else has had it since, it is set again
+RENEW = """
+local held, known = redis.call('GET', KEYS[1]), tonumber(redis.call('GET', KEYS[2]) or '0')
+if (held and held ~= ARGV[1]) or known > tonumber(ARGV[3]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('SET', KEYS[2], ARGV[3])
+return 1
+"""
+FREE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+    redis.call('DEL', KEYS[1])
+    redis.call('SET', KEYS[3], ARGV[3], 'PX', 60000)
+end
+"""
+
+
+class LeaseError(RuntimeError):
+    """Another process runs the street; the message says which."""
+
+
+class Witness(Protocol):
+    """What of a holder it knows. Its methods raise nothing: a witness that is away says no."""
+
+    def take(self) -> bool:
+        """Whether it is ours now."""
+
+    def renew(self) -> bool:
+        """Whether it is ours still, or again."""
+
+    def free(self) -> None: ...
+
+
+class TokenWitness(Witness, Protocol):
+    """token: of the newest take; was_freed: the holder before said that it ended; holder: who has
+    it, where it is not ours, and left_s: for how long, unless it renews it.
+    """
+
+    token: int
+    was_freed: bool
+    holder: str
+    left_s: float
+
+    def look(self) -> None:
+        """Who has it."""
+
+
+def own_name() -> str:
+    """Of this process, for whoever is refused; another one at each call."""
+    return f"{socket.gethostname()} process {os.getpid()} {secrets.token_hex(4)}"
+
+
+class InValkey:
+    """trouble: why it does not answer."""
+
+    def __init__(self, url: str, street: str, name: str, lease_s: float = LEASE_S) -> None:
+        self._link = connect(url, ANSWER_WITHIN_S)
+        self._keys = [key_of(street, what) for what in ("lease", "token", "freed")]
+        self._name = name
+        self._lease_ms = round(1e3 * lease_s)
+        self.token = 0
+        self.was_freed = False
+        self.holder = ""
+        self.left_s = 0.0
+        self.trouble = ""
+
+    def look(self) -> None:
+        """Who has it."""
+        try:
+            held: Any = self._link.get(self._keys[0])
+            left_ms: Any = self._link.pttl(self._keys[0])
+            self.holder = (held or b"").decode(errors="replace")
+            self.left_s = max(left_ms, 0) / 1e3
+            self.trouble = ""
+        except redis.RedisError as error:
+            self.trouble = str(error) or type(error).__name__
+
+    def take(self) -> bool:
+        found = self._ask(TAKE)
+        if not isinstance(found, list):
+            return False
+        token, said = (part.decode(errors="replace") for part in found)
+        if not token:
+            self.look()
+        else:
+            self.holder = ""
+            self.token, self.was_freed = int(token), said == "free"
+        return bool(token)
+
+    def renew(self) -> bool:
+        return bool(self._ask(RENEW) == 1)
+
+    def free(self) -> None:
+        self._ask(FREE)
+
+    def _ask(self, script: str) -> Any:
+        """None where there is no answer."""
+        try:
+            found: Any = self._link.eval(
+                script, len(self._keys), *self._keys, self._name, self._lease_ms, self.token
+            )
+            self.trouble = ""
+            return found
+        except redis.RedisError as error:
+            self.trouble = str(error) or type(error).__name__
+            return None
+
+
+class InPostgres:
+    """trouble: why it does not answer; empty where another one has it."""
+
+    def __init__(self, url: str, street: str, lease_s: float = LEASE_S) -> None:
+        self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._lock = zlib.crc32(street.encode()) - (1 << 31)
+        self._lease_ms = round(1e3 * lease_s)
+        self._link: connections.Connection | None = None
+        self.trouble = ""
+
+    def take(self) -> bool:
+        self.trouble = ""
+        try:
+            if self._link is None:
+                self._link = connections.Connection.connect(
+                    self._url, autocommit=True, connect_timeout=2, application_name="headway lease"
+                )
+                self._link.patience_s = ANSWER_WITHIN_S
+                self._link.execute(f"SET idle_session_timeout = {self._lease_ms}")
+            row = self._link.execute("SELECT pg_try_advisory_lock(%s, %s)", (LOCKS, self._lock))
+            is_ours = bool(row.fetchone() == (True,))
+        except (psycopg.Error, OSError) as error:
+            self.trouble = str(error) or type(error).__name__
+            is_ours = False
+        if not is_ours:
+            self.free()
+        return is_ours
+
+    def renew(self) -> bool:
+        """A session that is gone has lost the lock, which is taken by another one."""
+        if self._link is None:
+            return self.take()
+        try:
+            self._link.execute("SELECT 1")
+            return True
+        except (psycopg.Error, OSError) as error:
+            self.trouble = str(error) or type(error).__name__
+            self.free()
+            return False
+
+    def free(self) -> None:
+        if self._link is not None:
+            with contextlib.suppress(psycopg.Error, OSError):
+                self._link.close()
+        self._link = None
+
+
+@dataclass
+class Held:
+    """A witness, and until when it is ours: seconds of the monotonic clock; 0 where it is not."""
+
+    witness: Witness
+    name: str
+    until_s: float = 0.0
+
+
+class Lease:
+    """The right to run a street. on_renewed: called each time that `until_s` moves on.
+    from_s, until_s: when it may drive, by the clock, which is `permit.clock_s`.
+    """
+
+    def __init__(
+        self,
+        valkey: TokenWitness,
+        postgres: Witness,
+        on_renewed: Callable[[], None],
+        clock: Callable[[], float] = clock_s,
+    ) -> None:
+        self._valkey = valkey
+        self.held = (Held(postgres, "postgres"), Held(valkey, "valkey"))
+        self._on_renewed = on_renewed
+        self.from_s = math.inf
+        self._clock = clock
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._log = telemetry.log("street")
+
+    @property
+    def token(self) -> int:
+        return self._valkey.token
+
+    @property
+    def until_s(self) -> float:
+        return max(held.until_s for held in self.held)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether it may drive now."""
+        return self.from_s <= self._clock() < self.until_s
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it may not drive, now or later."""
+        return math.isinf(self.from_s) or self._clock() >= self.until_s
+
+    def take(self) -> bool:
+        """Whether it is ours, from `from_s` on, and renewed until `free`."""
+        if not self.ask():
+            return False
+        self._stop.clear()
+        self._threads = [
+            keep_running(f"lease {held.name}", partial(self._renew, held), self._stop)
+            for held in self.held
+        ]
+        return True
+
+    def ask(self) -> bool:
+        """Whether both witnesses are ours now."""
+        taken = list[Held]()
+        for held in self.held:
+            asked_s = self._clock()
+            if not held.witness.take():
+                self._give_back(taken)
+                self._valkey.look()
+                return False
+            held.until_s = asked_s + LEASE_S - MARGIN_S
+            taken.append(held)
+        self.from_s = self._clock() + (0.0 if self._valkey.was_freed else SETTLE_S)
+        return True
+
+    def free(self) -> None:
+        """Whoever waits may begin at once: nothing of the street may run here any more."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(2.0 * (ANSWER_WITHIN_S + RENEW_S))
+        self._give_back(list(self.held))
+
+    def _give_back(self, taken: list[Held]) -> None:
+        self.from_s = math.inf
+        for held in reversed(taken):
+            held.until_s = 0.0
+            held.witness.free()
+
+    @property
+    def left_s(self) -> float:
+        """For how long another one has it, unless it renews it; 0 where that is not known."""
+        return self._valkey.left_s if self._valkey.holder else 0.0
+
+    def refusal(self) -> str:
+        """Why `take` was refused."""
+        if self._valkey.holder:
+            return f"{self._valkey.holder} runs it"
+        for held in self.held:
+            trouble = getattr(held.witness, "trouble", "")
+            if trouble:
+                return f"{held.name} does not answer ({trouble})"
+        return "another process runs it, as the database knows"
+
+    def _renew(self, held: Held) -> None:
+        while not self._stop.wait(RENEW_S):
+            was_ours = held.until_s > 0.0
+            self.renew(held)
+            is_ours = held.until_s > 0.0
+            metrics.degraded.labels(f"lease {held.name}").set(float(not is_ours))
+            if is_ours != was_ours:
+                about = {"witness": held.name, "is_ours": is_ours, "is_valid": self.is_valid}
+                self._log.warning("the lease has changed", **about)
+
+    def renew(self, held: Held) -> None:
+        """Once, with one of `held`. What has passed is not ours again: somebody else may have begun
+        meanwhile.
+        """
+        asked_s = self._clock()
+        is_ours = held.witness.renew()
+        if self._stop.is_set() or asked_s >= self.until_s:
+            return
+        if not is_ours and self._clock() < self.from_s:
+            self.from_s = math.inf  # somebody else may have renewed it
+        held.until_s = asked_s + LEASE_S - MARGIN_S if is_ours else 0.0
+        with self._lock:
+            self._on_renewed()
+
+
+def connect(url: str, within_s: float) -> redis.Redis:
+    """It connects when it is first used, and anew where a connection was lost."""
+    return redis.Redis.from_url(url, socket_timeout=within_s, socket_connect_timeout=within_s)

