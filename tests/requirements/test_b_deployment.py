@@ -135,7 +135,7 @@ def test_a19_alone_and_as_separate_processes_of_one_service(site, headway, tmp_p
         for container in spec["containers"]
         if container["image"] in images
     )
-    assert composed == {"serve", "worker", "db migrate"}
+    assert composed == {"serve", "street", "worker", "db migrate"}
     assert clustered == composed | {"db upkeep"}, "of compose the API has the schedule"
 
 
