@@ -352,6 +352,29 @@ def test_a_worker_lives_while_a_shared_storage_is_slow(
     assert jobs.job(number).attempt == 1
 
 
+def test_a_job_that_ends_while_it_says_that_it_goes_on_is_not_lost(
+    database, jobs, tmp_path, monkeypatch
+):
+    beat = Jobs.beat
+
+    def late(self, job, progress, note):
+        until(lambda: self.job(job.id).state == "done", 2.0) if progress < 1.0 else None
+        return beat(self, job, progress, note)
+
+    found = Worker(database, tmp_path, KEY, do=working.makes)
+    number = jobs.enqueue("train", "north", TRAIN, "ann")
+    job = jobs.take(found.name)
+    monkeypatch.setattr(Jobs, "beat", late)
+
+    def finish():
+        threading.Event().wait(0.3)  # until it is said that the job goes on
+        jobs.finish(job, {})
+        return True
+
+    assert found._with_storage(job, finish) is True
+    assert jobs.job(number).state == "done"
+
+
 def test_a_job_that_goes_on_is_cancelled_within_a_beat(database, jobs, registry, tmp_path):
     number = jobs.enqueue("train", "north", TRAIN, "ann")
     with working_on(database, tmp_path, working.waits):

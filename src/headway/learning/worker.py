@@ -241,12 +241,15 @@ class Worker:
                 return None
 
     def _beside(self, job: LearningJob, work: Callable[[], T]) -> T:
-        """Do it in a thread; meanwhile this loop says that the job goes on."""
+        """Do it in a thread; meanwhile this loop says that the job goes on. Where it does not any
+        more, `work` has just ended it, or raises that it is lost.
+        """
         with concurrent.futures.ThreadPoolExecutor(1) as thread:
             doing = thread.submit(work)
             while not concurrent.futures.wait([doing], BEAT_S).done:
                 self._signs.give()
-                self._say(job)
+                with contextlib.suppress(LostJobError):
+                    self._say(job)
             return doing.result()
 
     def _waits_cancelled(self, job: LearningJob, why: str) -> bool:
