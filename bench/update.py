@@ -243,12 +243,26 @@ class Listener:
                 self.times.append(json.loads(line[6:])["data"]["x"])
 
 
+class Stall:
+    """How long this process itself did nothing: what it measures is no better than that."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+
+    async def watch(self) -> None:
+        while True:
+            begun_s = time.monotonic()
+            await asyncio.sleep(PAUSE_S)
+            self.longest_s = max(self.longest_s, time.monotonic() - begun_s - PAUSE_S)
+
+
 async def _load(service: Service, senders: list[Sender], listeners: list[Listener]) -> None:
     """The update in the middle of it, which says each step, with the seconds since its begin."""
-    ends = asyncio.Event()
+    ends, stall = asyncio.Event(), Stall()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(timeout=ANSWER_WITHIN_S, limits=limits) as client:
         reading = [asyncio.create_task(one.run()) for one in listeners]
+        reading.append(asyncio.create_task(stall.watch()))
         await asyncio.sleep(2.0)
         for one in listeners:  # what came before all were there does not count
             one.longest_s, one.last_s = 0.0, time.monotonic()
@@ -284,6 +298,10 @@ async def _load(service: Service, senders: list[Sender], listeners: list[Listene
         for task in reading:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
+    print(
+        f"load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors; longest "
+        f"stall of the clients' own process {stall.longest_s:.2f} s"
+    )
     if update.returncode:
         raise SystemExit("\n".join(["the update failed:", *said]))
 
