@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo vision test test-fast lint scan bench mutants package image test-image test-deploy lock clean
+.PHONY: install demo vision test test-fast lint scan bench mutants package image test-image test-deploy lock clean
 
 $(VENV)/.installed: pyproject.toml requirements.lock requirements-scenarios.lock
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Headway needs Python 3.11 or newer; set PYTHON=/path/to/it')"
@@ -25,6 +25,9 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.lock
 $(VENV)/.installed-vision: $(VENV)/.installed requirements-vision.lock
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-vision.lock
 	touch $@
+
+# The command .venv/bin/headway.
+install: $(VENV)/.installed
 
 # Cameras: `headway watch`, `headway camera`, and the cameras of `headway serve`.
 vision: $(VENV)/.installed-vision

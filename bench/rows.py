@@ -23,9 +23,9 @@ WITHIN = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.
 HEAD = """# Requirements, row by row
 
 Each row has a story in `tests/requirements` that does what the row says, as a user would, but for
-those that say "Not yet". `python -m bench rows` runs them and writes this page; `--only A2,D1` runs
-the stories of these rows and writes their lines. A figure is what was measured then, on two cores,
-beside whatever else ran.
+those that say "Not yet". What of a row is not met stands behind "Not met". `python -m bench rows`
+runs the stories and writes this page; `--only A2,D1` runs those of these rows and writes their
+lines. A figure is what was measured then, on two cores, beside whatever else ran.
 """
 GROUPS = {
     "A": "Real-time optimisation loop and safety systems",
@@ -37,7 +37,7 @@ GROUPS = {
 
 
 def read_rows() -> dict[str, dict[str, str]]:
-    """The rows by id: asked, figure, later."""
+    """The rows by id: asked, figure, later, unmet."""
     return tomllib.loads((STORIES / "rows.toml").read_text(encoding="utf-8"))
 
 
@@ -93,9 +93,15 @@ def _row(name: str, row: dict[str, str], stories: list[Story]) -> str:
     # stories that differ in a parameter alone are seen in the same way
     said = dict.fromkeys(f"{s.see}{_doubt(s)}" for s in stories)
     see = list(said) or [f"Not yet: {row.get('later', 'no story')}."]
+    see += [not_met(row["unmet"])] if "unmet" in row else []
     measured = [_measured(f) for story in stories for f in story.figures]
     cells = [name, row["asked"], "<br>".join(see), row.get("figure", ""), "<br>".join(measured)]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def not_met(what: str) -> str:
+    """As it stands on the page."""
+    return f"**Not met**: {what}"
 
 
 def _doubt(story: Story) -> str:

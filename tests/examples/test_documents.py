@@ -85,7 +85,7 @@ def test_every_command_and_option_that_is_named_is_there(path):
     for call in written(path, "headway"):
         name = max((c for c in known if f"{call} ".startswith(f"{c} ")), key=len, default=None)
         assert name is not None, call
-        assert set(re.findall(r"--[a-z][a-z-]*", call)) <= set(known[name]), call
+        assert set(re.findall(r"--[a-z][a-z0-9-]*", call)) <= set(known[name]), call
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.stem)

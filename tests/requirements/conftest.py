@@ -8,6 +8,7 @@ import contextlib
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,26 @@ def product(serve):
     """One service for all stories: cologne1 at ten times real time, fixed time beside it."""
     with serve("--scenario", "cologne1", "--per-minute", "0") as running:
         yield running
+
+
+@pytest.fixture
+def shortened(tmp_path_factory):
+    """Writes a scenario of the catalogue whose demand ends after some seconds; its .sumocfg."""
+    from headway.plants.sumo.scenarios import scenario
+
+    def write(name, seconds):
+        found = scenario(name)
+        folder = tmp_path_factory.mktemp("scenarios")
+        for file in (found.net, *found.routes):
+            shutil.copy(file, folder)
+        end = f'<end value="{found.end_s:.0f}"/>'
+        text = Path(found.sumocfg).read_text(encoding="utf-8")
+        assert end in text
+        path = folder / f"{name}.sumocfg"
+        path.write_text(text.replace(end, f'<end value="{found.begin_s + seconds:.0f}"/>'))
+        return path
+
+    return write
 
 
 @pytest.fixture

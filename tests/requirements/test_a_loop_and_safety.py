@@ -17,6 +17,7 @@ import httpx
 import numpy as np
 import pytest
 from tests.requirements.event_logs import events_of
+from tests.requirements.own_processes import family, resident_kb
 from tests.waiting import until
 from websockets.sync.client import connect
 
@@ -53,23 +54,6 @@ def live(product, topic, **query):
     with connect(f"{product.url.replace('http', 'ws')}/ws/{topic}?{words}") as socket:
         messages = map(json.loads, iter(lambda: socket.recv(timeout=60.0), ""))
         yield (message for message in messages if "data" in message)
-
-
-def family(pid):
-    """A process and all that its threads started."""
-    found = [pid]
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            found += [p for c in children.read_text().split() for p in family(int(c))]
-    return found
-
-
-def resident_kb(pid):
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1])
-    return 0
 
 
 def worker_of(product):

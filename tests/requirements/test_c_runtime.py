@@ -362,3 +362,89 @@ def test_c8_one_status_report(headway, product, tmp_path, figures):
     figures.add("its size", len(text) / 1024, "KiB")
     kpp.run.state = lambda: KppPlant.no_such_thing
     assert "no_such_thing" in kpp.loop.report().plant_fault
+
+
+def energies(before, after):
+    """What went where between two observations, J."""
+    return {name: value - before.energy_j[name] for name, value in after.energy_j.items()}
+
+
+def steady(**enhancements):
+    """(settings, energies) of the usual plant over two steady minutes."""
+    settings = KppSettings(**enhancements)
+    plant = KppPlant(settings)
+    plant.advance(120.0)
+    before = plant.observe()
+    plant.advance(120.0)
+    return settings, energies(before, plant.observe())
+
+
+@pytest.mark.row("C9")
+def test_c9_each_enhancement_changes_the_energy_as_physics_says(headway, tmp_path, figures):
+    """`headway kpp run --h1 --h2 --h3 --report FILE`: the state has `v_chain`, `power_output` and
+    `efficiency`; each enhancement changes the energy ledger by what is worked out by hand, and none
+    gives out more than went in.
+    """
+    options = ("--seconds", "20", "--h1", "--h2", "--h3")
+    plant = kpp_report(headway, tmp_path, *options)[0]["plant"]
+    assert {"v_chain", "power_output", "efficiency"} <= plant.keys()
+    assert 0.0 < plant["efficiency"] < 1.0
+    spent = plant["energy_j"]
+    assert spent["electrical"] < spent["compressor"] + spent["bubbles"]
+
+    # 66 floaters in 10 m of water, of which the sprockets of 0.5 m radius leave 9 m a side
+    usual, plain = steady()
+    p_in_pa = 101_325.0 + 998.2 * 9.80665 * 9.5
+    p_out_pa = 101_325.0 + 998.2 * 9.80665 * 0.5
+    joule_kg = 287.05 * 288.15  # R T of the air
+
+    # H1: bubbles that rise by 0.25 m/s in 5 % of 1.5 m2 take a blower (n = 1.2, 75 %); the drag of
+    # 9 m of the 18 + pi m of chain falls by 5 %
+    _, bubbly = steady(h1=True)
+    blown_kgps = 0.05 * 1.5 * 0.25 * p_out_pa / joule_kg
+    blower_w = blown_kgps * 6.0 * joule_kg * ((p_in_pa / 101_325.0) ** (1 / 6) - 1.0) / 0.75
+    assert bubbly["bubbles"] / 120.0 == pytest.approx(blower_w, rel=1e-6)
+    assert plain["bubbles"] == 0.0
+    thinner = KppSettings(h1=True).constants().drag / usual.constants().drag
+    assert thinner == pytest.approx(1.0 - 0.05 * 9.0 / (18.0 + math.pi))
+    assert bubbly["electrical"] > plain["electrical"]
+    assert bubbly["drag"] < plain["drag"], "though the chain is faster"
+    gained_w = (bubbly["electrical"] - plain["electrical"]) / 120.0
+    figures.add("H1: power of its blower", blower_w, "W")
+    figures.add("H1: more output for it", gained_w, "W")
+
+    # H2: a kilogram takes R T ln(p_in / p_out) of heat from the water, if it stays as warm
+    of_isothermal = joule_kg * math.log(p_in_pa / p_out_pa)
+    settings, warm = steady(h2=True)
+    drawn, drawn_without = (
+        of["heat"] / (of["compressor"] / settings.compression_j_kg) for of in (warm, plain)
+    )
+    assert 0.9 * of_isothermal < drawn < of_isothermal
+    assert drawn_without < 0.5 * of_isothermal
+    assert warm["electrical"] / warm["compressor"] > plain["electrical"] / plain["compressor"]
+    figures.add(
+        "H2: heat from the water, of isothermal expansion", 100 * drawn / of_isothermal, "%"
+    )
+    figures.add("without H2", 100 * drawn_without / of_isothermal, "%")
+
+    # H3: three seconds of pulse, one of coast. Where the clutch closes, chain and flywheel come to
+    # one speed, and momentum stays: the loss is that of an inelastic impact
+    pulsing = KppPlant(KppSettings(h3=True))
+    pulsing.advance(59.9999)
+    coasting = pulsing.observe()
+    pulsing.advance(0.0002)
+    pulse = pulsing.observe()
+    assert (coasting.engaged, pulse.engaged) == (False, True)
+    assert pulse.power_output > 10.0 * coasting.power_output
+    radius_m = 0.5 / 40.0  # of the sprocket, over the gear
+    wheel_kg = 2.0 / radius_m**2
+    chain_kg = usual.constants().inertia - 998.2 * coasting.volume_m3.sum()
+    slip_mps = coasting.v_chain - coasting.flywheel_radps * radius_m
+    lost_j = 0.5 * chain_kg * wheel_kg / (chain_kg + wheel_kg) * slip_mps**2
+    assert energies(coasting, pulse)["clutch"] == pytest.approx(lost_j, rel=1e-3)
+    assert plain["clutch"] == pytest.approx(0.0, abs=1e-3)
+    figures.add("H3: lost where the clutch closes", lost_j / 1e3, "kJ")
+    for name, of in (("usual", plain), ("H1", bubbly), ("H2", warm), ("H3", steady(h3=True)[1])):
+        efficiency = of["electrical"] / (of["compressor"] + of["bubbles"])
+        assert 0.0 < efficiency < 1.0
+        figures.add(f"efficiency, {name}", efficiency)

@@ -1,9 +1,16 @@
-"""Rows D3 and D9: several cameras at once, and what is found beyond violations."""
+"""Rows D3, D8 and D9: several cameras at once, what they run on, and what is found beyond
+violations.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import tomllib
+from pathlib import Path
 
 import pytest
 from tests.sensing.scenes import SITE, along, film
@@ -12,6 +19,11 @@ from tests.waiting import until
 from headway.sensing import MISSING
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason="needs the extra `vision`")
+TREE = Path(__file__).parents[2]
+MODEL = Path(os.environ.get("HEADWAY_DATA", "../shared/data")) / "models/yolox_nano.onnx"
+# best first
+PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "OpenVINOExecutionProvider",
+             "CPUExecutionProvider")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +87,55 @@ def test_d9_flow_prediction_heat_map_and_overlay(headway, tmp_path):
     assert at["congestion"] in ("free", "dense", "congested")
     assert out["heat.png"].read_bytes().startswith(b"\x89PNG")
     assert out["seen.mp4"].stat().st_size > 10_000
+
+
+@pytest.mark.row("D8")
+def test_d8_the_provider_of_the_network_the_image_and_prometheus(product, clip, figures):
+    """A network runs on the first of TensorRT, CUDA, OpenVINO and the processor that onnxruntime
+    offers; `runs_on` of `GET /streams/{id}` says which, and `headway watch` prints it. `/metrics`
+    has the figures of each camera. `make image EXTRAS=vision` builds the image with cameras.
+    """
+    import onnxruntime
+
+    if not MODEL.exists():
+        pytest.skip(f"needs {MODEL}")
+    for folder, file in (("media", clip), ("models", MODEL)):
+        (product.folder / folder).mkdir(exist_ok=True)
+        shutil.copy(file, product.folder / folder / file.name)
+    camera = {"id": "d8", "source": clip.name, "repeat": True, "detector": MODEL.stem}
+    with product.http() as client:
+        client.post("/streams", json=camera).raise_for_status()
+        state = lambda: client.get("/streams/d8").json()  # noqa: E731
+        until(lambda: state()["processed"] > 15, 60.0)
+        runs_on = state()["runs_on"]
+        told = {}
+
+        def is_scraped():
+            told.update(
+                re.findall(
+                    r'^(headway_camera_\w+){[^}]*stream="d8"[^}]*} ([\d.e+-]+)$',
+                    client.get("/metrics").text, re.MULTILINE,
+                )
+            )  # fmt: skip
+            return float(told.get("headway_camera_rate_hz", 0)) > 0
+
+        until(is_scraped, 60.0)
+        client.delete("/streams/d8").raise_for_status()
+    offered = onnxruntime.get_available_providers()
+    assert runs_on == next(name for name in PROVIDERS if name in offered)
+    assert told.keys() >= {
+        f"headway_camera_{name}"
+        for name in ("frames", "rate_hz", "latency_seconds", "up", "violations")
+    }
+    figures.add("the network runs on", runs_on)
+
+    built = subprocess.run(
+        ["make", "--dry-run", "image", "EXTRAS=vision"],
+        cwd=TREE, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "--build-arg EXTRAS=vision" in built.stdout
+    project = tomllib.loads((TREE / "pyproject.toml").read_text(encoding="utf-8"))
+    locked = (TREE / "requirements-vision.lock").read_text(encoding="utf-8")
+    for needed in project["project"]["optional-dependencies"]["vision"]:
+        name = re.match(r"[\w-]+", needed)[0]
+        assert re.search(rf"^{name}==", locked, re.MULTILINE | re.IGNORECASE), needed

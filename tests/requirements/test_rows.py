@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bench.rows import DOCUMENT, document, is_missed, kept_lines, read_rows
+from bench.rows import DOCUMENT, document, is_missed, kept_lines, not_met, read_rows
 from bench.stories import Story, row_of, see_of
 
 
@@ -34,6 +34,8 @@ def test_the_page_says_what_was_asked_and_how_to_see_it_as_the_stories_do(reques
         assert (page[name][1], page[name][3]) == (row["asked"], row.get("figure", "")), name
         if "later" in row:
             assert page[name][2] == f"Not yet: {row['later']}.", name
+        assert ("**Not met**" in page[name][2]) == ("unmet" in row), name
+        assert page[name][2].endswith(not_met(row["unmet"]) if "unmet" in row else ""), name
     for item in stories_of(request):
         if name := row_of(item):
             assert see_of(item) in page[name][2], (
@@ -83,15 +85,23 @@ def test_a_figure_that_is_not_within_its_bound_is_missed(measured, unit, asked, 
 
 
 def test_the_page_shows_each_figure_and_each_story_that_failed():
-    rows = {"A1": {"asked": "x | y", "figure": "< 5 s"}, "A2": {"asked": "z", "later": "roads"}}
+    rows = {
+        "A1": {"asked": "x | y", "figure": "< 5 s"},
+        "A2": {"asked": "z", "later": "roads"},
+        "A3": {"asked": "v", "unmet": "rails."},
+    }
     figure = {"name": "time", "measured": 0.01234, "unit": "s", "asked": "< 5 s"}
     words = {"name": "defaults", "measured": "8 and 40", "unit": "", "asked": ""}
     many = {"name": "steps", "measured": 58_900.4, "unit": "1/s", "asked": ""}
-    stories = {"A1": [Story("run it", "passed", [figure, words, many]), Story("again", "failed")]}
-    assert document(rows, stories).splitlines()[9:13] == [
+    stories = {
+        "A1": [Story("run it", "passed", [figure, words, many]), Story("again", "failed")],
+        "A3": [Story("drive", "passed")],
+    }
+    assert document(rows, stories).splitlines()[9:14] == [
         "| row | asked | how to see it | figure asked | figures measured |",
         "| --- | --- | --- | --- | --- |",
         "| A1 | x \\| y | run it<br>again **(failed)** | < 5 s | time: 0.0123 s (asked: < 5 s)"
         "<br>defaults: 8 and 40<br>steps: 58,900 1/s |",
         "| A2 | z | Not yet: roads. |  |  |",
+        "| A3 | v | drive<br>**Not met**: rails. |  |  |",
     ]
