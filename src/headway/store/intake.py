@@ -130,6 +130,7 @@ ROW_FAULT_CLASSES = {
 }
 OUTAGE_STATES = {  # of these classes, what is so for all rows, until somebody sees to it
     "42501": "a right is missing",
+    "42703": "a column is missing: the schema is an older one, until it is brought up",
     "42P01": "a table is missing: the schema is another one's, or is being made",
 }
 DRIVER_FAULTS = (  # of a row that the driver cannot write, or of no table that we know
