@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -27,7 +28,7 @@ SEND_EVERY_S = 2.0
 BEFORE_S, AFTER_S = 10.0, 8.0
 READY_WITHIN_S, STREET_WITHIN_S, ENDS_WITHIN_S = 60.0, 600.0, 300.0
 ANSWER_WITHIN_S, SILENT_S, PAUSE_S = 3.0, 20.0, 0.1  # then a client asks the other process
-SECRET = "-".join(("of", "a", "benchmark", "alone", "8d1f3a5b7c9e2460"))
+SECRET = secrets.token_hex()
 # what a service manager does: end the old process, start what `current` leads to now
 RESTART = """
 import json, os, signal, subprocess, sys, time
