@@ -12,8 +12,8 @@ def until(holds: Callable[[], object], seconds: float = 120.0) -> None:
     when it does not within the time: long enough for a busy machine.
     """
     deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
+    while not holds():  # asked once each time: an order is not given twice
+        if time.monotonic() >= deadline:
+            faulthandler.dump_traceback()
+            raise AssertionError(f"it did not come true within {seconds:g} s")
         time.sleep(0.005)
-    if not holds():
-        faulthandler.dump_traceback()
-        raise AssertionError(f"it did not come true within {seconds:g} s")

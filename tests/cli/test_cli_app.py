@@ -69,6 +69,7 @@ COMMANDS = [
         "run",
         "feed",
         "deploy",
+        "street",
     ),
 ]
 

@@ -38,6 +38,7 @@ class Figures:
         self._record = record
 
     def add(self, name, measured, unit="", asked=""):
+        measured = float(measured)  # of NumPy, another process cannot be told it
         self._record("figure", {"name": name, "measured": measured, "unit": unit, "asked": asked})
 
 
