@@ -104,7 +104,8 @@ def serving(folder, database_url, *arguments, **variables):
     )
     try:
         product = Product(process, Path(folder), database_url)
-        until(product.is_ready, STARTS_WITHIN_S)
+        until(lambda: product.is_ready() or process.poll() is not None, STARTS_WITHIN_S)
+        assert process.poll() is None, "\n".join(product.lines)  # it has ended
         product.ready_s = time.monotonic() - product.begun
         yield product
     finally:

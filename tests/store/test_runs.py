@@ -234,3 +234,27 @@ def until(holds, within_s=30.0):
     while not holds():
         assert time.monotonic() < end_s
         threading.Event().wait(0.1)
+
+
+@pytest.mark.parametrize("given", [0, 1, 3, 8, 9])
+def test_a_data_folder_gives_its_next_run_a_new_number_on_another_database(
+    new_record, tmp_path, given
+):
+    """The folder has had runs up to number 8, the database `given` ones of others."""
+
+    def begin(folder, key):
+        row = {"key": key, "scenario": "s", "controller": "fixed", "seed": 1, "scale": 1.0}
+        row |= {"street": "headway", "begun_at": "2026-11-24T00:00:00Z"}
+        return runs_room.Runs(database, folder, rows_wait=False).begin(row, is_away=False)
+
+    database = open_database(tmp_path, new_record())
+    others, mine = tmp_path / "others", tmp_path / "mine"
+    others.mkdir()
+    mine.mkdir()
+    for k in range(given):
+        assert begin(others, f"of others {k}") == (k + 1, None)
+    (mine / "newest_run").write_text("8\n")
+    next_one = max(8, given) + 1
+    assert begin(mine, "mine 1") == (next_one, None)
+    assert begin(mine, "mine 2") == (next_one + 1, None)
+    database.close()

@@ -21,12 +21,13 @@ from headway.store.database import Database
 
 RUN = ("key", "scenario", "controller", "seed", "street", "scale", "begun_at")
 BEGIN_WITHIN_S = 2.0  # a street does not start before it has a number, of whichever kind
-# above `known`: a database that was restored has given fewer
+# above `known`: a database that was restored has given fewer, and a new one none at all
 TAKE_NUMBER = """
     SELECT min(number)
     FROM (
         SELECT nextval(pg_get_serial_sequence('run', 'id')) AS number
-        FROM run_id_seq, generate_series(1, greatest(:known - last_value, 0) + 1)
+        FROM run_id_seq,
+            generate_series(1, greatest(:known - last_value + (NOT is_called)::int, 0) + 1)
     ) AS taken
     WHERE number > :known
 """
