@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 LINK = re.compile(r"(http://[\d.:]+)/#token=(\S+)")
@@ -38,7 +39,8 @@ class Figures:
         self._record = record
 
     def add(self, name, measured, unit="", asked=""):
-        measured = float(measured)  # of NumPy, another process cannot be told it
+        if isinstance(measured, np.generic):  # another process cannot be told it
+            measured = measured.item()
         self._record("figure", {"name": name, "measured": measured, "unit": unit, "asked": asked})
 
 

@@ -194,7 +194,7 @@ def test_b2_versions_are_trained_deployed_and_rolled_back_while_the_street_runs(
     until(lambda: client.post("/ml/predict", json=seen).status_code == 200, READY_WITHIN_S)
     junction = seen["junction"]
     short = shortened("cologne1", 120)
-    job = {"scenario": str(short), "name": "b2-table", "episodes": 4}
+    job = {"scenario": str(short), "name": "b2-table", "episodes": 16}
     ordered = ask("POST", "/train", expect=202, json={"kind": "train", "arguments": job})
 
     command = ("worker", "--until-idle", "--data", str(models.folder))
@@ -217,7 +217,7 @@ def test_b2_versions_are_trained_deployed_and_rolled_back_while_the_street_runs(
         assert any(0.0 < share < 1.0 for share in progress)
         table = ask("GET", f"/models/{done['version_id']}", "/models/{model_id}")
         assert table["label"] == "b2-table@1"
-        assert table["model"]["metrics"]["episodes"] == 4
+        assert table["model"]["metrics"]["episodes"] == 16
         assert table["model"]["made_from"]["seeds"] == [1000, 1001, 1002, 1003]
 
         # two versions of another model in turn, and back
