@@ -218,7 +218,7 @@ def test_b2_versions_are_trained_deployed_and_rolled_back_while_the_street_runs(
         table = ask("GET", f"/models/{done['version_id']}", "/models/{model_id}")
         assert table["label"] == "b2-table@1"
         assert table["model"]["metrics"]["episodes"] == 16
-        assert table["model"]["made_from"]["seeds"] == [1000, 1001, 1002, 1003]
+        assert table["model"]["made_from"]["seeds"] == list(range(1000, 1016))
 
         # two versions of another model in turn, and back
         for number, headway_s in ((1, 2.1), (2, 2.2)):
