@@ -290,3 +290,11 @@ def test_what_it_needs_is_said(site, tmp_path):
     status, said = refused("serve", "--follow")
     assert (status, "HEADWAY_REDIS_URL" in said) == (1, True)
     assert refused("street", "No Name")[0] == 2
+
+
+def test_without_valkey_it_says_how_to_name_one(headway, monkeypatch, tmp_path):
+    monkeypatch.delenv("HEADWAY_REDIS_URL", raising=False)
+    ran = headway("street", "main", "--data", str(tmp_path / "data"))
+    assert ran.status == 1
+    assert "HEADWAY_REDIS_URL" in ran.err
+    assert not (tmp_path / "data").exists()
