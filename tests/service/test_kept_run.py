@@ -47,7 +47,7 @@ class Engine:
 class Process:
     """One after the other, on one record."""
 
-    runs = 0
+    numbers_of = {}  # noqa: RUF012 - the record, which outlives them
 
     def __init__(self, task, repeat=False):
         self.engines, self.intake = [], Intake()
@@ -55,9 +55,8 @@ class Process:
         self.service = StreetService(None, self.intake, self._engine, keeps_runs=True)
         self.street = self.service.start("main", task, repeat)
 
-    def _begin(self, *about):
-        Process.runs += 1
-        return Process.runs
+    def _begin(self, key, *about):
+        return Process.numbers_of.setdefault(key, len(Process.numbers_of) + 1)
 
     def _engine(self, task):
         self.engines.append(Engine(task))
@@ -85,7 +84,7 @@ class Process:
 
 @pytest.fixture(autouse=True)
 def first():
-    Process.runs = 0
+    Process.numbers_of = {}
 
 
 def test_a_process_that_goes_on_from_a_checkpoint_goes_on_in_the_run(task):
@@ -93,8 +92,20 @@ def test_a_process_that_goes_on_from_a_checkpoint_goes_on_in_the_run(task):
     assert (one.street.run, one.numbers()) == (1, [(1, 1)])
     one.end()
     two = Process(task).starts("restored")
-    assert (two.street.run, Process.runs) == (1, 1)
+    assert (two.street.run, len(Process.numbers_of)) == (1, 1)
     assert two.numbers() == [(1, NUMBERS_AHEAD + 1)], "no number twice, whatever was not written"
+    two.end()
+
+
+def test_a_database_that_does_not_know_the_run_is_given_it(task):
+    """As one that was restored from before: rows of a run that is not there would be refused."""
+    Process(task).starts("started").end()
+    (key,) = Process.numbers_of
+    Process.numbers_of = {"of somebody else": 1}
+    two = Process(task).starts("restored")
+    assert Process.numbers_of == {"of somebody else": 1, key: 2}
+    assert two.street.run == 2
+    assert {run for run, _ in two.numbers()} == {2}
     two.end()
 
 
@@ -125,7 +136,7 @@ def test_a_scenario_that_was_ordered_is_gone_on_with_in_its_run(task):
     one.end()
     two = Process(task).starts("restored", "cologne1")
     until(lambda: two.street.scenario == "cologne1")
-    assert (two.street.run, Process.runs) == (2, 2)
+    assert (two.street.run, len(Process.numbers_of)) == (2, 2)
     assert two.street.files.net == scenario("cologne1").net
     two.end()
 
@@ -140,12 +151,12 @@ def test_a_run_that_is_finished_is_not_gone_on_with(task):
 
 
 def test_of_other_settings_and_of_a_damaged_file_there_is_none(task, tmp_path):
-    kept = KeptRun(5, task.key(), "cologne3", "cologne3", 1000)
+    kept = KeptRun("a run", task.key(), "cologne3", "cologne3", 1000)
     keep_run(task, kept)
     assert kept_run(task) == kept
     other = overridden(task.settings, {"street": {"seed": 2}})
     assert kept_run(replace(task, settings=other)) is None
-    for text in ("", "[]", json.dumps({"run": 5}), json.dumps({"run": "x"})):
+    for text in ("", "[]", json.dumps({"run_key": "x"})):
         (tmp_path / "main" / FILE).write_text(text)
         assert kept_run(task) is None
     keep_run(task, None)
@@ -155,5 +166,5 @@ def test_of_other_settings_and_of_a_damaged_file_there_is_none(task, tmp_path):
 
 def test_a_disk_that_takes_nothing_costs_the_run_alone(task, tmp_path):
     (tmp_path / "main").write_text("no folder")
-    keep_run(task, KeptRun(5, task.key(), "cologne3", "cologne3", 1000))
+    keep_run(task, KeptRun("a run", task.key(), "cologne3", "cologne3", 1000))
     assert kept_run(task) is None

@@ -17,11 +17,11 @@ NUMBERS_AHEAD = 1000  # of events, so that the file is written once in so many
 
 @dataclass(frozen=True, slots=True)
 class KeptRun:
-    """run: its number in the database. key: of the street's settings. scenario, demand: of the run.
-    events: all numbers of its events are below.
+    """run_key: by which the database knows the run, whatever its number is there. key: of the
+    street's settings. scenario, demand: of the run. events: all numbers of its events are below.
     """
 
-    run: int
+    run_key: str
     key: str
     scenario: str
     demand: str
@@ -33,7 +33,7 @@ def kept_run(task: Task) -> KeptRun | None:
     try:
         found = json.loads(_path(task).read_text(encoding="utf-8"))
         kept = KeptRun(
-            run=int(found["run"]),
+            run_key=str(found["run_key"]),
             key=str(found["key"]),
             scenario=str(found["scenario"]),
             demand=str(found["demand"]),

@@ -182,6 +182,7 @@ class RunningStreet:
     turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
     remote: Remote | None = None
     kept: KeptRun | None = None
+    run_key: str = ""
     events_kept: int = 0
     trouble: str = ""
     files: NetworkFiles = field(default_factory=NetworkFiles)
@@ -319,7 +320,8 @@ class StreetService:
                 run_over=stop is not None,
             )
         if self._keeps_runs and (kept := kept_run(task)) is not None:
-            street.kept, street.run, street.run_over = kept, kept.run, False
+            street.kept, street.run_key, street.run_over = kept, kept.run_key, False
+            street.run = self._number_of(street, kept.demand, street.controller)
             street.events_recorded = street.events_kept = kept.events
         if stop is not None:
             self._log.info("stays stopped", street=name, by=stop.by)
@@ -508,28 +510,35 @@ class StreetService:
         street.recorded_controller = controller or street.controller
         if self._intake is None:
             return 0
-        s = street.task.settings
-        run = self._intake.begin_run(
-            # of many machines, whose clocks may begin at the same second: chance tells them apart
-            f"{street.name} {street.task.key()} {self._clock_ns()} {secrets.token_hex(4)}",
-            street.demand,
-            street.recorded_controller,
-            s.street.seed,
-            street.name,
-            s.street.scale,
-        )
+        # of many machines, whose clocks may begin at the same second: chance tells them apart
+        unique = f"{self._clock_ns()} {secrets.token_hex(4)}"
+        street.run_key = f"{street.name} {street.task.key()} {unique}"
+        run = self._number_of(street, street.demand, street.recorded_controller)
         for group, signal_group in enumerate(street.network.groups):
             if signal_group.kind == Kind.PEDESTRIAN:
                 self._record(street, "crossing", (run, *street.place(group)))
-        self._keep_run(street, run)
+        self._keep_run(street)
         return run
 
-    def _keep_run(self, street: RunningStreet, run: int) -> None:
-        """For the next process; not one that the database does not know yet."""
-        if not self._keeps_runs or run < 0:
+    def _number_of(self, street: RunningStreet, demand: str, controller: str) -> int:
+        """Of the run with the street's `run_key`; a database that does not know it, as after a
+        restore, is given it. 0 without a database.
+        """
+        if self._intake is None:
+            return 0
+        s = street.task.settings.street
+        return self._intake.begin_run(
+            street.run_key, demand, controller, s.seed, street.name, s.scale
+        )
+
+    def _keep_run(self, street: RunningStreet) -> None:
+        """For the next process."""
+        if not self._keeps_runs or not street.run_key:
             return
         street.events_kept = street.events_recorded + NUMBERS_AHEAD
-        kept = KeptRun(run, street.task.key(), street.scenario, street.demand, street.events_kept)
+        kept = KeptRun(
+            street.run_key, street.task.key(), street.scenario, street.demand, street.events_kept
+        )
         keep_run(street.task, kept)
 
     def _correct_controller(self, street: RunningStreet, controller: str) -> None:
@@ -710,7 +719,6 @@ class StreetService:
     def _handle_snapshot(self, street: RunningStreet, snapshot: Snapshot) -> None:
         if street.run < 0 and self._intake is not None:  # it began while the database was away
             street.run = self._intake.run_number(street.run)
-            self._keep_run(street, street.run)
         self._use_snapshot(street, snapshot)
         if snapshot.emission is not None:
             self._record(street, "emission", (street.run, snapshot.time_s, *snapshot.emission))
@@ -858,7 +866,7 @@ class StreetService:
         street.events.append(event)
         street.events_recorded += 1
         if self._keeps_runs and street.events_recorded >= street.events_kept:
-            self._keep_run(street, street.run)
+            self._keep_run(street)
         row = (street.run, street.events_recorded, event.at_s, event.kind, event.junction)
         self._record(street, "event", (*row, json.dumps(plain(event.data))))
 
