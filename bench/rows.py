@@ -55,12 +55,15 @@ def rows(arguments: Sequence[str] = ()) -> None:
     DOCUMENT.write_text(text, encoding="utf-8")
 
 
-def run_stories(only: str = "") -> dict[str, list[Story]]:
-    """The stories of the rows `only` (separated by commas; all where empty), by row."""
+def run_stories(only: str = "", *more: str) -> dict[str, list[Story]]:
+    """The stories of the rows `only` (separated by commas; all where empty), by row.
+
+    more: further arguments of pytest.
+    """
     with TemporaryDirectory() as folder:
         found = Path(folder) / "stories.json"
         plugin = ["-p", "no:cacheprovider", "-p", "bench.stories", "--stories", str(found)]
-        command = [sys.executable, "-m", "pytest", *plugin, "--rows", only, STORIES]
+        command = [sys.executable, "-m", "pytest", *plugin, "--rows", only, *more, STORIES]
         subprocess.run(command, cwd=TREE, check=False)
         return read(found)
 

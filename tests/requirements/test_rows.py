@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from bench.rows import DOCUMENT, document, is_missed, kept_lines, not_met, read_rows
-from bench.stories import Story, row_of, see_of
+from bench.rows import (
+    DOCUMENT,
+    document,
+    is_missed,
+    kept_lines,
+    not_met,
+    read_rows,
+    run_stories,
+)
+from bench.stories import Story
 
 
 def test_every_row_is_on_the_page_in_order():
@@ -19,15 +27,13 @@ def cells_of(line):
     return [cell.replace("\0", "|").strip() for cell in cells]
 
 
-def stories_of(request):
-    """The tests of this run. Raises AssertionError where those that failed are run once more alone:
-    without the stories nothing can be wrong with the page.
-    """
-    assert not request.config.getoption("lf", False), "it means nothing alone"
-    return request.session.items
+@pytest.fixture(scope="module")
+def stories():
+    """All stories by row, as pytest finds them: also where this file is run alone."""
+    return run_stories("", "--collect-only", "--quiet")
 
 
-def test_the_page_says_what_was_asked_and_how_to_see_it_as_the_stories_do(request):
+def test_the_page_says_what_was_asked_and_how_to_see_it_as_the_stories_do(stories):
     lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
     page = {line.split("|")[1].strip(): cells_of(line) for line in lines if line[:2] == "| "}
     for name, row in read_rows().items():
@@ -36,11 +42,9 @@ def test_the_page_says_what_was_asked_and_how_to_see_it_as_the_stories_do(reques
             assert page[name][2] == f"Not yet: {row['later']}.", name
         assert ("**Not met**" in page[name][2]) == ("unmet" in row), name
         assert page[name][2].endswith(not_met(row["unmet"]) if "unmet" in row else ""), name
-    for item in stories_of(request):
-        if name := row_of(item):
-            assert see_of(item) in page[name][2], (
-                f"{name}: run `python -m bench rows --only {name}`"
-            )
+    for name, told in stories.items():
+        for story in told:
+            assert story.see in page[name][2], f"{name}: run `python -m bench rows --only {name}`"
 
 
 def test_a_row_that_is_run_alone_leaves_the_other_lines_as_they_are():
@@ -54,13 +58,10 @@ def test_a_row_that_is_run_alone_leaves_the_other_lines_as_they_are():
     assert [cells_of(line)[::2][:2] for line in changed] == [["A2", "look"]]
 
 
-def test_a_row_without_a_story_says_what_it_waits_for(request):
-    marked = (item.get_closest_marker("row") for item in stories_of(request))
-    stories = {marker.args[0] for marker in marked if marker}
+def test_a_row_without_a_story_says_what_it_waits_for(stories):
     rows = read_rows()
-    assert stories <= rows.keys()
-    if len(stories) > len(rows) / 2:  # not where stories were left out, or one selected
-        assert {n for n, row in rows.items() if "later" not in row} <= stories
+    assert stories.keys() <= rows.keys()
+    assert {name for name, row in rows.items() if "later" not in row} <= stories.keys()
 
 
 @pytest.mark.parametrize(
