@@ -13,7 +13,7 @@ from headway.analytics.drift import drift_of_categories, drift_of_numbers, resid
 from headway.analytics.model_monitoring import monitor
 from headway.plants.sumo import SumoSettings, network_of, scenario
 from headway.roads import PROFILES, work_out
-from headway.service.streets import flow
+from headway.service.street_record import flow
 from headway.store import Intake, open_database
 from headway.street.junction_states import junction_states
 from headway.street.messages import JunctionState

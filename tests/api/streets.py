@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from headway.plants.sumo import read_network
 from headway.plants.sumo.scenarios import scenario
-from headway.service.streets import RunningStreet, StreetService
+from headway.service.running_street import RunningStreet
+from headway.service.streets import StreetService
 from headway.settings import Settings, overridden
 from headway.street.messages import Identified, JunctionState, Snapshot, Task
 

@@ -25,7 +25,9 @@ from headway.service import following, hosting
 from headway.service.following import Follower
 from headway.service.hosting import StreetHost
 from headway.service.orders import OrderFilter, OrderState, PlacedOrder
-from headway.service.streets import StreetService, StreetStateError
+from headway.service.running_street import StreetStateError
+from headway.service.street_record import StreetRecord
+from headway.service.streets import StreetService
 from headway.service.wire import Placed, decode, encode, key_of
 from headway.settings import Settings
 from headway.street.external.merge import Reported, SourceRows
@@ -399,7 +401,7 @@ def test_rows_that_do_not_reach_the_database_are_known_to_all(site, monkeypatch)
     site.street()
     api = site.api()
     running(api)
-    monkeypatch.setattr(StreetService, "record_trouble", "the disk is full")
+    monkeypatch.setattr(StreetRecord, "trouble", "the disk is full")
     until(lambda: api.street.trouble == "the disk is full")
 
 

@@ -75,7 +75,7 @@ class Process:
         return self
 
     def numbers(self):
-        self.service.recorder.flush()
+        self.service.record.recorder.flush()
         return [(row[0], row[1]) for row in self.intake.rows("event")]
 
     def end(self):

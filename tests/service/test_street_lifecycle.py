@@ -13,7 +13,8 @@ from tests.waiting import until
 from headway.runtime import WorkerError
 from headway.service import streets
 from headway.service.orders import OrderFilter, OrderState, PlacedOrder
-from headway.service.streets import StreetService, StreetStateError
+from headway.service.running_street import StreetStateError
+from headway.service.streets import StreetService
 from headway.settings import Settings
 from headway.street.messages import Identified, Pause, RunEnded, Snapshot, Switch, Task
 from headway.values import Event
@@ -65,7 +66,7 @@ def played(tiny, tmp_path):
         def again(self):
             self.intake, self.said = Intake(), []
             self.service = StreetService(lambda *news: self.said.append(news), self.intake, self)
-            self.intake.recorder = self.service.recorder
+            self.intake.recorder = self.service.record.recorder
             recovery = {"folder": str(tmp_path / "headway")}
             street = {"scenario": tiny}
             tree = {"street": street, "recovery": recovery}
@@ -113,7 +114,7 @@ def test_a_stopped_street_ends_and_is_not_begun_anew_though_it_repeats(played):
     assert played.state(stopped) is OrderState.APPLIED
     assert len(played.made) == 1
     assert ("headway", "engine.stopped", {"by": "Ann"}) in played.events()
-    played.service.recorder.flush()
+    played.service.record.recorder.flush()
     kinds = [row[3] for row in played.intake.rows("event")]
     assert kinds == ["engine.started", "engine.stopped"]
 

@@ -113,7 +113,7 @@ def reported():
 @pytest.fixture
 def service(engines, intake, reported, wall):
     one = StreetService(lambda *news: reported.append(news), intake, engines, wall.ns, wall.sleep)
-    intake.recorder = one.recorder
+    intake.recorder = one.record.recorder
     yield one
     one.stop()
 
@@ -133,7 +133,7 @@ def played(service, task, *says, **more):
     live = service.start("headway", task, **more)
     live.thread.join(20.0)
     assert not live.thread.is_alive()
-    service.recorder.flush()
+    service.record.recorder.flush()
     return live
 
 
@@ -258,7 +258,13 @@ def test_streets_run_without_a_database_and_without_listeners(engines, task):
     )
     live = one.start("headway", task)
     live.thread.join(20.0)
-    assert (one.recorder, live.run, live.finished, live.snapshot.time_s, played_without.run) == (
+    assert (
+        one.record.recorder,
+        live.run,
+        live.finished,
+        live.snapshot.time_s,
+        played_without.run,
+    ) == (
         None,
         0,
         True,
@@ -839,7 +845,7 @@ def test_the_end_of_the_service_ends_all_streets_and_writes_what_is_left(engines
     before = set(threading.enumerate())
     one = StreetService(None, intake, engines)
     (writer,) = set(threading.enumerate()) - before
-    intake.recorder = one.recorder
+    intake.recorder = one.record.recorder
     stops = lambda engine: engine.stopped.wait(20.0)  # noqa: E731
     engines.plays += [[stops, snapshot(105.0, junction())], [stops, snapshot(106.0, junction())]]
     streets = [one.start(name, task, repeat=True) for name in ("headway", "baseline")]

@@ -33,7 +33,7 @@ from headway.learning.shared_files import StorageAwayError
 from headway.plants.sumo.allowed import ScenarioNotAllowedError
 from headway.service.orders import OrderState, PlacedOrder
 from headway.service.predictions import NotReadyError
-from headway.service.streets import FIXED_TIME, RunningStreet
+from headway.service.running_street import FIXED_TIME, RunningStreet
 from headway.settings import BusinessSettings
 from headway.street.messages import (
     LONGEST_TURN_S,

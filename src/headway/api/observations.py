@@ -21,7 +21,7 @@ from headway.api.sockets import LONG_MESSAGES
 from headway.api.streets import street_by_name
 from headway.runtime import WorkerError
 from headway.service.observations import NotStartedError, ObservationService, Outcome, RateError
-from headway.service.streets import RunningStreet
+from headway.service.running_street import RunningStreet
 from headway.street.external.rows import MOST_ROWS
 
 router = APIRouter(prefix="/api/v1/observations", tags=["observations"])

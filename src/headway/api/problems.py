@@ -21,7 +21,7 @@ from starlette.routing import Match
 from headway.analytics import MissingError
 from headway.roads import RoadsError
 from headway.runtime import WorkerError
-from headway.service.streets import StreetStateError
+from headway.service.running_street import StreetStateError
 
 UNREADABLE = (UnicodeDecodeError, RecursionError)  # of a body that is JSON at first sight
 # what is kept in files cannot be written or read; all else is nobody's disk

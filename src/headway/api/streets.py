@@ -24,13 +24,8 @@ from headway.plants.sumo.trial import try_start
 from headway.roads import PROFILES, RoadsError, work_out
 from headway.safety import Order, Override
 from headway.service.orders import ORDERS_KEPT, OrderFilter, OrderState, PlacedOrder
-from headway.service.streets import (
-    FIXED_TIME,
-    RunningStreet,
-    StreetService,
-    require_changeable,
-    rules_of,
-)
+from headway.service.running_street import FIXED_TIME, RunningStreet, require_changeable, rules_of
+from headway.service.streets import StreetService
 from headway.settings import ControllerName, RuleSettings, require_pace
 from headway.street.alerts import fault_of
 from headway.street.external.places import Places

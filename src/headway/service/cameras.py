@@ -27,7 +27,8 @@ from headway.service.evidence import (
     dated,
     evidence_key,
 )
-from headway.service.streets import ColourAt, StreetService
+from headway.service.running_street import ColourAt
+from headway.service.streets import StreetService
 from headway.settings import CameraSettings, NotifySettings
 from headway.store import Database, Intake, Recorder
 from headway.vision.frames.addresses import networks, require_allowed_url

@@ -22,12 +22,8 @@ from headway.roads import Network, RoadsError
 from headway.runtime import WorkerError
 from headway.service.lease import TAKE, connect, own_name
 from headway.service.orders import OrderState, PlacedOrder
-from headway.service.streets import (
-    Action,
-    HistoryRow,
-    RunningStreet,
-    StreetService,
-)
+from headway.service.running_street import Action, HistoryRow, RunningStreet
+from headway.service.streets import StreetService
 from headway.service.wire import (
     STREET_NAME,
     STREETS,

@@ -23,7 +23,8 @@ from headway.plants.sumo.scenarios import scenario
 from headway.runtime import WorkerError
 from headway.service.lease import connect
 from headway.service.orders import OrderFilter, PlacedOrder
-from headway.service.streets import NetworkFiles, RunningStreet, StreetService, StreetStateError
+from headway.service.running_street import NetworkFiles, RunningStreet, StreetStateError
+from headway.service.streets import StreetService
 from headway.service.wire import (
     STREETS,
     Colours,
@@ -279,7 +280,7 @@ class StreetHost:
             has_snapshot=now is not None,
             stop=street.stop,
             controller_ordered=street.controller_ordered,
-            trouble=self.service.record_trouble,
+            trouble=self.service.record.trouble,
             alerts=tuple(plain(alert) for alert in list(street.alerts.values())),
         )
 

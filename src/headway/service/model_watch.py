@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from headway import telemetry
 from headway.analytics import MissingError
 from headway.analytics.model_monitoring import Monitoring, monitor
-from headway.service.streets import RunningStreet, StreetService
+from headway.service.running_street import RunningStreet
+from headway.service.streets import StreetService
 from headway.settings import ModelWatchSettings
 from headway.store import Database
 from headway.telemetry.threads import keep_running

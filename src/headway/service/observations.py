@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from headway.runtime import WorkerError
-from headway.service.streets import RunningStreet, StreetService
+from headway.service.running_street import RunningStreet
+from headway.service.streets import StreetService
 from headway.settings import ExternalSettings, SourceSettings
 from headway.street.external.merge import (
     FORGOTTEN_S,

@@ -17,7 +17,7 @@ from headway.street.orders import AppliedSettings
 
 if TYPE_CHECKING:
     from headway.control.predict import Prediction, Predictor, SeenJunction
-    from headway.service.streets import RunningStreet
+    from headway.service.running_street import RunningStreet
 
 # what compiles is imported where it is needed: who never predicts need not load it
 

@@ -25,7 +25,8 @@ from headway.service.alert_desk import (
 )
 from headway.service.model_watch import ModelWatch
 from headway.service.notification import Notify
-from headway.service.streets import RunningStreet, StreetService
+from headway.service.running_street import RunningStreet
+from headway.service.streets import StreetService
 from headway.settings import AlertSettings, ModelWatchSettings, Settings, Watched, log_level
 from headway.store import Database, Intake
 from headway.street.alerts import MACHINE_FIGURES, PROCESS_FIGURES

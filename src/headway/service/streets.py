@@ -5,38 +5,37 @@ process; what they report goes to the database and to listeners.
 from __future__ import annotations
 
 import contextlib
-import json
-import math
-import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any
 
 from headway import telemetry
 from headway.plants.sumo import network_of, read_network
 from headway.plants.sumo.scenarios import demand_of, scenario
-from headway.roads import Network
-from headway.roads.network import Kind
 from headway.runtime import WorkerError
 from headway.runtime.supervisor import Restarted
-from headway.service.kept_run import NUMBERS_AHEAD, KeptRun, keep_run, kept_run
 from headway.service.orders import OrderBook, PlacedOrder
+from headway.service.running_street import (
+    FIXED_TIME,
+    Action,
+    ColourAt,
+    HistoryRow,
+    NetworkFiles,
+    Remote,
+    RunningStreet,
+    StreetStateError,
+    refuse_stopped,
+)
 from headway.service.stops import Stop, keep_stop, stop_of
-from headway.settings import ControlSettings
-from headway.store import Intake, Recorder
-from headway.store.intake import CONTROLLER
-from headway.street.alerts import MOST_ORDERED
+from headway.service.street_record import StreetRecord
+from headway.store import Intake
 from headway.street.engine import START_EVENTS, Engine, StreetOrder
 from headway.street.messages import (
     Deploy,
     Identified,
-    JunctionState,
-    KnownRule,
     Pause,
     PlainOrder,
     Reporting,
@@ -48,15 +47,10 @@ from headway.street.messages import (
     Task,
 )
 from headway.telemetry.bursts import Burst
-from headway.telemetry.plain import plain
 from headway.telemetry.threads import FIRST_PAUSE_S, LONGEST_PAUSE_S, tell_failure
 from headway.values import Event
 
-FIXED_TIME = "fixed"  # the controller while the optimisation is off
-EVENTS_KEPT = 500
-HISTORY_KEPT = 7200  # rows; ten hours
 HISTORY_PERIOD_S = 5.0  # simulated
-KMH_PER_MPS = 3.6
 STOP_WITHIN_S = 10.0
 TURN_WITHIN_S = 0.5  # an order to stop or start waits so long for the one before
 URGENT = (
@@ -72,191 +66,8 @@ URGENT = (
 
 Listener = Callable[[str, str, Any], None]
 """Called with topic ("realtime", "alerts", "monitoring"), street and message."""
-ColourAt = tuple[float, int, int]
-"""Seconds since 1970, signal group, colour."""
 SignalListener = Callable[[str, list[ColourAt]], None]
 """Called with the street and its changes of colour."""
-
-
-class StreetStateError(RuntimeError):
-    """A street cannot do what is ordered in the state that it is in; the message says what can."""
-
-
-Action = Literal["place", "stop", "start"]
-
-
-class Remote(Protocol):
-    """The process of a street that is not below this one. away: why it takes no orders now; empty
-    where it does.
-    """
-
-    @property
-    def away(self) -> str: ...
-
-    def send(self, action: Action, order: PlacedOrder, orders: tuple[PlainOrder, ...]) -> None:
-        """Raises WorkerError."""
-
-
-class HistoryRow(NamedTuple):
-    """A street at one simulated second. wait_s: mean over the junctions of the longest wait."""
-
-    time_s: float
-    wait_s: float
-    vehicles: int
-    stopped: int
-
-
-class NetworkFiles(NamedTuple):
-    """From which a street's network was read, where a start of its engine said so."""
-
-    net: str = ""
-    additional: tuple[str, ...] = ()
-    begin_s: float = 0.0
-
-
-@dataclass
-class RunningStreet:
-    """One street under way, as seen from this process.
-
-    repeat:   start it anew when the demand has ended.
-    run:      number of its run in the database; negative until that knows it.
-    demand:   of the scenario, see `demand_of`; the run is recorded by it.
-    fault:    why it was given up; empty while it was not.
-    finished: no engine runs now.
-    history:  a row every HISTORY_PERIOD_S.
-    alerts:   those that are open, by number.
-    events_recorded: of all runs; numbers the rows of the database.
-    history_s: simulated time of the last row of the history.
-    scenario_ordered: an operator ordered a scenario, perhaps the same one again; the engine has not
-        started it yet.
-    colours:  of each signal group since when (seconds since 1970) it shows what.
-    report:   of its real-time loop, the newest; None before the first.
-    controller_ordered: the last one that was ordered, fixed time aside; empty for none.
-    flows:    of each junction what it was when its last row was recorded.
-    recorded_controller: of the run, until its engine says who decides; then empty.
-    unconfirmed: a controller or scenario that was ordered, with the engine that took the order,
-        until it is in force: a run that ends meanwhile, or hangs, does not obey any more.
-    stop:     who stopped it, until it is started again; None while nobody did.
-    run_over: its next engine begins another run.
-    ended:    its thread has done its work: no engine follows the one before.
-    stop_orders, start_order: ids of the orders to stop and to start that are under way.
-    has_begun: its process has started, and has not told its state yet.
-    turn:     held by who stops or starts it.
-    remote:   its process, where that is not below this one: it records, and answers orders.
-    kept:     the run that it was in before this process, until its engine says how it starts.
-    events_kept: numbers of events up to which the run is kept.
-    trouble:  of a process of its own: why its rows do not reach the database.
-    files:    of its network, once another scenario than the first has begun.
-    """
-
-    name: str
-    task: Task
-    engine: Engine
-    network: Network
-    repeat: bool = False
-    run: int = 0
-    scenario: str = ""
-    demand: str = ""
-    snapshot: Snapshot | None = None
-    fault: str = ""
-    finished: bool = False
-    events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
-    history: deque[HistoryRow] = field(default_factory=lambda: deque(maxlen=HISTORY_KEPT))
-    alerts: dict[int, dict[str, Any]] = field(default_factory=dict)
-    events_recorded: int = 0
-    history_s: float = math.inf
-    scenario_ordered: bool = False
-    thread: threading.Thread | None = None
-    colours: dict[int, tuple[float, int]] = field(default_factory=dict)
-    controller_ordered: str = ""
-    unconfirmed: tuple[Engine | None, Switch | Identified] | None = None
-    report: Mapping[str, Any] | None = None
-    recorded_controller: str = ""
-    flows: dict[str, JunctionState] = field(default_factory=dict)
-    stop: Stop | None = None
-    run_over: bool = False
-    ended: bool = False
-    stop_orders: tuple[str, ...] = ()
-    start_order: str = ""
-    has_begun: bool = False
-    turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    remote: Remote | None = None
-    kept: KeptRun | None = None
-    run_key: str = ""
-    events_kept: int = 0
-    trouble: str = ""
-    files: NetworkFiles = field(default_factory=NetworkFiles)
-
-    @property
-    def lifecycle(self) -> tuple[str, ...]:
-        """Ids of the orders to stop and to start that are under way."""
-        return *self.stop_orders, self.start_order
-
-    @property
-    def status(self) -> str:
-        """away, given up, stopping, stopped, finished, starting, paused or running."""
-        if self.remote is not None and self.remote.away:
-            return "away"
-        if self.fault:
-            return "given up"
-        if self.stop is not None:
-            return "stopped" if self.ended else "stopping"
-        if self.finished:
-            return "finished"
-        if self.snapshot is None or self.engine.is_restarting:
-            return "starting"
-        return "paused" if self.snapshot.paused_by else "running"
-
-    @property
-    def status_by(self) -> str:
-        """Who stopped or paused it; empty where nobody did."""
-        if self.stop is not None:
-            return self.stop.by
-        return self.snapshot.paused_by if self.snapshot is not None else ""
-
-    @property
-    def optimiser(self) -> str:
-        """The controller that decides while the optimisation is on: the last one that was ordered,
-        else that of the settings, else the default.
-        """
-        from_settings = self.task.settings.control.controller
-        if from_settings == FIXED_TIME:
-            from_settings = ControlSettings().controller
-        return self.controller_ordered or from_settings
-
-    @property
-    def models(self) -> Mapping[str, Any]:
-        """Who is champion, canary and shadow where, with their figures, as was said last: see
-        `headway.street.rollout.Rollout.report`. Empty before that.
-        """
-        return self.snapshot.models if self.snapshot is not None else {}
-
-    @property
-    def controller(self) -> str:
-        """Who decides, as was said last; by the settings before that."""
-        said = self.snapshot.controller if self.snapshot is not None else ""
-        return said or self.task.settings.control.controller
-
-    def place(self, group: int) -> tuple[str, int]:
-        """A signal group as the database names it: its junction, and its number there."""
-        junction = self.network.junctions[self.network.group_junction[group]]
-        return junction.id, group - junction.first
-
-
-def rules_of(street: RunningStreet) -> tuple[KnownRule, ...]:
-    """The alert rules on it, as it says; of one that has said nothing yet, the settings' alone."""
-    if street.snapshot is not None:
-        return street.snapshot.rules
-    return tuple(KnownRule(rule, ordered=False) for rule in street.task.settings.alerts.rules)
-
-
-def require_changeable(street: RunningStreet, rule: str) -> None:
-    """Raises StreetStateError for the name of an alert rule that cannot be set or removed."""
-    is_ordered = {known.rule.name: known.ordered for known in rules_of(street)}
-    if not is_ordered.get(rule, True):
-        raise StreetStateError(f"the rule {rule!r} stands in the settings. Change it there.")
-    if rule not in is_ordered and sum(is_ordered.values()) >= MOST_ORDERED:
-        raise StreetStateError(f"there are {MOST_ORDERED} alert rules already. Remove one first.")
 
 
 class StreetService:
@@ -278,13 +89,11 @@ class StreetService:
         sleep: Callable[[float], None] = time.sleep,
         keeps_runs: bool = False,
     ) -> None:
-        self._keeps_runs = keeps_runs
         self._publish = publish or _ignore
-        self._intake = intake
         self._make_engine = make_engine
         self._clock_ns = clock_ns
         self._sleep = sleep
-        self.recorder = Recorder(intake) if intake is not None else None
+        self.record = StreetRecord(intake, keeps_runs, clock_ns)
         self.streets: dict[str, RunningStreet] = {}
         self.on_signals: SignalListener | None = None
         self._lock = threading.Lock()
@@ -319,15 +128,12 @@ class StreetService:
                 ended=stop is not None,
                 run_over=stop is not None,
             )
-        if self._keeps_runs and (kept := kept_run(task)) is not None:
-            street.kept, street.run_key, street.run_over = kept, kept.run_key, False
-            street.run = self._number_of(street, kept.demand, street.controller)
-            street.events_recorded = street.events_kept = kept.events
+        self.record.find_kept_run(street)
         if stop is not None:
             self._log.info("stays stopped", street=name, by=stop.by)
             return street
         if street.kept is None:
-            street.run = self._begin_run(street)
+            self.record.begin_run(street)
         self._start_thread(street)
         return street
 
@@ -498,73 +304,7 @@ class StreetService:
         for street in list(self.streets.values()):
             if street.thread is not None:
                 street.thread.join(STOP_WITHIN_S)
-        if self.recorder is not None:
-            self.recorder.close()
-
-    # --- runs in the database ---
-
-    def _begin_run(self, street: RunningStreet, controller: str = "") -> int:
-        """The number of a new run, with its pedestrian crossings; 0 without a database. controller:
-        who decides at its begin; empty for who decides now.
-        """
-        street.recorded_controller = controller or street.controller
-        if self._intake is None:
-            return 0
-        # of many machines, whose clocks may begin at the same second: chance tells them apart
-        unique = f"{self._clock_ns()} {secrets.token_hex(4)}"
-        street.run_key = f"{street.name} {street.task.key()} {unique}"
-        run = self._number_of(street, street.demand, street.recorded_controller)
-        for group, signal_group in enumerate(street.network.groups):
-            if signal_group.kind == Kind.PEDESTRIAN:
-                self._record(street, "crossing", (run, *street.place(group)))
-        self._keep_run(street)
-        return run
-
-    def _number_of(self, street: RunningStreet, demand: str, controller: str) -> int:
-        """Of the run with the street's `run_key`; a database that does not know it, as after a
-        restore, is given it. 0 without a database.
-        """
-        if self._intake is None:
-            return 0
-        s = street.task.settings.street
-        return self._intake.begin_run(
-            street.run_key, demand, controller, s.seed, street.name, s.scale
-        )
-
-    def _keep_run(self, street: RunningStreet) -> None:
-        """For the next process."""
-        if not self._keeps_runs or not street.run_key:
-            return
-        street.events_kept = street.events_recorded + NUMBERS_AHEAD
-        kept = KeptRun(
-            street.run_key, street.task.key(), street.scenario, street.demand, street.events_kept
-        )
-        keep_run(street.task, kept)
-
-    def _correct_controller(self, street: RunningStreet, controller: str) -> None:
-        """A run is recorded before its engine says who decides: an order of before may be in force
-        again. The first start of a run counts, not what is ordered later.
-        """
-        before, street.recorded_controller = street.recorded_controller, ""
-        if before and controller not in ("", before):
-            self._record(street, CONTROLLER, (street.run, controller))
-
-    def _begin_next_run(self, street: RunningStreet, controller: str = "") -> None:
-        street.history.clear()
-        street.flows.clear()
-        street.run = self._begin_run(street, controller)
-        street.run_over = False
-
-    @property
-    def record_trouble(self) -> str:
-        """Why rows do not reach the database; empty where they do."""
-        if self._intake is None or self.recorder is None:
-            return ""
-        return self.recorder.trouble or self._intake.trouble
-
-    def _record(self, street: RunningStreet, table: str, row: tuple[Any, ...]) -> None:
-        if self.recorder is not None and street.remote is None:
-            self.recorder.put(table, row)
+        self.record.close()
 
     # --- what a street reports, in its own thread ---
 
@@ -600,11 +340,11 @@ class StreetService:
         if is_new:
             self._use_new_engine(street)
             if street.run_over:
-                self._begin_next_run(street)
+                self.record.begin_run(street)
         self._handle_messages(street)
         while street.repeat and not self._is_ending(street):
             self._use_new_engine(street)
-            self._begin_next_run(street)
+            self.record.begin_run(street)
             self._handle_messages(street)
 
     def _use_new_engine(self, street: RunningStreet) -> None:
@@ -666,8 +406,7 @@ class StreetService:
                 street.finished, street.run_over = True, finished
                 self._forget_process(street, "the run ended", None)
                 if finished:
-                    if self._keeps_runs:
-                        keep_run(street.task, None)
+                    self.record.end_run(street)
                     self.orders.end_overrides(street.name, "the run is finished")
 
     def _forget_process(self, street: RunningStreet, why: str, runs_now: int | None) -> None:
@@ -717,11 +456,10 @@ class StreetService:
     # ---
 
     def _handle_snapshot(self, street: RunningStreet, snapshot: Snapshot) -> None:
-        if street.run < 0 and self._intake is not None:  # it began while the database was away
-            street.run = self._intake.run_number(street.run)
+        self.record.correct_number(street)
         self._use_snapshot(street, snapshot)
         if snapshot.emission is not None:
-            self._record(street, "emission", (street.run, snapshot.time_s, *snapshot.emission))
+            self.record.add_emission(street, snapshot.time_s, snapshot.emission)
         self._publish("realtime", street.name, snapshot)
 
     def _use_snapshot(self, street: RunningStreet, snapshot: Snapshot) -> None:
@@ -756,39 +494,12 @@ class StreetService:
             )
         )
         for j in snapshot.junctions:
-            self._record(street, "observation", self._observation(street, snapshot.time_s, j))
-            street.flows[j.junction] = j
-
-    def _observation(
-        self, street: RunningStreet, time_s: float, now: JunctionState
-    ) -> tuple[Any, ...]:
-        """A row of the table `observation`."""
-        passed, throughput = flow(street.flows.get(now.junction), now)
-        return (
-            street.run,
-            time_s,
-            now.junction,
-            now.vehicles,
-            now.stopped,
-            now.longest_wait_s,
-            now.confidence,
-            datetime.fromtimestamp(self._now(), UTC).isoformat(),
-            now.mean_wait_s,
-            None if now.mean_speed_mps is None else now.mean_speed_mps * KMH_PER_MPS,
-            passed,
-            throughput,
-            now.factors.get("performance"),
-        )
+            self.record.add_observation(street, snapshot.time_s, j)
 
     def _handle_signal_changes(self, street: RunningStreet, message: SignalChanges) -> None:
         if message.changes:
             self._publish_colours(street, message)
-        for at_s, group, colour in message.changes:
-            self._record(street, "signal_state", (street.run, at_s, *street.place(group), colour))
-        for at_s, group, occupied in message.actuations:
-            self._record(
-                street, "detector_state", (street.run, at_s, *street.place(group), occupied)
-            )
+        self.record.add_changes(street, message)
 
     def _publish_colours(self, street: RunningStreet, message: SignalChanges) -> None:
         """By the time of day: the newest change is of now, the others are as long before as the
@@ -854,21 +565,17 @@ class StreetService:
             street.files = NetworkFiles(str(start.data["net"]), additional, start.at_s)
             street.network = read_network(*street.files)
             if not goes_on:
-                self._begin_next_run(street, str(start.data.get("controller", "")))
+                self.record.begin_run(street, str(start.data.get("controller", "")))
             street.colours.clear()
         elif kept is not None and not goes_on:
-            self._begin_next_run(street, str(start.data.get("controller", "")))
-        self._correct_controller(street, str(start.data.get("controller", "")))
+            self.record.begin_run(street, str(start.data.get("controller", "")))
+        self.record.correct_controller(street, str(start.data.get("controller", "")))
         street.alerts.clear()  # a street that starts numbers its alerts from 1 again
         street.scenario_ordered, street.has_begun = False, True
 
     def _record_event(self, street: RunningStreet, event: Event) -> None:
         street.events.append(event)
-        street.events_recorded += 1
-        if self._keeps_runs and street.events_recorded >= street.events_kept:
-            self._keep_run(street)
-        row = (street.run, street.events_recorded, event.at_s, event.kind, event.junction)
-        self._record(street, "event", (*row, json.dumps(plain(event.data))))
+        self.record.add_event(street, event)
 
     def _publish_event(self, street: RunningStreet, event: Event) -> None:
         data = {
@@ -886,17 +593,6 @@ class StreetService:
         return self._clock_ns() / 1e9
 
 
-def flow(before: JunctionState | None, now: JunctionState) -> tuple[int | None, float | None]:
-    """Vehicles that passed a junction between two of its states, and the same a second: those that
-    arrived, less those by which the vehicles on their way became more. None and None where it
-    cannot be known: before the second state, and after the street's process has started anew.
-    """
-    if before is None or now.at_s <= before.at_s or now.arrived < before.arrived:
-        return None, None
-    passed = max(0, now.arrived - before.arrived - (now.vehicles - before.vehicles))
-    return passed, passed / (now.at_s - before.at_s)
-
-
 @contextlib.contextmanager
 def _turn(street: RunningStreet) -> Iterator[None]:
     """To stop or start it. Who waits for its process to end waits for long: others do not wait for
@@ -911,14 +607,6 @@ def _turn(street: RunningStreet) -> Iterator[None]:
         yield
     finally:
         street.turn.release()
-
-
-def refuse_stopped(street: RunningStreet) -> None:
-    """Raises StreetStateError."""
-    if street.stop is not None:
-        raise StreetStateError(
-            f"street {street.name!r} was stopped by {street.stop.by}. Start it first."
-        )
 
 
 def _require_scenario(switch: Switch) -> None:
