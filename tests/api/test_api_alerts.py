@@ -248,7 +248,7 @@ def test_a_dead_camera_is_listed_acknowledged_and_gone_once_it_is_removed(client
 def test_what_the_disk_does_not_take_is_not_available_and_not_in_force(
     clients, running, file, path, body
 ):
-    draft = running.app.state.services.folder / f"{file}.draft"
+    draft = running.app.state.services.folder / f"{file}.json.draft"
     draft.mkdir()
     try:
         answer = clients["engineer"].post(path, json=body)

@@ -88,7 +88,7 @@ def test_secrets_are_made_once_and_private_to_the_user(tmp_path):
 def test_after_a_rotation_the_newest_signs_and_so_many_verify(tmp_path, keep, good):
     path = tmp_path / "keys.json"
     keyring = Keyring(path)
-    path.with_suffix(".draft").write_text("left behind by a crash")
+    path.with_name("keys.json.draft").write_text("left behind by a crash")
     tokens = [keyring.token("0", Role.VIEWER)]
     for n in (1, 2, 3):
         kid = keyring.rotate() if keep is None else keyring.rotate(keep)
@@ -678,7 +678,7 @@ def test_a_revocation_that_neither_database_nor_disk_keeps_is_refused_each_time(
     path, ends = tmp_path / "revoked.json", time.time() + 3600.0
     known = Revocations(path)
     keys, tokens = Keys(database, known), RevokedTokens(database, known)
-    path.with_suffix(".draft").mkdir()  # no file can be made under this name
+    path.with_name("revoked.json.draft").mkdir()  # no file can be made under this name
 
     def away(*_, **__):
         raise sa.exc.OperationalError("x", {}, Exception("away"))
@@ -694,7 +694,7 @@ def test_a_revocation_that_neither_database_nor_disk_keeps_is_refused_each_time(
     tokens.refresh()  # the database is back, and told
     made = keys.make("gone", Role.VIEWER).split("_")[1]
     assert keys.revoke(made), "the database keeps it"
-    path.with_suffix(".draft").rmdir()
+    path.with_name("revoked.json.draft").rmdir()
     tokens.refresh()
     again = Revocations(path)
     assert (again.has_token("t" * 16), again.has_key("k"), again.has_key(made)) == (True,) * 3

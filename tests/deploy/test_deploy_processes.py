@@ -195,6 +195,36 @@ def test_a_process_that_is_killed_loses_no_stream(site):
         until(lambda: site.is_ready("a"))
 
 
+def test_every_process_shows_and_operates_the_street_and_none_takes_it_along(site):
+    """The street is a process of its own: what one process is asked is known to the other, and the
+    street goes on when the first is killed.
+    """
+    site.start_street()
+    street = "/api/v1/engine/streets/headway"
+    with contextlib.ExitStack() as at_end:
+        a, b = (
+            at_end.enter_context(
+                httpx.Client(base_url=f"http://{site.at(name)}", headers=site.headers(), timeout=60)
+            )
+            for name in ("a", "b")
+        )
+        for client in (a, b):
+            until(lambda client=client: client.get(street).json().get("status") == "running", 240)
+        assert a.get(street).json()["scenario"] == "cologne8"
+        assert b.post(f"{street}/pause").status_code in (200, 202)
+        until(lambda: a.get(street).json()["status"] == "paused")
+        assert a.post(f"{street}/resume").status_code in (200, 202)
+        until(lambda: b.get(street).json()["status"] == "running")
+        site.stop("a", signal.SIGKILL)
+        before = b.get(street).json()
+        until(lambda: b.get(street).json()["time_s"] > before["time_s"] + 20.0)
+        assert b.get(street).json()["run"] == before["run"]
+        site.start_api("a")
+        until(lambda: site.is_ready("a"))
+        site.stop("street")
+        until(lambda: b.get(street).json()["status"] == "away")
+
+
 def counts(site):
     with psycopg.connect(site.database_url) as link:
         return {

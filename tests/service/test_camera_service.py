@@ -356,7 +356,7 @@ def test_on_a_full_disk_nothing_is_changed(make, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(room.json, "dump", full)
+    monkeypatch.setattr(os, "fsync", full)
     for change in (
         lambda: service.set_site("north", {"size": [320, 240]}),
         lambda: service.set_options("north", {"attempts": 7}),

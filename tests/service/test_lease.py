@@ -72,13 +72,15 @@ class Witness:
             self.token = world.known = world.tokens
         return True
 
-    def renew(self):
+    def renew(self, again):
         world = self.world
         if self.is_cut:
             return False
         held = world.holder(self.name)
         if self.name == "valkey":
             if held not in (None, self.process) or world.known > self.token:
+                return False
+            if held is None and not again:
                 return False
             world.known = self.token
         elif held != self.process:
@@ -90,8 +92,10 @@ class Witness:
     def free(self):
         if not self.is_cut and self.world.holder(self.name) == self.process:
             setattr(self.world, self.name, (None, 0.0))
-            if self.name == "valkey":
-                self.world.freed = self.token
+
+    def end(self):
+        if not self.is_cut and self.world.holder(self.name) == self.process:
+            self.world.freed = self.token
 
 
 class Process:
@@ -235,6 +239,79 @@ def test_who_loses_a_witness_before_it_may_drive_does_not_drive():
     assert not two.is_valid
 
 
+def test_who_could_not_drive_yet_does_not_say_that_nobody_drives():
+    """The one before is stopped, and both witnesses forgot him; his street drives on. Whoever took
+    it then gives it back before his time has come: the next one waits all the same.
+    """
+    world = World()
+    one, two = drives(world)
+    world.forget("postgres")
+    world.forget("valkey")
+    assert two.ask()
+    two.free()
+    assert two.ask()
+    world.now_s += SETTLE_S - 0.5
+    assert one.is_valid
+    for _ in range(2):
+        assert not two.is_valid, "it has to ask the witnesses once more, and not too early"
+        for witness in two.held:
+            two.renew(witness)
+        world.now_s += 0.5
+    assert not one.is_valid
+    assert two.is_valid
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_witness_that_forgets_before_one_may_drive_ends_that(again):
+    """The one before, who was stopped, may have renewed there, and drives on by this one; also
+    where it has forgotten that too.
+    """
+    world = World()
+    one, two = drives(world)
+    world.forget("postgres")
+    world.forget("valkey")
+    assert two.ask()
+    world.now_s += SETTLE_S - 0.5
+    for witness in two.held:
+        two.renew(witness)
+    world.forget("valkey")
+    one.renew(held(one, "valkey"))
+    if again:
+        world.forget("valkey")
+    world.now_s += 0.5
+    assert one.is_valid
+    for witness in two.held:
+        two.renew(witness)
+    assert two.is_lost
+
+
+def test_who_drove_and_ended_lets_the_next_one_begin_at_once():
+    world = World()
+    one, two = drives(world)
+    one.free()
+    assert two.ask()
+    assert two.is_valid
+
+
+def test_an_answer_that_comes_late_is_none():
+    """Whoever waited for it until his time was over does not go on."""
+    world = World()
+    one, _ = drives(world)
+    witness = held(one, "valkey")
+    renew = witness.witness.renew
+
+    def late(again):
+        found = renew(again)
+        world.now_s += 0.2
+        return found
+
+    witness.witness.renew = late
+    world.now_s += LEASE_S - MARGIN_S - 0.1
+    assert one.is_valid
+    one.renew(witness)
+    assert one.is_lost
+
+
 def test_what_has_passed_is_not_ours_again():
     world = World()
     one, _ = drives(world)
@@ -275,37 +352,51 @@ def test_valkey_gives_it_to_one_and_tokens_that_grow_though_it_forgets(url, valk
     assert two.holder == "one"
     assert 0.0 < two.left_s <= LEASE_S
     first = one.token
+    one.end()
     one.free()
     assert two.take()
     assert two.was_freed
     assert two.token > first
-    assert not one.renew()
+    assert not one.renew(again=True)
     valkey.flushall()
-    assert two.renew(), "nobody else has had it"
-    assert not one.renew()
+    assert not two.renew(again=False), "somebody else may have had it"
+    assert two.renew(again=True), "nobody else has had it"
+    assert not one.renew(again=True)
     valkey.flushall()
     assert one.take()
     assert one.token > two.token
-    assert not two.renew()
+    assert not two.renew(again=True)
+
+
+def test_who_gives_it_back_and_could_not_drive_frees_nothing_for_the_next(url, valkey):
+    one, two = (InValkey(url, "main", name) for name in ("one", "two"))
+    assert one.take()
+    one.free()
+    assert two.take()
+    assert not two.was_freed
+    one.end()
+    two.free()
+    assert one.take()
+    assert not one.was_freed, "it was not his to end"
 
 
 def test_an_expired_key_is_renewed_unless_somebody_else_had_it(url, valkey):
     one, two = (InValkey(url, "main", name) for name in ("one", "two"))
     assert one.take()
     valkey.delete("headway:street:{main}:lease")
-    assert one.renew()
+    assert one.renew(again=True)
     valkey.delete("headway:street:{main}:lease")
     assert two.take()
     assert not two.was_freed
     valkey.delete("headway:street:{main}:lease")
-    assert not one.renew(), "its token is older"
+    assert not one.renew(again=True), "its token is older"
 
 
 def test_a_valkey_that_does_not_answer_says_no():
     with closed_port() as port:
         away = InValkey(f"redis://127.0.0.1:{port}/0", "main", "one")
         assert not away.take()
-        assert not away.renew()
+        assert not away.renew(again=True)
         away.free()
         assert "refused" in away.trouble
 
@@ -319,10 +410,10 @@ def test_postgres_ends_the_session_of_a_holder_that_is_silent(new_record):
     assert not two.take()
     assert two.trouble == ""
     until(two.take, LEASE_S + 10.0)  # `one` says nothing
-    assert not one.renew()
-    assert not one.renew()
+    assert not one.renew(again=True)
+    assert not one.renew(again=True)
     two.free()
-    assert one.renew()
+    assert one.renew(again=True)
     one.free()
     other.free()
 
@@ -336,8 +427,8 @@ def test_a_session_that_was_ended_is_noticed_once_and_made_anew(new_record):
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE application_name = 'headway lease'"
         )
-    assert not one.renew()
-    assert one.renew()
+    assert not one.renew(again=True)
+    assert one.renew(again=True)
     one.free()
 
 

@@ -270,7 +270,7 @@ def test_what_is_held_is_bounded_and_the_oldest_is_sent(desk):
 
 
 def test_a_silence_that_cannot_be_kept_is_not_in_force(desk):
-    (desk.folder / "silences.draft").mkdir()
+    (desk.folder / "silences.json.draft").mkdir()
     with pytest.raises(OSError, match="silences"):
         desk.silence()
     desk.opens("a")

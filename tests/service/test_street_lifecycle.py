@@ -251,7 +251,7 @@ def test_a_stop_that_cannot_be_kept_is_refused_and_the_street_goes_on(played, tm
     played.start()
     played.reaches("running")
     (tmp_path / "headway").mkdir(exist_ok=True)
-    (tmp_path / "headway" / "stopped.draft").mkdir()
+    (tmp_path / "headway" / "stopped.json.draft").mkdir()
     with pytest.raises(OSError, match="stopped"):
         played.order("stop")
     assert played.live.status == "running"

@@ -98,7 +98,7 @@ def test_the_number_of_rules_is_bounded(tmp_path, monkeypatch):
 
 
 def test_a_rule_that_cannot_be_kept_is_not_in_force(tmp_path):
-    (tmp_path / "alert_rules.draft").mkdir()
+    (tmp_path / "alert_rules.json.draft").mkdir()
     rules = OrderedRules(tmp_path)
     with pytest.raises(OSError, match="alert_rules"):
         rules.put(rule(), JUNCTIONS)

@@ -1314,17 +1314,17 @@ def test_orders_that_cannot_be_executed_are_refused_with_the_reason(play, tmp_pa
 
 
 def test_an_order_that_cannot_be_stored_is_refused_and_the_street_continues(play, tmp_path):
-    (tmp_path / "orders.draft").mkdir()  # no file can be written there
+    (tmp_path / "orders.json.draft").mkdir()  # no file can be written there
     played = play({5: [Switch(controller="greedy")]}, until_s=107.0)
     ((at_s, _, data),) = played.events("engine.order_refused")
     assert (at_s, data["order"]) == (105.0, repr(Switch(controller="greedy")))
-    assert "orders.draft" in data["why"]
+    assert "orders.json.draft" in data["why"]
     assert played.of(RunEnded) == [RunEnded(107.0, True)]
     assert played.runs[-1].street.controller.name == "fixed"
 
 
 def test_a_pace_that_cannot_be_stored_is_refused_and_not_in_force(play, tmp_path):
-    (tmp_path / "orders.draft").mkdir()
+    (tmp_path / "orders.json.draft").mkdir()
     played = play({5: [Optimise(cycle_s=77.0)], 8: [Reporting()]}, until_s=110.0)
     assert len(played.events("engine.order_refused")) == 1
     assert played.process.settings.loop.cycle_s == played.runs[-1].street.cycle_s == 30.0
@@ -1333,7 +1333,7 @@ def test_a_pace_that_cannot_be_stored_is_refused_and_not_in_force(play, tmp_path
 def test_settings_are_in_force_whole_though_the_disk_takes_no_note_of_it(play, tmp_path, tiny):
     """A controller and a pace were ordered; the file, changed after that, speaks last."""
     ordered = [Optimise(cycle_s=15.0), Switch(controller="greedy")]
-    blocked = [(tmp_path / "orders.draft").mkdir, (tmp_path / "hung.json").mkdir]
+    blocked = [(tmp_path / "orders.json.draft").mkdir, (tmp_path / "hung.json").mkdir]
     then = FIRST.replace("cycle_s: 20", "cycle_s: 10").replace("er: fixed", "er: actuated", 1)
     played = followed(play, tmp_path, tiny, then, more={3: ordered, 4: blocked})
     assert played.events("engine.settings_refused") == []
@@ -1425,7 +1425,7 @@ def test_a_paused_street_can_be_stopped(play):
 
 
 def test_a_pause_that_cannot_be_kept_is_refused(play, tmp_path):
-    (tmp_path / "orders.draft").mkdir()
+    (tmp_path / "orders.json.draft").mkdir()
     played = play({5: [Pause("Ann")]}, until_s=107.0)
     ((at_s, _, refused),) = played.events("engine.order_refused")
     assert (at_s, refused["order"]) == (105.0, repr(Pause("Ann")))

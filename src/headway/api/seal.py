@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import msgspec
+
+from headway.files import write_whole
 
 PLAIN = ""  # the key of entries from before there were keys: a hash alone
 MAC = "sha256"
@@ -54,7 +55,7 @@ class Seal:
         if not self._given and not self._stored:
             self._stored = {secrets.token_hex(4): secrets.token_bytes(32)}
             stored = {name: key.hex() for name, key in self._stored.items()}
-            _write(self._key_path, msgspec.json.encode(stored))
+            write_whole(self._key_path, msgspec.json.encode(stored))
         name, key = list((self._stored | self._given).items())[-1]
         return name, hmac.new(key, text.encode(), MAC).hexdigest()
 
@@ -80,7 +81,7 @@ class Seal:
         before = self.head() or Head(number, bound, number)
         told = "" if lost is None else before.lost or lost
         found = Head(number, bound, min(before.since, number), told)
-        _write(self._head_path, msgspec.json.encode(found))
+        write_whole(self._head_path, msgspec.json.encode(found))
 
 
 def _derived(secret: str) -> dict[str, bytes]:
@@ -93,16 +94,3 @@ def _decoded(path: Path, kind: type[T], remedy: str) -> T:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except msgspec.MsgspecError as error:
         raise ValueError(f"{path}: is damaged ({error}). {remedy}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    """In one step, readable by this user alone."""
-    draft = path.with_name(path.name + ".draft")
-    draft.unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())  # or a power cut leaves an empty file under the name
-    draft.replace(path)

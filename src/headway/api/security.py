@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import secrets
 import time
 import zlib
@@ -21,6 +20,7 @@ import msgspec
 
 from headway.api.problems import ProblemError
 from headway.api.scopes import UNBOUNDED, Bounds
+from headway.files import write_whole
 
 ALGORITHM = "HS256"
 ISSUER = "headway"
@@ -109,16 +109,7 @@ class Keyring:
         kid = secrets.token_hex(4)
         kept = dict(list(self._keys.items())[-(keep - 1) :]) if keep > 1 else {}
         keys = {**kept, kid: secrets.token_urlsafe(48)}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._path.with_suffix(".draft")
-        draft.unlink(missing_ok=True)
-        with os.fdopen(
-            os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-        ) as stream:
-            json.dump(keys, stream)
-            stream.flush()
-            os.fsync(stream.fileno())  # or a power cut leaves an empty file under the name
-        draft.replace(self._path)
+        write_whole(self._path, json.dumps(keys))
         self._keys = keys
         return kid
 

@@ -17,6 +17,7 @@ from headway.control.models import (
     ModelFile,
     planner_figures,
 )
+from headway.files import sync_names
 from headway.learning.shared_files import SharedFiles
 
 LARGEST_BYTES = 1 << 30  # of a file
@@ -84,11 +85,7 @@ class ModelFiles:
 
     def _keep_names(self, path: Path) -> None:
         for folder in (path.parent, self._folder):
-            place = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(place)  # or a power cut loses the name of a file whose row is there
-            finally:
-                os.close(place)
+            sync_names(folder)  # or a power cut loses the name of a file whose row is there
 
 
 def file_of(path: Path, name: str) -> ModelFile:

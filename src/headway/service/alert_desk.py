@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from headway import telemetry
+from headway.files import write_whole
 from headway.runtime import Level, RealTimeMonitor
 from headway.runtime.monitor import AlertUpdate
 from headway.service.notification import Notify
@@ -232,9 +233,7 @@ class AlertDesk:
             if o.sent
         ]
         try:
-            draft = self._book.with_suffix(".draft")
-            draft.write_text(json.dumps(rows), encoding="utf-8")
-            draft.replace(self._book)
+            write_whole(self._book, json.dumps(rows))
         except OSError as error:
             self._log.warning("open alerts not stored", error=str(error))
 

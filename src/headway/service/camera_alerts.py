@@ -5,17 +5,16 @@ users add by the API, which a file keeps.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from headway.files import write_whole
 from headway.runtime.monitor import is_beyond
 from headway.settings import CAMERA_METRICS, CameraRule, SettingsError
 
-PRIVATE = 0o600  # only this user may read it
 MOST_RULES = 200  # more are a mistake: every one is checked each second
 MACHINE = ""  # stands for the camera in alerts on the machine
 
@@ -121,11 +120,9 @@ class RuleBook:
 
     def _write(self, rules: dict[str, CameraRule]) -> None:
         """Completely or not at all; in force once it is written."""
-        draft = self._path.with_suffix(".draft")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump([rule.model_dump() for rule in rules.values()], stream, indent=1)
-        draft.replace(self._path)
+        write_whole(
+            self._path, json.dumps([rule.model_dump() for rule in rules.values()], indent=1)
+        )
         self._added = rules
 
 

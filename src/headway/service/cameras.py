@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from headway import telemetry
+from headway.files import write_whole
 from headway.sensing import SensingError, Site, need_vision
 from headway.service.camera_counts import CameraCounts, CountedCrossing
 from headway.service.camera_health import CameraView
 from headway.service.evidence import (
-    PRIVATE,
     SealCheck,
     check_seal,
     data_of_row,
@@ -110,11 +109,7 @@ class CameraStore:
 
     def _write(self, configs: dict[str, CameraConfig]) -> None:
         """Completely or not at all; in force once it is written."""
-        draft = self._path.with_suffix(".draft")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(configs, stream)
-        draft.replace(self._path)
+        write_whole(self._path, json.dumps(configs))
         self._configs = configs
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headway import telemetry
+from headway.files import write_whole
 from headway.store import Database
 
 if TYPE_CHECKING:
     from headway.sensing.traffic.evidence import Violation
 
-PRIVATE = 0o600  # only this user may read it
 KEY_BYTES = 32  # as long as what HMAC-SHA256 makes of it
 LEAST_KEY_BYTES = 16  # a shorter one can be guessed; an empty one seals nothing
 EARLIEST_WALL_S = 1e9  # s since 1970: no film is so long, no live camera so early
@@ -45,19 +44,8 @@ def evidence_key(path: Path) -> bytes:
             "the key of evidence was too short: a new one is made", put_aside=str(aside)
         )
     if not path.exists():
-        _make_key(path)
+        write_whole(path, secrets.token_bytes(KEY_BYTES))
     return path.read_bytes()
-
-
-def _make_key(path: Path) -> None:
-    """Completely or not at all."""
-    draft = path.with_suffix(".draft")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(secrets.token_bytes(KEY_BYTES))
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.replace(path)
 
 
 def dated(violation: Violation, at: datetime, key: bytes) -> Violation:

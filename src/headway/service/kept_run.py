@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from headway.files import write_whole
 from headway.street.messages import Task
 
 FILE = "run.json"
@@ -53,10 +54,7 @@ def keep_run(task: Task, kept: KeptRun | None) -> None:
         if kept is None:
             path.unlink(missing_ok=True)
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps(asdict(kept)), encoding="utf-8")
-        draft.replace(path)
+        write_whole(path, json.dumps(asdict(kept)))
 
 
 def _path(task: Task) -> Path:

@@ -7,9 +7,10 @@ Whoever wants to begin needs both; whoever runs the street goes on while it has 
 goes on while one of the two is away, and nobody else can begin meanwhile. Times are of the
 holder's own clock, from before it asked: they end here before they end there.
 
-Who has both does not drive at once, unless the one before has said that it ended: for SETTLE_S,
-both have to stay its own. Then nobody else has renewed anything for so long that his time is over,
-also where a witness was started anew and has forgotten him.
+Who has both does not drive at once, unless one that could drive has said that it ended: for
+SETTLE_S both have to stay its own, and then to say so once more. A witness that has forgotten it
+meanwhile ends that, since another one may have renewed there. So nobody else has renewed anything
+for so long that his time is over, also where a witness was started anew and has forgotten him.
 """
 
 from __future__ import annotations
@@ -47,26 +48,27 @@ TAKE = """
 local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[1] then return {'', held} end
 local known, now = tonumber(redis.call('GET', KEYS[2]) or '0'), redis.call('TIME')
-local token = string.format('%.0f', math.max(known + 1, now[1] * 1000 + math.floor(now[2] / 1000)))
+local token = string.format('%.0f', math.max(known + 1, now[1] * 1000000 + now[2]))
 local freed = redis.call('GET', KEYS[3])
 redis.call('SET', KEYS[2], token)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if known > 0 and freed and tonumber(freed) == known then return {token, 'free'} end
 return {token, ''}
 """
-# where the key has expired, and nobody else has had it since, it is set again
+# where the key has expired, and nobody else has had it since, it is set again, if that is asked
 RENEW = """
 local held, known = redis.call('GET', KEYS[1]), tonumber(redis.call('GET', KEYS[2]) or '0')
+if not held and ARGV[4] ~= 'again' then return 0 end
 if (held and held ~= ARGV[1]) or known > tonumber(ARGV[3]) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('SET', KEYS[2], ARGV[3])
 return 1
 """
 FREE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-    redis.call('DEL', KEYS[1])
-    redis.call('SET', KEYS[3], ARGV[3], 'PX', 60000)
-end
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
+END = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[3], ARGV[3], 'PX', 60000) end
 """
 
 
@@ -80,15 +82,15 @@ class Witness(Protocol):
     def take(self) -> bool:
         """Whether it is ours now."""
 
-    def renew(self) -> bool:
-        """Whether it is ours still, or again."""
+    def renew(self, again: bool) -> bool:
+        """Whether it is ours still; again: or is, where it was forgotten."""
 
     def free(self) -> None: ...
 
 
 class TokenWitness(Witness, Protocol):
-    """token: of the newest take; was_freed: the holder before said that it ended; holder: who has
-    it, where it is not ours, and left_s: for how long, unless it renews it.
+    """token: of the newest take; was_freed: the holder before said that it drives no more; holder:
+    who has it, where it is not ours, and left_s: for how long, unless it renews it.
     """
 
     token: int
@@ -98,6 +100,9 @@ class TokenWitness(Witness, Protocol):
 
     def look(self) -> None:
         """Who has it."""
+
+    def end(self) -> None:
+        """Say to whoever takes it next that nobody drives."""
 
 
 def own_name() -> str:
@@ -142,18 +147,20 @@ class InValkey:
             self.token, self.was_freed = int(token), said == "free"
         return bool(token)
 
-    def renew(self) -> bool:
-        return bool(self._ask(RENEW) == 1)
+    def renew(self, again: bool) -> bool:
+        return bool(self._ask(RENEW, "again" if again else "") == 1)
 
     def free(self) -> None:
         self._ask(FREE)
 
-    def _ask(self, script: str) -> Any:
+    def end(self) -> None:
+        self._ask(END)
+
+    def _ask(self, script: str, *more: str) -> Any:
         """None where there is no answer."""
+        about: tuple[str | int, ...] = (self._name, self._lease_ms, self.token, *more)
         try:
-            found: Any = self._link.eval(
-                script, len(self._keys), *self._keys, self._name, self._lease_ms, self.token
-            )
+            found: Any = self._link.eval(script, len(self._keys), *self._keys, *about)
             self.trouble = ""
             return found
         except redis.RedisError as error:
@@ -189,8 +196,10 @@ class InPostgres:
             self.free()
         return is_ours
 
-    def renew(self) -> bool:
-        """A session that is gone has lost the lock, which is taken by another one."""
+    def renew(self, again: bool) -> bool:
+        """A session that is gone has lost the lock, and says no; the next call takes it by another
+        one.
+        """
         if self._link is None:
             return self.take()
         try:
@@ -233,6 +242,9 @@ class Lease:
         self.held = (Held(postgres, "postgres"), Held(valkey, "valkey"))
         self._on_renewed = on_renewed
         self.from_s = math.inf
+        self._confirm_s = math.inf  # from then on, whoever says that it is ours has confirmed it
+        self._unconfirmed = set[str]()
+        self._is_void = False
         self._clock = clock
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -255,13 +267,12 @@ class Lease:
     @property
     def is_lost(self) -> bool:
         """Whether it may not drive, now or later."""
-        return math.isinf(self.from_s) or self._clock() >= self.until_s
+        return self._is_void or self._clock() >= self.until_s
 
     def take(self) -> bool:
-        """Whether it is ours, from `from_s` on, and renewed until `free`."""
+        """Whether it is ours, and renewed until `free`."""
         if not self.ask():
             return False
-        self._stop.clear()
         self._threads = [
             keep_running(f"lease {held.name}", partial(self._renew, held), self._stop)
             for held in self.held
@@ -279,14 +290,22 @@ class Lease:
                 return False
             held.until_s = asked_s + LEASE_S - MARGIN_S
             taken.append(held)
-        self.from_s = self._clock() + (0.0 if self._valkey.was_freed else SETTLE_S)
+        self._stop.clear()
+        now_s, self._is_void = self._clock(), False
+        self._unconfirmed = set() if self._valkey.was_freed else {h.name for h in self.held}
+        self._confirm_s = now_s + SETTLE_S
+        self.from_s = math.inf if self._unconfirmed else now_s
         return True
 
     def free(self) -> None:
-        """Whoever waits may begin at once: nothing of the street may run here any more."""
+        """Nothing of the street may run here any more. Whoever waits may begin at once, if it could
+        drive here: who has it, but may not drive yet, does not know about the one before.
+        """
         self._stop.set()
         for thread in self._threads:
             thread.join(2.0 * (ANSWER_WITHIN_S + RENEW_S))
+        if self._clock() >= self.from_s:
+            self._valkey.end()
         self._give_back(list(self.held))
 
     def _give_back(self, taken: list[Held]) -> None:
@@ -311,7 +330,7 @@ class Lease:
         return "another process runs it, as the database knows"
 
     def _renew(self, held: Held) -> None:
-        while not self._stop.wait(RENEW_S):
+        while not self._stop.wait(self._pause_s()):
             was_ours = held.until_s > 0.0
             self.renew(held)
             is_ours = held.until_s > 0.0
@@ -320,19 +339,33 @@ class Lease:
                 about = {"witness": held.name, "is_ours": is_ours, "is_valid": self.is_valid}
                 self._log.warning("the lease has changed", **about)
 
+    def _pause_s(self) -> float:
+        """Until the next renewal, which is not late for what it can confirm."""
+        left_s = self._confirm_s - self._clock()
+        return left_s if 0.0 < left_s < RENEW_S else RENEW_S
+
     def renew(self, held: Held) -> None:
         """Once, with one of `held`. What has passed is not ours again: somebody else may have begun
         meanwhile.
         """
         asked_s = self._clock()
-        is_ours = held.witness.renew()
-        if self._stop.is_set() or asked_s >= self.until_s:
-            return
-        if not is_ours and self._clock() < self.from_s:
-            self.from_s = math.inf  # somebody else may have renewed it
-        held.until_s = asked_s + LEASE_S - MARGIN_S if is_ours else 0.0
+        is_ours = held.witness.renew(again=not self._unconfirmed)
         with self._lock:
+            if self._stop.is_set() or self._clock() >= self.until_s:
+                return
+            held.until_s = asked_s + LEASE_S - MARGIN_S if is_ours else 0.0
+            if self._unconfirmed:
+                self._settle(held.name, is_ours, asked_s)
             self._on_renewed()
+
+    def _settle(self, name: str, is_ours: bool, asked_s: float) -> None:
+        """What a witness said before it may drive."""
+        if not is_ours:
+            self._is_void = True  # somebody else may have renewed it
+        elif asked_s >= self._confirm_s:
+            self._unconfirmed.discard(name)
+        if not self._unconfirmed and not self._is_void:
+            self.from_s = self._clock()
 
 
 def connect(url: str, within_s: float) -> redis.Redis:

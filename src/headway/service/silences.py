@@ -9,13 +9,14 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from headway import telemetry
+from headway.files import write_whole
 from headway.service.notification import Notify
 
 MOST_SILENCES = 200  # at once; more are a mistake
@@ -198,13 +199,14 @@ class Silences:
 
     def _use(self, silences: list[Silence]) -> None:
         """Raises OSError, with nothing changed."""
-        _write(self._path, [asdict(s) for s in silences])
+        write_whole(self._path, json.dumps([asdict(s) for s in silences]))
         self._silences = silences
 
     def _keep_held(self) -> None:
         """The ids of what is held: who starts after a crash tells nobody that it has passed."""
         try:
-            _write(self._held_path, [*self._untold, *self._held][-MOST_HELD:])
+            held = [*self._untold, *self._held][-MOST_HELD:]
+            write_whole(self._held_path, json.dumps(held))
         except OSError as error:
             self._log.warning("alerts that are silenced are not stored", error=str(error))
 
@@ -227,13 +229,6 @@ class Silences:
         except (OSError, ValueError, TypeError, RecursionError) as error:
             self._log.error("silences cannot be read; none is in force", error=str(error))
             return []
-
-
-def _write(path: Path, rows: Sequence[Any]) -> None:
-    """In one step. Raises OSError."""
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(rows), encoding="utf-8")
-    draft.replace(path)
 
 
 def _silence_of(row: Mapping[str, Any]) -> Silence:

@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from headway.files import write_whole
 from headway.street.messages import Task
 
 UNKNOWN = "somebody"  # where the file is there, but cannot be read
@@ -39,10 +40,7 @@ def keep_stop(task: Task, stop: Stop | None) -> None:
     if stop is None:
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(asdict(stop)), encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, json.dumps(asdict(stop)))
 
 
 def _path(task: Task) -> Path:

@@ -4,13 +4,13 @@ back, or begun anew, does not make them good again.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
 
 import msgspec
 
+from headway.files import write_whole
 from headway.store.database import Database
 
 
@@ -106,18 +106,6 @@ class Revocations:
             self._known, self._fault = after, None
             if self._path is not None:
                 try:
-                    _write(self._path, msgspec.json.encode(after))
+                    write_whole(self._path, msgspec.json.encode(after))
                 except OSError as error:
                     self._fault = error
-
-
-def _write(path: Path, content: bytes) -> None:
-    """In one step, readable by this user alone. Raises OSError."""
-    draft = path.with_suffix(".draft")
-    draft.unlink(missing_ok=True)
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.replace(path)

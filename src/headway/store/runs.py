@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from headway import telemetry
+from headway.files import write_whole
 from headway.store.database import Database
 
 RUN = ("key", "scenario", "controller", "seed", "street", "scale", "begun_at")
@@ -114,9 +115,7 @@ class Runs:
                 found = held.execute(sa.text(INSERT), {"id": taken, **row}).scalar()
         number = int(found or 0)
         with self._lock, contextlib.suppress(OSError):  # needed after a restore alone
-            draft = self._newest.with_suffix(".draft")
-            draft.write_text(f"{max(number, known)}\n")
-            draft.replace(self._newest)
+            write_whole(self._newest, f"{max(number, known)}\n")
         return number
 
     def _begin_here(self, row: Mapping[str, Any]) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+
+from headway.files import sync_names
 
 FULL = re.compile(r"\.([0-9]{8})-([0-9]+)$")  # behind the stem: its number, and how many lines
 
@@ -45,11 +46,7 @@ class Segments:
         full = self.full()
         after = number(full[-1]) + 1 if full else 1
         self.path.replace(self._name(after, count))
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # or a power cut could leave neither name
-        finally:
-            os.close(folder)
+        sync_names(self.path.parent)  # or a power cut could leave neither name
 
     def replace(self, full: Path, draft: Path, count: int) -> Path:
         """Put a shorter one, of so many lines, in the place of a full one. Raises OSError."""

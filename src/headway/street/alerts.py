@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from headway.files import write_whole
 from headway.runtime import LOOP_FIGURES, AlertRule, Level, RealTimeMonitor
 from headway.runtime.paths import ANY_PART
 from headway.settings import AlertSettings, RuleSettings, Settings
@@ -186,10 +187,8 @@ class OrderedRules:
 
     def _write(self, rules: dict[str, RuleSettings]) -> None:
         """Completely or not at all; in force once it is written."""
-        draft = self._path.with_suffix(".draft")
         rows = [rule.model_dump(mode="json") for rule in rules.values()]
-        draft.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-        draft.replace(self._path)
+        write_whole(self._path, json.dumps(rows, indent=1))
         self._rules = rules
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from headway.files import write_whole
 from headway.roads import Network
 from headway.safety import Order, Override
 from headway.settings import Settings, overridden
@@ -220,10 +221,7 @@ class OrderStore:
             return {}
 
     def _write(self, content: Mapping[str, Any]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)  # it may have been deleted since
-        draft = self._path.with_suffix(".draft")
-        draft.write_text(json.dumps({"task": self._key, **content}), encoding="utf-8")
-        draft.replace(self._path)
+        write_whole(self._path, json.dumps({"task": self._key, **content}))
 
 
 class AppliedSettings:
@@ -239,9 +237,7 @@ class AppliedSettings:
         """A disk that fails is left alone: they are of use only where the file is faulty too."""
         content = settings.model_dump(mode="json", include=set(LIVE_SECTIONS))
         with contextlib.suppress(OSError):
-            draft = self._path.with_suffix(".draft")
-            draft.write_text(json.dumps(content), encoding="utf-8")
-            draft.replace(self._path)
+            write_whole(self._path, json.dumps(content))
 
     @property
     def stamp(self) -> tuple[int, int]:

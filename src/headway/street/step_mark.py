@@ -9,6 +9,7 @@ import mmap
 from collections.abc import Iterable
 from pathlib import Path
 
+from headway.files import write_whole
 from headway.street.guard import NOBODY, ROLES
 
 MARK_FILE = "deciding"
@@ -59,6 +60,4 @@ def set_hung(folder: Path, roles: Iterable[str]) -> None:
     if not left:
         (folder / HUNG_FILE).unlink(missing_ok=True)
         return
-    draft = folder / f"{HUNG_FILE}.draft"
-    draft.write_text(json.dumps(left), encoding="utf-8")
-    draft.replace(folder / HUNG_FILE)
+    write_whole(folder / HUNG_FILE, json.dumps(left))

@@ -1,0 +1,36 @@
+"""Files that are written whole or not at all, also where the power is cut meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+PRIVATE = 0o600  # readable by this user alone
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """In place of what stands there, readable by this user alone; text as UTF-8. Its folder is made
+    where there is none. Two at once on one path are the caller's to exclude. Raises OSError, and
+    what stood there stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.draft")
+    draft.unlink(missing_ok=True)  # of a process that was killed, perhaps with other rights
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+    with os.fdopen(handle, "wb") as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+        stream.flush()
+        os.fsync(stream.fileno())  # or a power cut leaves an empty file under the name
+    draft.replace(path)
+    with contextlib.suppress(OSError):  # not every file system can; the file is there now
+        sync_names(path.parent)
+
+
+def sync_names(folder: Path) -> None:
+    """The names in a folder outlast a power cut from now on. Raises OSError."""
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
