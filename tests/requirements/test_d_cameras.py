@@ -113,8 +113,12 @@ def test_d1_memory_of_watch_and_of_a_service_with_four_cameras(wide_clip, serve,
         until(lambda: all(s["processed"] > 15 for s in client.get("/streams").json()), 90.0)
         time.sleep(60.0)
         found = client.get("/analytics/violations?limit=1000").json()
+
+        def accused():
+            return {v["device"] for v in client.get("/analytics/violations?limit=1000").json()}
+
+        until(lambda: accused() == set("abcd"))  # a busy machine is slower than a minute
         peak = peak_bytes(product.process.pid)
-    assert {v["device"] for v in found} == set("abcd")
     figures.add("violations of the four cameras in a minute", len(found))
     name = "service with four cameras of 1280 x 720, network: peak"
     figures.add(name, peak / MB, "MB", "< 500 MB")
