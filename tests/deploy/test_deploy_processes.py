@@ -12,6 +12,7 @@ import shutil
 import signal
 import ssl
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -201,6 +202,15 @@ def test_every_process_shows_and_operates_the_street_and_none_takes_it_along(sit
     """
     site.start_street()
     street = "/api/v1/engine/streets/headway"
+
+    def state(client):
+        time.sleep(1.0)  # of the 100 requests a minute
+        answer = client.get(street)
+        return answer.json() if answer.status_code == 200 else {}
+
+    def order(client, what):
+        client.post(f"{street}/{what}").raise_for_status()
+
     with contextlib.ExitStack() as at_end:
         a, b = (
             at_end.enter_context(
@@ -209,20 +219,20 @@ def test_every_process_shows_and_operates_the_street_and_none_takes_it_along(sit
             for name in ("a", "b")
         )
         for client in (a, b):
-            until(lambda client=client: client.get(street).json().get("status") == "running", 240)
-        assert a.get(street).json()["scenario"] == "cologne8"
-        assert b.post(f"{street}/pause").status_code in (200, 202)
-        until(lambda: a.get(street).json()["status"] == "paused")
-        assert a.post(f"{street}/resume").status_code in (200, 202)
-        until(lambda: b.get(street).json()["status"] == "running")
+            until(lambda client=client: state(client).get("status") == "running", 300.0)
+        assert state(a)["scenario"] == "cologne8"
+        order(b, "pause")
+        until(lambda: state(a).get("status") == "paused")
+        order(a, "resume")
+        until(lambda: state(b).get("status") == "running")
         site.stop("a", signal.SIGKILL)
-        before = b.get(street).json()
-        until(lambda: b.get(street).json()["time_s"] > before["time_s"] + 20.0)
-        assert b.get(street).json()["run"] == before["run"]
+        before = state(b)
+        until(lambda: state(b).get("time_s", 0.0) > before["time_s"] + 20.0)
+        assert state(b)["run"] == before["run"]
         site.start_api("a")
         until(lambda: site.is_ready("a"))
         site.stop("street")
-        until(lambda: b.get(street).json()["status"] == "away")
+        until(lambda: state(b).get("status") == "away")
 
 
 def counts(site):
