@@ -61,7 +61,7 @@ def register(services):
 def test_who_decides_is_seen_and_changed_by_engineers_alone(tmp_path, new_record):
     from playwright.sync_api import sync_playwright
 
-    made = lambda tell, intake: standing("headway", tell=tell)  # noqa: E731
+    made = lambda tell, intake: standing("headway", "baseline", tell=tell)  # noqa: E731
     with serving(tmp_path, made, new_record()) as running, sync_playwright() as playwright:
         services = running.app.state.services
         register(services)
@@ -80,7 +80,7 @@ def test_who_decides_is_seen_and_changed_by_engineers_alone(tmp_path, new_record
         page.goto(f"{running.url}/#token={running.token('viewer')}")
         page.click("#tab-models")
         page.wait_for_selector("#job-rows tr")
-        champion, shadow = page.locator("#decider-rows tr").all_inner_texts()
+        champion, shadow, _ = page.locator("#decider-rows tr").all_inner_texts()
         assert "champion\town@2\tall junctions\tbefore: own@1" in champion
         assert "shadow\town@1\t360082\tticks 40, disagreement 0.125" in shadow
         assert "predicted delay s 41.5, champion predicted delay s 39.25" in shadow
@@ -116,7 +116,7 @@ def test_who_decides_is_seen_and_changed_by_engineers_alone(tmp_path, new_record
         page.select_option("#deploy-mode", "all")
         page.click("#model-rows tr:first-child button")
         page.wait_for_function("() => said.textContent === 'headway: deploy own@2 (applied)'")
-        page.click("#decider-rows tr:last-child button")
+        page.click("#decider-rows tr:nth-child(2) button")
         page.wait_for_function("() => said.textContent === 'headway: rollback shadow (applied)'")
         first, second = (services.registry.file(services.registry.get(n)) for n in (1, 2))
         assert street.engine.orders == [

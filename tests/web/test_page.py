@@ -295,8 +295,8 @@ def test_a_page_leaves_most_of_a_minute_s_requests_to_its_user(shown):
 
 def test_the_streets_are_paused_and_resumed(page):
     page.click("#pause")
-    page.wait_for_selector("#time-headway >> text=paused by a-admin", timeout=30_000)
-    page.wait_for_selector("#time-baseline >> text=paused by a-admin", timeout=30_000)
+    page.wait_for_selector("#time-main >> text=paused by a-admin", timeout=30_000)
+    page.wait_for_selector("#time-other >> text=paused by a-admin", timeout=30_000)
     stands = page.evaluate("window.headway.latest.headway.time_s")
     assert page.inner_text("#pause") == "Resume"
     assert page.get_attribute("#pause", "title") == "paused by a-admin"

@@ -6,7 +6,7 @@ export function takeToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {
     sessionStorage.setItem(KEY, given);
-    history.replaceState(null, "", location.pathname);
+    history.replaceState(null, "", location.pathname + location.search);
   }
   return sessionStorage.getItem(KEY);
 }
@@ -48,8 +48,8 @@ export function every(ms, work) {
   }, ms);
 }
 
-// Calls `hear` with each message; connects again after a break, and goes on after the last message that came.
-export function listen(topic, hear, tell) {
+// Calls `hear` with each message; connects again after a break, and goes on after the last message that came. filter: `street`, `kinds`.
+export function listen(topic, hear, tell, filter = {}) {
   let last = "0", wait = 500;
   const again = () => setTimeout(connect, Math.max(wait = Math.min(wait * 2, 8000), restUntil - Date.now()));
   const connect = async () => {
@@ -63,7 +63,7 @@ export function listen(topic, hear, tell) {
     }
     const at = new URL(`/api/v1/live/${topic}`, location.href);
     at.protocol = at.protocol.replace("http", "ws");
-    at.search = new URLSearchParams({ ticket, last_id: topic === "realtime" ? "0" : last });
+    at.search = new URLSearchParams({ ticket, last_id: topic === "realtime" ? "0" : last, ...filter });
     const socket = new WebSocket(at);
     socket.onopen = () => { wait = 500; tell?.(true); };
     socket.onmessage = (event) => {

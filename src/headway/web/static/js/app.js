@@ -3,16 +3,18 @@ import { ask, every, listen, role, setToken, takeToken } from "./api.js";
 import { cameras, heard, show as showCameras } from "./cameras.js";
 import { Curves, Strip } from "./charts.js";
 import { StreetMap } from "./map.js";
-import { models, show as showModels } from "./models.js";
+import { models, show as showModels, showStreetNames } from "./models.js";
 import { inWords, lines } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const STREETS = ["headway", "baseline"], RANK = ["viewer", "operator", "engineer", "admin"];
+const RANK = ["viewer", "operator", "engineer", "admin"];
+const LOOK_FOR_STREETS_MS = 10_000;
 const MOST_APART_S = 30; // simulated, of two streets that are compared
 const ORDER_WITHIN_MS = 3000; // after it a control shows what is in force, also where its order was refused
 const orderedUntil = new Map(); // by control
-const latest = {}, maps = {}, sums = { headway: [0, 0, 0], baseline: [0, 0, 0] };
-let charts = {}, names = [], strip = null;
+const OF_MAIN = ["headway", "baseline"];  // beside the street `headway` runs the same one under fixed time
+const latest = {}, maps = {}, sums = {};
+let charts = {}, names = [], strip = null, main = "headway", shown = [], known = [];
 window.headway = { latest, maps };  // for tests and the curious
 
 function say(text, bad = false) {
@@ -22,7 +24,7 @@ function say(text, bad = false) {
 
 async function order(path, body, done) {
   try {
-    const answer = await ask(`/api/v1/engine/streets/headway/${path}`, body);
+    const answer = await ask(`/api/v1/engine/streets/${main}/${path}`, body);
     say(done ?? answer.detail);
   } catch (error) {
     orderedUntil.clear();
@@ -87,10 +89,10 @@ const mean = (list) => list.reduce((a, b) => a + b, 0) / Math.max(list.length, 1
 function showFigures() {
   const body = $("figures").tBodies[0];
   // otherwise what differs is the demand
-  const comparable = latest.baseline?.begin_s === latest.headway?.begin_s
-    && Math.abs(latest.baseline?.time_s - latest.headway?.time_s) <= MOST_APART_S;
+  const other = maps.baseline && main !== "baseline" ? latest.baseline : undefined, street = latest[main];
+  const comparable = other?.begin_s === street?.begin_s && Math.abs(other?.time_s - street?.time_s) <= MOST_APART_S;
   body.replaceChildren(...FIGURES.map(([name, of, digits, better]) => {
-    const [a, b] = ["baseline", "headway"].map((s) => (latest[s]?.started ? of(latest[s]) : null));
+    const [a, b] = [other, street].map((s) => (s?.started ? of(s) : null));
     const row = document.createElement("tr");
     const change = better && comparable && a && b !== null ? (100 * (b - a)) / a : null;
     const cells = [name, a?.toFixed(digits) ?? "–", b?.toFixed(digits) ?? "–", change === null ? "" : `${change > 0 ? "+" : ""}${change.toFixed(0)} %`];
@@ -105,7 +107,7 @@ function showFigures() {
 }
 
 function showJunctions() {
-  const street = latest.headway;
+  const street = latest[main];
   if (!street?.started || $("junctions").hidden) return;
   const body = $("junction-rows");
   const seen = new Map([...body.rows].map((row) => [row.dataset.id, row]));
@@ -173,7 +175,7 @@ function showEvent(street, news) {
 
 async function showSystem() {
   try {
-    const info = await ask("/system/info"), s = latest.headway ?? {};
+    const info = await ask("/system/info"), s = latest[main] ?? {};
     const street = { "tick ms": s.tick_ms, "jitter p99 ms": s.jitter_p99_s === undefined ? null : s.jitter_p99_s * 1e3, overruns: s.overruns, mode: s.mode, "decided by": s.source, "last checkpoint s": s.checkpoint_s, trouble: s.trouble || "none" };
     $("info").replaceChildren(...lines({ ...street, ...info }).map(([name, text]) => {
       const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
@@ -191,7 +193,7 @@ async function showSources() {
   if ($("system").hidden) return;
   let found = [];
   try {
-    found = await ask("/api/v1/observations/sources?street=headway");
+    found = await ask(`/api/v1/observations/sources?street=${main}`);
   } catch {  // a server without streets has none
   }
   $("sources").hidden = !found.length;
@@ -209,20 +211,20 @@ function hear(street, news) {
   if (news.kind === "camera.frame") return heard(street, news);
   const before = latest[street];
   latest[street] = news;
-  if (street === "headway") showControls(news);
-  if (before && (news.scenario !== before.scenario || news.time_s < before.time_s - 60)) begin(street);
+  if (street === main) showControls(news);
+  if (before && maps[street] && (news.scenario !== before.scenario || news.time_s < before.time_s - 60)) begin(street);
   if (!maps[street] || !news.started) return;
   if (news.scene) maps[street].setScene(news.scene, news.colours);
-  if (street === "headway") strip.add(news.time_s - news.begin_s, names.map((n) => Math.max(...news.colours.slice(n.first, n.first + 1))), names);
+  if (street === main) strip.add(news.time_s - news.begin_s, names.map((n) => Math.max(...news.colours.slice(n.first, n.first + 1))), names);
   const standing = news.status === "paused" ? `, paused by ${news.status_by}` : "";
-  $(`time-${street}`).textContent = `${news.controller}, ${(news.time_s - news.begin_s).toFixed(0)} s${standing}`;
+  $(`time-${placeOf(street)}`).textContent = `${news.controller}, ${(news.time_s - news.begin_s).toFixed(0)} s${standing}`;
   if (!before || Math.floor(news.time_s / 5) !== Math.floor(before.time_s / 5)) {
-    const which = STREETS.indexOf(street), at = news.time_s - news.begin_s, waited = mean(news.junctions.map((j) => j.longest_wait_s));
+    const which = shown.indexOf(street), at = news.time_s - news.begin_s, waited = mean(news.junctions.map((j) => j.longest_wait_s));
     const sum = sums[street];
     sum[0] += 1; sum[1] += news.stopped; sum[2] += waited;
     charts.stopped.add(which, at, news.stopped);
     charts.wait.add(which, at, waited);
-    if (street === "headway") news.junctions.slice(0, 5).forEach((j, i) => charts.queue.add(i, at, j.queue));
+    if (street === main) news.junctions.slice(0, 5).forEach((j, i) => charts.queue.add(i, at, j.queue));
     charts.time.add(which, at, news.vehicles);
   }
 }
@@ -233,7 +235,12 @@ async function begin(street) {
   strip.clear();
   const shapes = await ask(`/api/v1/engine/streets/${street}/map`);
   maps[street].setShapes(shapes);
-  if (street === "headway") names = shapes.names;
+  if (street === main) names = shapes.names;
+}
+
+// Where on the page a street is shown.
+function placeOf(street) {
+  return street === main ? "main" : "other";
 }
 
 function exports() {
@@ -252,7 +259,7 @@ function exports() {
     all.reduce((y, c) => (ctx.drawImage(c, 0, y), y + c.height), 0);
     whole.toBlob((blob) => save("headway-charts.png", blob));
   };
-  const rows = () => charts.stopped.data[0].map((t, i) => ({ time_s: t, stopped_headway: charts.stopped.data[1][i], stopped_baseline: charts.stopped.data[2][i], wait_headway_s: charts.wait.data[1][i], wait_baseline_s: charts.wait.data[2][i] }));
+  const rows = () => charts.stopped.data[0].map((t, i) => ({ time_s: t, stopped_headway: charts.stopped.data[1][i], stopped_baseline: charts.stopped.data[2]?.[i], wait_headway_s: charts.wait.data[1][i], wait_baseline_s: charts.wait.data[2]?.[i] }));
   $("export-csv").onclick = () => {
     const list = rows(), head = Object.keys(list[0] ?? { time_s: 0 });
     save("headway.csv", new Blob([[head.join(","), ...list.map((r) => head.map((k) => r[k] ?? "").join(","))].join("\n") + "\n"], { type: "text/csv" }));
@@ -288,20 +295,49 @@ function controls(scenarios, controllers, street) {
   $("optimise").onchange = (e) => order("optimisation", { enabled: e.target.checked }, e.target.checked ? "optimisation is on: the controller that was chosen last decides" : "optimisation is off: fixed time");
   $("cycle").onchange = (e) => order("optimisation", { cycle_s: Number(e.target.value) }, `the optimisation cycle is ${e.target.value} s`);
   $("speed-factor").onchange = async (e) => {
-    for (const s of STREETS) if (maps[s]) await ask(`/api/v1/engine/streets/${s}/optimisation`, { speed_factor: Number(e.target.value) }).catch((error) => say(error.message, true));
+    for (const s of shown) await ask(`/api/v1/engine/streets/${s}/optimisation`, { speed_factor: Number(e.target.value) }).catch((error) => say(error.message, true));
     say(`the speed factor is ${e.target.value}`);
   };
   $("pause").onclick = async () => {
-    const act = latest.headway?.status === "paused" ? "resume" : "pause", done = [];
-    for (const s of STREETS) if (maps[s]) await ask(`/api/v1/engine/streets/${s}/${act}`, undefined, "POST").then((answer) => done.push(answer.detail), (error) => done.push(error.message));
+    const act = latest[main]?.status === "paused" ? "resume" : "pause", done = [];
+    for (const s of shown) await ask(`/api/v1/engine/streets/${s}/${act}`, undefined, "POST").then((answer) => done.push(answer.detail), (error) => done.push(error.message));
     say(done.join("; "));
   };
   $("controller").onchange = (e) => order("controller", { controller: e.target.value });
   $("scenario").onchange = async (e) => {
-    for (const s of STREETS) if (maps[s]) await ask(`/api/v1/engine/streets/${s}/scenario`, { scenario: e.target.value }).catch((error) => say(error.message, true));
+    for (const s of shown) await ask(`/api/v1/engine/streets/${s}/scenario`, { scenario: e.target.value }).catch((error) => say(error.message, true));
     say(`${e.target.value} begins; a large network takes some seconds`);
-    setTimeout(() => STREETS.forEach((s) => maps[s] && begin(s)), 1500);
+    setTimeout(() => shown.forEach(begin), 1500);
   };
+}
+
+// The street that is looked at: `asked`, else `headway`, else the first.
+function chooseStreet(streets, asked) {
+  known = streets;
+  const choices = streets.includes("headway") ? streets.filter((s) => s !== "baseline") : streets;
+  main = [asked, "headway", choices[0]].find((s) => choices.includes(s)) ?? "headway";
+  if (asked && asked !== main) say(`There is no street ${asked} here, or not for these credentials.`, true);
+  shown = (main === "headway" ? OF_MAIN : [main]).filter((s) => streets.includes(s));
+  $("which").hidden = choices.length < 2;
+  $("which-street").replaceChildren(...choices.map((s) => new Option(s, s, false, s === main)));
+  $("which-street").onchange = (e) => { location.search = new URLSearchParams({ street: e.target.value }); };
+}
+
+// Streets that are processes of their own come and go.
+async function lookForStreets() {
+  const now = (await ask("/api/v1/engine/state").catch((error) => (error.status === 404 ? [] : null)))?.map((s) => s.street);
+  if (!now || String(now) === String(known)) return;
+  if (!known.length && now.length) location.reload();
+  else if (shown.every((s) => now.includes(s))) {
+    const before = shown;
+    chooseStreet(now, main);
+    shown = before;
+    showStreetNames(now);
+  }
+}
+
+function nameOf(street) {
+  return street === "headway" ? "Headway" : street === "baseline" ? "Baseline" : street;
 }
 
 async function start() {
@@ -309,37 +345,48 @@ async function start() {
   $("sign-in").hidden = true;
   if ($("tab-street").ariaSelected === "true") $("street").hidden = false;
   if (!streets.length) { $("tab-street").hidden = $("tab-junctions").hidden = true; $("tab-cameras").click(); }
-  for (const s of streets) if (STREETS.includes(s.street)) maps[s.street] = new StreetMap($(`map-${s.street}`));
-  $("figure-baseline").hidden = !maps.baseline;
+  chooseStreet(streets.map((s) => s.street), new URLSearchParams(location.search).get("street"));
+  for (const s of shown) maps[s] = new StreetMap($(`map-${placeOf(s)}`));
+  $("figure-other").hidden = shown.length < 2;
+  $("figures").classList.toggle("alone", shown.length < 2);
+  const curves = [nameOf(main), "Baseline"].slice(0, Math.max(shown.length, 1));
+  $("name-main").textContent = $("head-main").textContent = nameOf(main);
   charts = {
-    stopped: new Curves($("chart-stopped"), "Stopped vehicles", "vehicles"), wait: new Curves($("chart-wait"), "Longest wait, mean of the junctions", "s"),
-    queue: new Curves($("chart-queue"), "Queues of the first five junctions", "vehicles", ["1", "2", "3", "4", "5"]), time: new Curves($("chart-time"), "Vehicles near signals", "vehicles"),
+    stopped: new Curves($("chart-stopped"), "Stopped vehicles", "vehicles", curves), wait: new Curves($("chart-wait"), "Longest wait, mean of the junctions", "s", curves),
+    queue: new Curves($("chart-queue"), "Queues of the first five junctions", "vehicles", ["1", "2", "3", "4", "5"]), time: new Curves($("chart-time"), "Vehicles near signals", "vehicles", curves),
   };
   strip = new Strip($("time-space"));
   cameras(say);
   alerts(say, rights, streets.map((s) => s.street));
   models(say, rights);
+  showStreetNames(known.length ? known : ["headway"]);  // a job may be for one that runs later
   rights();
   exports();
-  for (const s of Object.keys(maps)) await begin(s);
-  for (const s of Object.keys(maps)) {
+  for (const s of shown) await begin(s);
+  for (const s of shown) {
     const past = await ask(`/api/v1/engine/streets/${s}/history`), first = streets.find((x) => x.street === s).begin_s ?? 0;
     past.time_s.forEach((t, i) => {
-      charts.stopped.add(STREETS.indexOf(s), t - first, past.stopped[i]);
-      charts.wait.add(STREETS.indexOf(s), t - first, past.wait_s[i]);
-      charts.time.add(STREETS.indexOf(s), t - first, past.vehicles[i]);
+      charts.stopped.add(shown.indexOf(s), t - first, past.stopped[i]);
+      charts.wait.add(shown.indexOf(s), t - first, past.wait_s[i]);
+      charts.time.add(shown.indexOf(s), t - first, past.vehicles[i]);
       sums[s][0] += 1; sums[s][1] += past.stopped[i]; sums[s][2] += past.wait_s[i];
     });
     (await ask(`/api/v1/engine/streets/${s}/alerts`)).forEach((a) => showAlert(s, { kind: "alert.open", at_s: a.at_s, data: a }));
   }
-  if (streets.length) controls(await ask("/api/v1/engine/scenarios"), await ask("/api/v1/engine/controllers"), streets.find((s) => s.street === "headway") ?? streets[0]);
-  listen("realtime", hear, (on, why) => {
+  if (streets.length) controls(await ask("/api/v1/engine/scenarios"), await ask("/api/v1/engine/controllers"), streets.find((s) => s.street === main));
+  const tell = (on, why) => {
     $("link").textContent = on ? "live" : why || "connection lost";
     $("link").className = `pill ${on ? "on" : "off"}`;
-  });
+  };
+  if (known.length === shown.length) listen("realtime", hear, tell);
+  else {  // of many streets those that are looked at, and all cameras
+    shown.forEach((street) => listen("realtime", hear, tell, { street }));
+    listen("realtime", hear, undefined, { kinds: "camera.frame" });
+  }
   listen("alerts", showAlert);
   listen("monitoring", showEvent);
   every(5000, showSources);
+  every(LOOK_FOR_STREETS_MS, lookForStreets);
   setInterval(() => { showFigures(); showJunctions(); Object.values(charts).forEach((c) => c.draw()); strip.draw(); }, 500);
 }
 

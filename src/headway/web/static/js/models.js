@@ -14,6 +14,13 @@ export function models(tell, applyRights) {
   every(EVERY_MS, show);
 }
 
+export function showStreetNames(streets) {
+  for (const id of ["deploy-street", "job-street"]) {
+    const chosen = $(id).value;
+    $(id).replaceChildren(...streets.map((name) => new Option(name, name, false, name === chosen)));
+  }
+}
+
 export async function show() {
   if ($("models").hidden) return;
   // credentials that are bounded to streets read neither all versions nor all jobs
