@@ -500,6 +500,14 @@ def test_texts_and_lists_are_allowed_at_their_bounds():
     )
 
 
+@pytest.mark.parametrize("name", ["baseline", "Elm", "elm street", "", "e" * 65, "../elm"])
+def test_a_street_has_a_name_of_its_own_that_stands_in_addresses(name):
+    assert fault_of({"street": {"name": name}}).startswith(
+        f"settings: street.name: {name!r} is not"
+    )
+    assert checked({"street": {"name": "elm-2"}}).street.name == "elm-2"
+
+
 def test_a_refused_secret_is_not_repeated():
     assert fault_of(hook(secret="fifteen letters")) == (
         "settings: notify.webhooks.0.secret: the value is not allowed: "
@@ -933,7 +941,7 @@ def test_every_section_is_checked_here():
         "cameras.speed", "cameras.violations",
         *(f"cameras.alert_rules.0.{n}" for n in ("name", "metric", "camera", "notify")),
         "api.origins", "upkeep.at", "upkeep.folder", "upkeep.key",
-        "database.needed_at_start",
+        "database.needed_at_start", "street.name",
         "sumo.folders", "sumo.remote", "sumo.binary", "sumo.options", "q_learning.explore",
         "q_learning.sees_neighbours",
         "server.tls_certificate", "server.tls_key", "server.proxies", "cameras.allowed_networks",

@@ -27,6 +27,7 @@ database: {needed_at_start: false}
 upkeep: {backup_every_h: 0}
 loop: {speed_factor: 5.0}
 recovery: {checkpoint_s: 5}
+street: {name: box-7}
 """
 KEYS = {  # what tells rows of a run from each other
     "event": ("number",),
@@ -58,7 +59,7 @@ class Box:
 
     def __init__(self, folder, link, name, scenario):
         self.folder, self.data = folder, folder / "box"
-        self.log = self.data / "headway" / "events.jsonl"
+        self.log = self.data / "box-7" / "events.jsonl"
         (folder / "street.yaml").write_text(SETTINGS)
         url = f"postgresql://postgres@127.0.0.1:{link.port}/{name}"
         self.environment = os.environ | {"HEADWAY_DATABASE_URL": url}
@@ -123,8 +124,9 @@ def delivered(database, runs):
     """What the database has of these runs, as `Box.on_disk` names it."""
     found = Counter()
     for number, key in runs.items():
-        rows = database.rows("SELECT id FROM run WHERE key = :key", key=key)
+        rows = database.rows("SELECT id, street FROM run WHERE key = :key", key=key)
         assert len(rows) == 1, f"run {key} is there {len(rows)} times"
+        assert rows[0]["street"] == "box-7"
         for table, columns in KEYS.items():
             query = f"SELECT {', '.join(columns)} FROM {table} WHERE run_id = :run"
             for row in database.rows(query, run=rows[0]["id"]):

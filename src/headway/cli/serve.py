@@ -43,7 +43,7 @@ from headway.roads import PROFILES
 from headway.runtime.folder_lock import locked
 from headway.service.streets import StreetService
 from headway.service.upkeep import TASKS, UpkeepService
-from headway.settings import Settings, Watched, load, log_level, overridden
+from headway.settings import BASELINE, Settings, Watched, load, log_level, overridden
 from headway.store import Database, Intake, open_database
 from headway.store.database import migrate, schema, schemas, take_back
 from headway.store.revocations import Revocations
@@ -198,19 +198,20 @@ def serve(
     api = replace(_api_settings(settings, folder, watched), follow=follow)
     scheme = "https" if settings.server.tls_certificate else "http"
     address = f"{scheme}://{host}:{port}"
-    ran = ("headway", "baseline") if baseline else ("headway",)
+    name = settings.street.name
+    ran = (name, BASELINE) if baseline else (name,)
 
     def streets(publish: Any, intake: Intake) -> StreetService:
         service = StreetService(publish, intake)
         if runs_streets:
-            service.start("headway", task_of(config, changes, folder / "headway"), repeat)
+            service.start(name, task_of(config, changes, folder / name), repeat)
         if runs_streets and baseline:
             fixed = changes | {"control": {"controller": "fixed", "fallback": "fixed"}}
-            service.start("baseline", task_of(config, fixed, folder / "baseline"), repeat)
+            service.start(BASELINE, task_of(config, fixed, folder / BASELINE), repeat)
         return service
 
     with contextlib.ExitStack() as opened:
-        for place in (folder, *(folder / name for name in ran if runs_streets)):
+        for place in (folder, *(folder / one for one in ran if runs_streets)):
             opened.enter_context(locked(place, "headway serve", address))
         keyring = Keyring(folder / "keys.json", api.secret_key)
 

@@ -46,6 +46,7 @@ from headway.settings.service import (
     UpkeepSettings,
 )
 from headway.settings.street import (
+    BASELINE,
     SAFE_SUMO_OPTIONS,
     ControllerName,
     ControlSettings,
@@ -71,6 +72,7 @@ from headway.settings.tree import (
 
 __all__ = [
     "ALIASES",
+    "BASELINE",
     "CAMERA_METRICS",
     "OLD_KEYS",
     "OLD_SENSING",

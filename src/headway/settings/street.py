@@ -17,6 +17,7 @@ ControllerName = Literal[
     "fixed", "webster", "actuated", "greedy", "max-pressure", "planner", "q-learning"
 ]
 FallbackName = Literal["fixed", "webster", "actuated", "planner"]
+BASELINE = "baseline"  # the street under fixed time that `headway serve` runs beside its own
 SLOWEST_FACTOR = 0.01  # ticks of a second come every 100 s
 
 
@@ -70,13 +71,24 @@ class ControlSettings(Section):
 class StreetSettings(Section):
     """The street. timing: rules of time; sensing: what is detected (rendered: by a rendered camera
     over each junction alone; external: what others report, and nothing else).
+
+    name: of the street of `headway serve`, in the API and in the record; not that of fixed time
+        beside it.
     """
 
+    name: str = Field(default="headway", pattern=r"^[a-z0-9-]{1,64}$")
     scenario: str = "cologne8"
     seed: int = Field(default=1, ge=0, le=2**31 - 1)  # as SUMO takes it
     scale: float = Field(default=1.0, gt=0.0, le=10.0)
     timing: Literal["benchmark", "street"] = "street"
     sensing: Literal["connected", "camera", "loops", "rendered", "external"] = "connected"
+
+    @field_validator("name")
+    @classmethod
+    def _is_not_that_of_fixed_time(cls, value: str) -> str:
+        if value == BASELINE:
+            raise ValueError(f"{BASELINE!r} is the street under fixed time beside it; take another")
+        return value
 
     @field_validator("sensing", mode="before")
     @classmethod
