@@ -77,6 +77,24 @@ def test_a_request_has_so_many_headers(service):
         assert is_ended(link)
 
 
+def test_so_many_requests_wait_on_one_connection(service):
+    """Twenty connections of anybody with 13,000 each took a gigabyte, and stopped the service for a
+    minute.
+    """
+    with link_to(service) as link:
+        link.sendall(b"GET /health HTTP/1.1\r\n\r\n" * connections.MOST_PIPELINED)
+        said = b""
+        while said.count(b"HTTP/1.1 200") < connections.MOST_PIPELINED:
+            said += link.recv(65536) or pytest.fail("not all of them were answered")
+    with link_to(service) as link, contextlib.suppress(ConnectionResetError):
+        link.sendall(b"GET /health HTTP/1.1\r\n\r\n" * 2000)
+        count = 0
+        while said := link.recv(65536):
+            count += said.count(b"HTTP/1.1 200")
+            assert count <= 2 * connections.MOST_PIPELINED
+    assert httpx.get(f"{service.url}/health").status_code == 200
+
+
 CHUNKED = b"POST /api/v1/tickets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
 
 

@@ -26,6 +26,8 @@ HEADER_BYTES = 64 << 10  # of a request's line and headers; once there are more,
 MOST_HEADERS = 256  # of a request: a short one takes 30 times its length in memory
 # bytes beside a body, as many as of headers and for each byte of it; chunks of one byte have 5
 BESIDE_A_BYTE = 8
+# requests that wait for the answers before theirs: each takes 100 times its length in memory
+MOST_PIPELINED = 32
 MOST_OF_ADDRESS = 4096  # connections
 SHARE_OF_OPEN = 0.5  # of what this process may have open, that one address may take
 # an answer that its client does not read is in memory: it has to read on so much in so long, and
@@ -114,6 +116,9 @@ class HttpConnection(HttpToolsProtocol):
         super().data_received(data)
 
     def on_message_begin(self) -> None:
+        """Raises ValueError where too many wait before it, as `on_header` does."""
+        if len(self.pipeline) >= MOST_PIPELINED:
+            raise ValueError(f"{MOST_PIPELINED} requests wait on this connection")
         super().on_message_begin()
         self._beside_bytes = 0
         if self._headers_end is None:
@@ -124,7 +129,7 @@ class HttpConnection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Of the request: trailers (RFC 9112, 7.1.2), which come after a body, are left out. Raises
+        """Of a request: trailers (RFC 9112, 7.1.2), which come after a body, are left out. Raises
         ValueError where there are too many, which httptools takes for a fault of the request.
         """
         if self._headers_end is None:
