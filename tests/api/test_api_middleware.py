@@ -332,6 +332,21 @@ def test_some_paths_have_no_rate_limit(limited, path):
     assert ask(around, "/x")[0] == 429
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/healthy"), ("GET", "/staticfile"), ("GET", "/docs/x"), ("POST", "/health"),
+        ("POST", "/static/app.js"), ("DELETE", "/metrics"), ("PUT", "/"),
+    ],
+)  # fmt: skip
+def test_what_only_begins_like_a_probe_or_is_no_reading_is_limited(limited, method, path):
+    """Orders there are on record: one viewer filled the audit trail, which nothing is taken out
+    of.
+    """
+    around = limited(1)
+    assert [ask(around, path, method=method)[0] for _ in range(2)] == [200, 429]
+
+
 def test_the_openapi_document_counts(limited):
     """It has 400 kB, and anybody may ask for it."""
     around = limited(1)

@@ -753,3 +753,16 @@ def test_answers_are_cached_by_query(tmp_path, new_record):
             404,
             "there is no simulation 'A' in the database",
         )
+
+
+def test_a_long_query_is_not_kept_with_its_answer(tmp_path, new_record):
+    """2,048 of them were: a viewer's took more than a gigabyte."""
+    with (
+        serving(tmp_path, url=new_record(), cache_s=60.0) as running,
+        running.client("viewer") as client,
+    ):
+        asked = "&".join(["a=1"] * 10_000)
+        assert client.get(f"/api/v1/analytics/wait-times?{asked}").json() == []
+        kept = running.app.state.services.cache._own
+        assert len(kept) == 1
+        assert max(map(len, kept)) < 200

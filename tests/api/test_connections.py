@@ -67,6 +67,65 @@ def test_headers_without_end_are_not_kept(service):
     assert httpx.get(f"{service.url}/health").status_code == 200
 
 
+def test_a_request_has_so_many_headers(service):
+    """65,000 short ones of 300 kB, of a request that is not ended, took 10 MB for ten seconds."""
+    with link_to(service) as link:
+        link.sendall(b"GET /health HTTP/1.1\r\n" + b"a:b\r\n" * connections.MOST_HEADERS + b"\r\n")
+        assert link.recv(65536).startswith(b"HTTP/1.1 200")
+        link.sendall(b"GET /health HTTP/1.1\r\n" + b"a:b\r\n" * (connections.MOST_HEADERS + 2))
+        assert link.recv(65536).startswith(b"HTTP/1.1 400")
+        assert is_ended(link)
+
+
+def test_so_many_requests_wait_on_one_connection(service):
+    """Twenty connections of anybody with 13,000 each took a gigabyte, and stopped the service for a
+    minute.
+    """
+    with link_to(service) as link:
+        link.sendall(b"GET /health HTTP/1.1\r\n\r\n" * connections.MOST_PIPELINED)
+        said = b""
+        while said.count(b"HTTP/1.1 200") < connections.MOST_PIPELINED:
+            said += link.recv(65536) or pytest.fail("not all of them were answered")
+    with link_to(service) as link, contextlib.suppress(ConnectionResetError):
+        link.sendall(b"GET /health HTTP/1.1\r\n\r\n" * 2000)
+        count = 0
+        while said := link.recv(65536):
+            count += said.count(b"HTTP/1.1 200")
+            assert count <= 2 * connections.MOST_PIPELINED
+    assert httpx.get(f"{service.url}/health").status_code == 200
+
+
+CHUNKED = b"POST /api/v1/tickets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(b"0\r\n", b"a:b\r\n"), (b"0\r\na: ", b"bbb"), (b"1;", b"a=b;"), (b"", b"1;a=b\r\nx\r\n")],
+)
+def test_what_comes_beside_a_body_is_not_kept(service, monkeypatch, first, then):
+    """Trailers of anybody took 300 MB a second, for two seconds of each connection."""
+    monkeypatch.setattr(connections, "LINGER_S", 60.0)
+    with link_to(service) as link:
+        link.sendall(CHUNKED + b"\r\n" + first)
+        part = then * ((1 << 20) // len(then))
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            for _ in range(64):
+                link.sendall(part)
+    assert httpx.get(f"{service.url}/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body", [b"0\r\nDigest: x\r\nX-API-Key: y\r\n\r\n", b"1\r\nx\r\n" * 40_000 + b"0\r\n\r\n"]
+)
+def test_short_trailers_and_short_chunks_are_taken(service, body):
+    bearer = f"Authorization: Bearer {service.token('viewer')}\r\n\r\n".encode()
+    with link_to(service) as link:
+        link.sendall(CHUNKED + bearer + body)
+        assert link.recv(65536).startswith(b"HTTP/1.1 201")
+        link.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"HTTP/1.1 200" in link.recv(65536)
+
+
 LARGE = 24 << 20  # bytes: more than the system keeps of a connection by itself
 
 

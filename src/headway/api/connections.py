@@ -1,5 +1,6 @@
-"""uvicorn's HTTP connection, bounded: headers must come within a time and a size, answers must be
-read on, and one address has no more than so many connections.
+"""uvicorn's HTTP connection, bounded: headers must come within a time and a size, what is sent
+beside a body (trailers, extensions of chunks) is not kept, answers must be read on, and one address
+has no more than so many connections.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from headway.api.sockets import Connection
 
 HEADERS_WITHIN_S = 10.0  # from the first byte of a request, or from the connection, to the last
 HEADER_BYTES = 64 << 10  # of a request's line and headers; once there are more, no more is read
+MOST_HEADERS = 256  # of a request: a short one takes 30 times its length in memory
+# bytes beside a body, as many as of headers and for each byte of it; chunks of one byte have 5
+BESIDE_A_BYTE = 8
+# requests that wait for the answers before theirs: each takes 100 times its length in memory
+MOST_PIPELINED = 32
 MOST_OF_ADDRESS = 4096  # connections
 SHARE_OF_OPEN = 0.5  # of what this process may have open, that one address may take
 # an answer that its client does not read is in memory: it has to read on so much in so long, and
@@ -73,6 +79,7 @@ class HttpConnection(HttpToolsProtocol):
         super().__init__(*args, **named)
         self._address = ""  # whose share this connection takes; empty for none
         self._header_bytes = 0
+        self._beside_bytes = 0  # of the body that comes now
         self._headers_end: asyncio.TimerHandle | None = None
         self._body_end: asyncio.TimerHandle | None = None
         self._read_end: asyncio.TimerHandle | None = None
@@ -102,16 +109,38 @@ class HttpConnection(HttpToolsProtocol):
                 self.transport.close()
                 return
             self._header_bytes += len(data)
+        elif self._beside_bytes > HEADER_BYTES:
+            self.transport.abort()
+            return
+        self._beside_bytes += len(data)
         super().data_received(data)
 
     def on_message_begin(self) -> None:
+        """Raises ValueError where too many wait before it, as `on_header` does."""
+        if len(self.pipeline) >= MOST_PIPELINED:
+            raise ValueError(f"{MOST_PIPELINED} requests wait on this connection")
         super().on_message_begin()
+        self._beside_bytes = 0
         if self._headers_end is None:
             self._begin_headers()
 
     def on_headers_complete(self) -> None:
         self._end_headers()
         super().on_headers_complete()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Of a request: trailers (RFC 9112, 7.1.2), which come after a body, are left out. Raises
+        ValueError where there are too many, which httptools takes for a fault of the request.
+        """
+        if self._headers_end is None:
+            return
+        if len(self.headers) >= MOST_HEADERS:
+            raise ValueError(f"a request has {MOST_HEADERS} headers at most")
+        super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._beside_bytes -= len(body) * (1 + BESIDE_A_BYTE)
+        super().on_body(body)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

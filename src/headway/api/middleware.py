@@ -32,7 +32,8 @@ from headway.telemetry import metrics
 from headway.telemetry.masking import masked
 
 ACCESS = logging.getLogger("headway.api")
-UNLIMITED = ("/health", "/metrics", "/static", "/docs", "/redoc")
+UNLIMITED = ("/", "/health", "/health/ready", "/metrics", "/docs", "/redoc")
+UNLIMITED_FILES = "/static/"
 CLIENTS_PER_ADDRESS = 20  # times the limit of one client, whatever credentials an address shows
 # of the shared counts: until Valkey counts as away, and until it is asked again
 SHARED_WITHIN_S = 0.5
@@ -168,7 +169,7 @@ class RateLimitMiddleware:
         self._of_address = RateLimitItemPerMinute(per_minute * CLIENTS_PER_ADDRESS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or is_unlimited(scope["path"]):
+        if scope["type"] not in ("http", "websocket") or is_unlimited(scope):
             await self._app(scope, receive, send)
             return
         allowed, headers = await self._take(scope)
@@ -254,8 +255,13 @@ def _shared_storage(redis_url: str) -> Storage:
     )
 
 
-def is_unlimited(path: str) -> bool:
-    return path == "/" or path.startswith(UNLIMITED)
+def is_unlimited(scope: Scope) -> bool:
+    """Probes and the page's own files, as they are read: nobody is looked up for these, and they
+    are not on record.
+    """
+    path = scope["path"]
+    is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+    return is_read and (path in UNLIMITED or path.startswith(UNLIMITED_FILES))
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, headers: RawHeaders) -> None:

@@ -18,7 +18,7 @@ from headway.analytics import Scope, breakdown, dashboards, event_log, records, 
 from headway.api.dependencies import ASKS, bounds_of, caller_of, need, services_of
 from headway.api.fields import Moment
 from headway.api.problems import responses
-from headway.api.security import Principal, Role
+from headway.api.security import Principal, Role, digest
 from headway.api.streaming import Long
 
 Viewer = Annotated[Principal, Depends(need(Role.VIEWER))]
@@ -103,10 +103,8 @@ def cached(request: Request, make: Callable[[], bytes]) -> bytes:
     """What `make` makes, of now or of some seconds ago; the same for all who ask the same, with the
     same bounds.
     """
-    bounds = bounds_of(request)
-    key = f"{request.url.path}?{sorted(request.query_params.multi_items())}"
-    if not bounds.are_none:
-        key += f" {bounds.claims()}"
+    asked = f"{sorted(request.query_params.multi_items())} {bounds_of(request).claims()}"
+    key = f"{request.url.path}?{digest(asked)}"  # a query may have 64 KiB
     return services_of(request).cache.get(key, make)
 
 

@@ -48,7 +48,7 @@ class UnderWayMiddleware:
                 del self._of_caller[caller]
 
     async def _caller(self, scope: Scope) -> str | None:
-        if scope["type"] not in ("http", "websocket") or is_unlimited(scope["path"]):
+        if scope["type"] not in ("http", "websocket") or is_unlimited(scope):
             return None
         try:
             found = await self._identity.of(scope)
