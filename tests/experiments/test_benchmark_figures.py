@@ -271,6 +271,29 @@ def test_the_figures_of_a_run_are_those_of_simulations_own_record(jam, tmp_path,
     assert not libsumo.isLoaded()
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "tripinfo-output.write-undeparted",
+        "device.tripinfo.probability",
+        "human-readable-time",
+        "max-depart-delay",
+    ],
+)
+def test_every_vehicle_counts_once_whatever_the_configuration_has_recorded(jam, tmp_path, option):
+    value = {"device.tripinfo.probability": "0.4", "max-depart-delay": "5"}.get(option, "true")
+    configuration = ET.parse(jam)
+    ET.SubElement(configuration.getroot(), option, value=value)
+    for item in configuration.getroot().find("input"):
+        item.set("value", str(Path(jam).parent / item.get("value")))
+    own = tmp_path / "jam.sumocfg"
+    configuration.write(own)
+    unlike = {"wall_s": 0.0, "decision_ms_p99": 0.0, "person_waiting_s": 0.0}
+    runs = [replace(run_guarded(Job(of, "fixed", 3)), **unlike) for of in (jam, str(own))]
+    assert runs[0] == runs[1]
+    assert runs[0].never_entered >= 3
+
+
 def test_a_folder_that_is_there_takes_more(jam, tmp_path):
     for seed in (3, 4):
         run(Job(jam, "fixed", seed, keep=str(tmp_path)))
@@ -336,7 +359,8 @@ def test_the_simulation_is_begun_as_the_job_says(jam, monkeypatch, step_s, steps
     assert options["--device.emissions.probability"] == "1"
     assert set(options) - {"--step-length"} == {
         "--tripinfo-output", "--tripinfo-output.write-unfinished", "--device.emissions.probability",
-        "--output-prefix", "--output-suffix",
+        "--output-prefix", "--output-suffix", "--device.tripinfo.probability",
+        "--tripinfo-output.write-undeparted", "--human-readable-time", "--max-depart-delay",
     }  # fmt: skip
     assert len(sumo.additional) == 1
     assert (result.timing, result.sensing, result.scale, result.controller, result.seed) == (

@@ -39,6 +39,14 @@ TRIP = {
     "arrival": "-1",
 }
 EMISSIONS = ("fuel_abs", "CO2_abs")  # mg, of its <emissions>
+# a configuration may ask for trips of a part of the vehicles, or in another form, and may let
+# vehicles that cannot enter disappear: whoever keeps them out would have the better figures
+EVERY_TRIP = (
+    *("--device.tripinfo.probability", "1"),
+    *("--tripinfo-output.write-undeparted", "false"),  # they are counted as pending
+    *("--human-readable-time", "false"),
+    *("--max-depart-delay", "-1"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +154,7 @@ class _Outputs:
         trips = ("--tripinfo-output", str(self.trips), "--tripinfo-output.write-unfinished", "true")
         emissions = ("--device.emissions.probability", "1")
         names = ("--output-prefix", "", "--output-suffix", "")  # ours must be found again
-        return (*step, *trips, *emissions, *names)
+        return (*step, *trips, *EVERY_TRIP, *emissions, *names)
 
 
 def run(job: Job) -> Result:
