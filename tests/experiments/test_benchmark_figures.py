@@ -294,6 +294,27 @@ def test_every_vehicle_counts_once_whatever_the_configuration_has_recorded(jam, 
     assert runs[0].never_entered >= 3
 
 
+def test_a_traffic_light_may_have_any_name(jam, tmp_path, monkeypatch):
+    own, temporary = tmp_path / "jam.sumocfg", tmp_path / "one & two"
+    configuration = ET.parse(jam)
+    net, routes = (Path(jam).parent / x.get("value") for x in configuration.getroot().find("input"))
+    network = ET.parse(net)
+    for item in network.iter("tlLogic"):
+        item.set("id", "rue d'Aix & <Z>")
+    for item in network.iterfind("connection[@tl]"):
+        item.set("tl", "rue d'Aix & <Z>")
+    network.write(tmp_path / "own.net.xml")
+    names = ("own.net.xml", str(routes))
+    for item, name in zip(configuration.getroot().find("input"), names, strict=True):
+        item.set("value", name)
+    configuration.write(own)
+    temporary.mkdir()
+    monkeypatch.setattr(benchmark.tempfile, "tempdir", str(temporary))
+    result = run_guarded(Job(str(own), "fixed", 3))
+    assert (result.error, result.safety_violations) == ("", 0)
+    assert result.arrived == run(Job(jam, "fixed", 3)).arrived
+
+
 def test_a_folder_that_is_there_takes_more(jam, tmp_path):
     for seed in (3, 4):
         run(Job(jam, "fixed", seed, keep=str(tmp_path)))

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
@@ -139,9 +140,9 @@ class _Outputs:
 
     def additional(self, network: Network) -> str:
         """An additional file that makes SUMO write its signals."""
-        additional = self.folder / "audit.add.xml"
+        additional, states = self.folder / "audit.add.xml", quoteattr(str(self.states))
         events = "".join(
-            f'<timedEvent type="SaveTLSStates" source="{tl}" dest="{self.states}"/>'
+            f'<timedEvent type="SaveTLSStates" source={quoteattr(tl)} dest={states}/>'
             for j in network.junctions
             for tl in j.tl_ids
         )
