@@ -522,6 +522,12 @@ def test_a_result_goes_by_the_label_of_its_job_and_so_do_its_trips(scenario_of, 
     assert run_guarded(Job("missing", "fixed", 1, label="x-run")).scenario == "x-run"
 
 
+def test_a_run_that_fails_goes_by_the_name_of_those_that_do_not(jam):
+    good, failed = (run_guarded(Job(jam, controller, 3)) for controller in ("fixed", "nobody"))
+    assert (bool(good.error), bool(failed.error)) == (False, True)
+    assert good.scenario == failed.scenario == "jam"
+
+
 def test_a_run_that_breaks_leaves_no_simulation_behind(jam, monkeypatch):
     def broken(self, period_s=1.0):
         raise RuntimeError("broken")
@@ -553,7 +559,7 @@ def test_a_run_that_breaks_leaves_no_simulation_behind(jam, monkeypatch):
         result.timing,
         result.sensing,
         result.scale,
-    ) == (jam, "fixed", 3, "street", "loops", 2.0)
+    ) == ("jam", "fixed", 3, "street", "loops", 2.0)
 
 
 NUMBERLESS = (

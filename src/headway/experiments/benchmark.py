@@ -72,11 +72,17 @@ class Job:
     config: str = ""
     model: ModelFile | None = None
 
+    @property
+    def name(self) -> str:
+        """What results call the scenario, also where it cannot be read."""
+        is_file = self.scenario.endswith(".sumocfg")
+        return self.label or (Path(self.scenario).stem if is_file else self.scenario)
+
     def identity(self) -> dict[str, Any]:
         """What its result is of."""
         names = ("controller", "seed", "timing", "sensing", "scale", "config")
         own = {name: getattr(self, name) for name in names}
-        return {"scenario": self.label or self.scenario, **own}
+        return {"scenario": self.name, **own}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +214,11 @@ def run(job: Job) -> Result:
         unexplained = len(found) - len(late) + max(len(late) - watch.explained(), 0)
         if job.keep:
             Path(job.keep).mkdir(parents=True, exist_ok=True)
-            name = f"{job.label or site.name}-{job.controller}-{job.seed}.tripinfo.xml"
+            name = f"{job.name}-{job.controller}-{job.seed}.tripinfo.xml"
             copyfile(outputs.trips, Path(job.keep) / name)
         decisions_ms = street.durations.table()[:, 1] * 1e3 / len(network.junctions)
         return Result(
-            **job.identity() | {"scenario": job.label or site.name},
+            **job.identity(),
             **judge(outputs.trips, pending, site),
             safety_violations=len(violations) + unexplained,
             late_starts=len(late),
