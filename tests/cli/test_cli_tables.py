@@ -60,7 +60,7 @@ def half(values):
 def test_the_columns_are_these():
     table = comparison([])
     assert [(c.header, c.justify, c.no_wrap) for c in table.columns] == [
-        ("scenario", "left", True), ("controller", "left", True), ("delay s", "right", True),
+        ("scenario", "left", False), ("controller", "left", False), ("delay s", "right", True),
         ("of fixed", "right", True), ("p", "right", True),
         ("wait s", "right", True), ("done", "right", True), ("out", "right", True),
         ("bad", "right", True),
@@ -197,3 +197,14 @@ def test_a_controller_that_left_junctions_to_its_fallback_is_named_with_its_shar
     assert lines == [
         "town: q-learning decided 37.5 % of the junctions' time, its fallback the rest."
     ]
+
+
+def test_a_long_name_leaves_room_for_the_figures_and_is_no_markup():
+    name = "[red]a-scenario-with-a-name-that-fills-a-terminal-of-eighty-columns-by-itself"
+    runs = [result(name, "planner", seed, 12.3 + seed, 45.6, 78, 9, 3) for seed in (1, 2)]
+    written = io.StringIO()
+    Console(file=written, width=80).print(comparison(runs))
+    text = written.getvalue()
+    for figure in ("13.8 ± 6.4", "45.6 ± 0.0", "78", "9", "6", "planner", "bad", "[red]"):
+        assert figure in text
+    assert all(len(line) <= 80 for line in text.splitlines())

@@ -271,6 +271,50 @@ def test_the_figures_of_a_run_are_those_of_simulations_own_record(jam, tmp_path,
     assert not libsumo.isLoaded()
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "tripinfo-output.write-undeparted",
+        "device.tripinfo.probability",
+        "human-readable-time",
+        "max-depart-delay",
+    ],
+)
+def test_every_vehicle_counts_once_whatever_the_configuration_has_recorded(jam, tmp_path, option):
+    value = {"device.tripinfo.probability": "0.4", "max-depart-delay": "5"}.get(option, "true")
+    configuration = ET.parse(jam)
+    ET.SubElement(configuration.getroot(), option, value=value)
+    for item in configuration.getroot().find("input"):
+        item.set("value", str(Path(jam).parent / item.get("value")))
+    own = tmp_path / "jam.sumocfg"
+    configuration.write(own)
+    unlike = {"wall_s": 0.0, "decision_ms_p99": 0.0, "person_waiting_s": 0.0}
+    runs = [replace(run_guarded(Job(of, "fixed", 3)), **unlike) for of in (jam, str(own))]
+    assert runs[0] == runs[1]
+    assert runs[0].never_entered >= 3
+
+
+def test_a_traffic_light_may_have_any_name(jam, tmp_path, monkeypatch):
+    own, temporary = tmp_path / "jam.sumocfg", tmp_path / "one & two"
+    configuration = ET.parse(jam)
+    net, routes = (Path(jam).parent / x.get("value") for x in configuration.getroot().find("input"))
+    network = ET.parse(net)
+    for item in network.iter("tlLogic"):
+        item.set("id", "rue d'Aix & <Z>")
+    for item in network.iterfind("connection[@tl]"):
+        item.set("tl", "rue d'Aix & <Z>")
+    network.write(tmp_path / "own.net.xml")
+    names = ("own.net.xml", str(routes))
+    for item, name in zip(configuration.getroot().find("input"), names, strict=True):
+        item.set("value", name)
+    configuration.write(own)
+    temporary.mkdir()
+    monkeypatch.setattr(benchmark.tempfile, "tempdir", str(temporary))
+    result = run_guarded(Job(str(own), "fixed", 3))
+    assert (result.error, result.safety_violations) == ("", 0)
+    assert result.arrived == run(Job(jam, "fixed", 3)).arrived
+
+
 def test_a_folder_that_is_there_takes_more(jam, tmp_path):
     for seed in (3, 4):
         run(Job(jam, "fixed", seed, keep=str(tmp_path)))
@@ -336,7 +380,8 @@ def test_the_simulation_is_begun_as_the_job_says(jam, monkeypatch, step_s, steps
     assert options["--device.emissions.probability"] == "1"
     assert set(options) - {"--step-length"} == {
         "--tripinfo-output", "--tripinfo-output.write-unfinished", "--device.emissions.probability",
-        "--output-prefix", "--output-suffix",
+        "--output-prefix", "--output-suffix", "--device.tripinfo.probability",
+        "--tripinfo-output.write-undeparted", "--human-readable-time", "--max-depart-delay",
     }  # fmt: skip
     assert len(sumo.additional) == 1
     assert (result.timing, result.sensing, result.scale, result.controller, result.seed) == (
@@ -477,6 +522,12 @@ def test_a_result_goes_by_the_label_of_its_job_and_so_do_its_trips(scenario_of, 
     assert run_guarded(Job("missing", "fixed", 1, label="x-run")).scenario == "x-run"
 
 
+def test_a_run_that_fails_goes_by_the_name_of_those_that_do_not(jam):
+    good, failed = (run_guarded(Job(jam, controller, 3)) for controller in ("fixed", "nobody"))
+    assert (bool(good.error), bool(failed.error)) == (False, True)
+    assert good.scenario == failed.scenario == "jam"
+
+
 def test_a_run_that_breaks_leaves_no_simulation_behind(jam, monkeypatch):
     def broken(self, period_s=1.0):
         raise RuntimeError("broken")
@@ -508,7 +559,7 @@ def test_a_run_that_breaks_leaves_no_simulation_behind(jam, monkeypatch):
         result.timing,
         result.sensing,
         result.scale,
-    ) == (jam, "fixed", 3, "street", "loops", 2.0)
+    ) == ("jam", "fixed", 3, "street", "loops", 2.0)
 
 
 NUMBERLESS = (

@@ -368,8 +368,7 @@ def progress(work: list[Job], jobs: int, run: Run) -> list[Result]:
                 advance=1,
                 description=f"{result.scenario} {result.controller} seed {result.seed}",
             )
-    named = {w.scenario: w.label or scenario(w.scenario).name for w in work}
-    rank = {(named[w.scenario], w.controller, w.seed): i for i, w in enumerate(work)}
+    rank = {(w.name, w.controller, w.seed): i for i, w in enumerate(work)}
     return sorted(done, key=lambda r: rank.get((r.scenario, r.controller, r.seed), len(rank)))
 
 

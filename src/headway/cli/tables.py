@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from headway.experiments.benchmark import Result
@@ -33,19 +34,22 @@ def comparison(results: list[Result]) -> Table:
         "out",
         "bad",
     ):
+        is_name = name in ("scenario", "controller")  # may take lines, so that figures have room
         table.add_column(
-            name, justify="left" if name in ("scenario", "controller") else "right", no_wrap=True
+            name, justify="left" if is_name else "right", overflow="fold", no_wrap=not is_name
         )
     for scenario in dict.fromkeys(r.scenario for r in results):
         own = [r for r in results if r.scenario == scenario]
+        name = escape(scenario)
         base = {r.seed: r.delay_s for r in own if r.controller == "fixed" and not r.error}
         for controller in dict.fromkeys(r.controller for r in own):
             runs = [r for r in own if r.controller == controller]
             for failed in (r for r in runs if r.error):
-                table.add_row(scenario, controller, f"[red]seed {failed.seed} FAILED", *[""] * 6)
+                seed = f"[red]seed {failed.seed} FAILED"
+                table.add_row(name, escape(controller), seed, *[""] * 6)
             good = [r for r in runs if not r.error]
             if good:
-                table.add_row(scenario, controller, *_row(good, base))
+                table.add_row(name, escape(controller), *_row(good, base))
         table.add_section()
     return table
 

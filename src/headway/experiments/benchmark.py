@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
@@ -39,6 +40,14 @@ TRIP = {
     "arrival": "-1",
 }
 EMISSIONS = ("fuel_abs", "CO2_abs")  # mg, of its <emissions>
+# a configuration may ask for trips of a part of the vehicles, or in another form, and may let
+# vehicles that cannot enter disappear: whoever keeps them out would have the better figures
+EVERY_TRIP = (
+    *("--device.tripinfo.probability", "1"),
+    *("--tripinfo-output.write-undeparted", "false"),  # they are counted as pending
+    *("--human-readable-time", "false"),
+    *("--max-depart-delay", "-1"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +72,17 @@ class Job:
     config: str = ""
     model: ModelFile | None = None
 
+    @property
+    def name(self) -> str:
+        """What results call the scenario, also where it cannot be read."""
+        is_file = self.scenario.endswith(".sumocfg")
+        return self.label or (Path(self.scenario).stem if is_file else self.scenario)
+
     def identity(self) -> dict[str, Any]:
         """What its result is of."""
         names = ("controller", "seed", "timing", "sensing", "scale", "config")
         own = {name: getattr(self, name) for name in names}
-        return {"scenario": self.label or self.scenario, **own}
+        return {"scenario": self.name, **own}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +146,9 @@ class _Outputs:
 
     def additional(self, network: Network) -> str:
         """An additional file that makes SUMO write its signals."""
-        additional = self.folder / "audit.add.xml"
+        additional, states = self.folder / "audit.add.xml", quoteattr(str(self.states))
         events = "".join(
-            f'<timedEvent type="SaveTLSStates" source="{tl}" dest="{self.states}"/>'
+            f'<timedEvent type="SaveTLSStates" source={quoteattr(tl)} dest={states}/>'
             for j in network.junctions
             for tl in j.tl_ids
         )
@@ -146,7 +161,7 @@ class _Outputs:
         trips = ("--tripinfo-output", str(self.trips), "--tripinfo-output.write-unfinished", "true")
         emissions = ("--device.emissions.probability", "1")
         names = ("--output-prefix", "", "--output-suffix", "")  # ours must be found again
-        return (*step, *trips, *emissions, *names)
+        return (*step, *trips, *EVERY_TRIP, *emissions, *names)
 
 
 def run(job: Job) -> Result:
@@ -199,11 +214,11 @@ def run(job: Job) -> Result:
         unexplained = len(found) - len(late) + max(len(late) - watch.explained(), 0)
         if job.keep:
             Path(job.keep).mkdir(parents=True, exist_ok=True)
-            name = f"{job.label or site.name}-{job.controller}-{job.seed}.tripinfo.xml"
+            name = f"{job.name}-{job.controller}-{job.seed}.tripinfo.xml"
             copyfile(outputs.trips, Path(job.keep) / name)
         decisions_ms = street.durations.table()[:, 1] * 1e3 / len(network.junctions)
         return Result(
-            **job.identity() | {"scenario": job.label or site.name},
+            **job.identity(),
             **judge(outputs.trips, pending, site),
             safety_violations=len(violations) + unexplained,
             late_starts=len(late),

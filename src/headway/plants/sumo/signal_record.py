@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
+import re
 from pathlib import Path
 
 from headway.plants.sumo.programmes import seconds
+
+# no XML reader: SUMO writes names of traffic lights and programmes as they are, also with & and <
+STATE = re.compile(
+    r'<tlsState time="([^"]*)" id="(.*?)"(?: programID=".*?" phase="[^"]*")? state="([^"]*)"'
+)
 
 
 def read_states(path: Path) -> dict[str, list[tuple[float, str]]]:
@@ -13,10 +18,10 @@ def read_states(path: Path) -> dict[str, list[tuple[float, str]]]:
     output.
     """
     lines: dict[str, list[tuple[float, str]]] = {}
-    for _, item in ET.iterparse(path):
-        if item.tag == "tlsState":
-            line = lines.setdefault(item.attrib["id"], [])
-            if not line or line[-1][1] != item.attrib["state"]:
-                line.append((seconds(item.attrib["time"]), item.attrib["state"]))
-        item.clear()
+    with path.open(encoding="utf-8") as record:
+        for text in record:
+            for time, name, state in STATE.findall(text):
+                line = lines.setdefault(name, [])
+                if not line or line[-1][1] != state:
+                    line.append((seconds(time), state))
     return lines
