@@ -646,6 +646,21 @@ def test_variables_stand_over_the_file_and_the_file_over_defaults(tmp_path, monk
     assert load(str(file)) == load(file)
 
 
+def test_a_log_level_may_stand_in_capitals(tmp_path, monkeypatch):
+    """LOG_LEVEL=INFO is what many other programs ask for."""
+    monkeypatch.setenv("HEADWAY_LOG__LEVEL", "WARNING")
+    assert load(None).log.level == "warning"
+    monkeypatch.setenv("HEADWAY_LOG__LEVEL", "LOUD")
+    with pytest.raises(SettingsError, match=r"log.level: 'loud' is not allowed"):
+        load(None)
+
+
+def test_a_log_folder_with_a_null_character_is_refused(tmp_path):
+    (tmp_path / "s.yaml").write_text('log: {folder: "a\\0b"}')
+    with pytest.raises(SettingsError, match=r"log.folder: .* is not allowed: no path"):
+        load(tmp_path / "s.yaml")
+
+
 def test_a_faulty_variable_is_refused(monkeypatch):
     with monkeypatch.context() as m:
         m.setenv("HEADWAY_LOOP__TICK_S", "fast")

@@ -212,6 +212,10 @@ def test_a_faulty_settings_file_is_refused_with_the_place(headway, tmp_path, tex
         (["--alert", "v_chaim > 1"], "there is no 'v_chaim' in the state. There are: v_chain,"),
         (["--alert", "loop.fpz < 1"], "There are: loop.fps"),
         (["--report", "no/such/r.json"], "report no/such/r.json: there is no folder for it"),
+        (["--json", "no/such/r.json"], "json no/such/r.json: there is no folder for it"),
+        (["--csv", "no/such/r.csv"], "csv no/such/r.csv: there is no folder for it"),
+        (["--json", "."], "json .: is a folder. Give the name of a file."),
+        (["--csv", "."], "csv .: is a folder"), (["--report", "."], "report .: is a folder"),
         (["--hz", "nan"], "target_hz: nan is not allowed: ticks per second, 0.1 to 1000"),
         (["--hz", "0"], "target_hz: 0.0"), (["--hz", "1e6"], "target_hz: 1000000.0"),
         (["--hz", "inf"], "target_hz: inf"), (["--hz", "-3"], "target_hz: -3.0"),
@@ -392,6 +396,28 @@ def test_a_run_that_is_broken_off_goes_on_where_it_was(headway, driven, monkeypa
     assert len(found["samples"]) == 251
     assert found["steps"] > steps
     assert not (tmp_path / "there" / "kpp.npz").exists()
+
+
+def test_a_run_that_keeps_no_checkpoint_does_not_say_that_it_goes_on(headway, monkeypatch):
+    def struck(self, until_s):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RealTimeController, "tick", struck)
+    ran = headway("kpp", "run", "--seconds", "2", "--data", "")
+    assert (ran.status, ran.err) == (0, "stopped at 0.0 s; without --data nothing is kept\n")
+
+
+def test_a_run_whose_result_cannot_be_written_is_not_lost(headway, monkeypatch, tmp_path):
+    """The disk is full, say: its checkpoint stays."""
+    forgotten = []
+
+    def fail(path, samples):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(room, "_write_csv", fail)
+    monkeypatch.setattr(room.KppRun, "forget", lambda self: forgotten.append(self))
+    assert headway("kpp", "run", "--seconds", "1", "--csv", "out.csv").status == 1
+    assert not forgotten
 
 
 def test_the_rate_counts_the_steps_of_this_call_alone(headway, driven, monkeypatch):

@@ -292,3 +292,19 @@ def test_a_rate_is_the_growth_within_a_minute_and_begins_anew_with_its_count():
     assert [rate.per_minute(t, c) for t, c in ((0, 5), (30, 8), (61, 9), (62, 2), (63, 4))] == [
         0, 3, 1, 0, 2
     ]  # fmt: skip
+
+
+def test_a_failed_backup_is_told_once_and_passes_with_the_next_that_succeeds():
+    told = Told(settings(rule()))
+    told.desk.take_upkeep("backup", True, {})
+    for _ in range(3):
+        told.desk.take_upkeep("backup", False, {"error": "the disk is full"})
+    told.desk.take_upkeep("drill", True, {})
+    assert told.kinds() == [("alert.opened", "system backup failed ")]
+    body = told.notes[0][2]
+    assert (body["rule"], body["level"], body["error"]) == (
+        "backup failed", "critical", "the disk is full",
+    )  # fmt: skip
+    told.desk.take_upkeep("backup", True, {})
+    assert [kind for kind, _ in told.kinds()] == ["alert.opened", "alert.closed"]
+    assert told.desk.open_alerts() == []

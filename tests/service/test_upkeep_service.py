@@ -300,3 +300,20 @@ def test_one_process_at_a_time(of, database):
         held.exec_driver_sql(f"SELECT pg_advisory_xact_lock({room.RUN_LOCK})")
         assert service.run_due() == []
     assert len(service.run_due()) == 1
+
+
+def test_whoever_alerts_people_learns_how_each_run_went_also_after_a_start(of, tmp_path):
+    first, second, told = of(), of(), []
+    (tmp_path / "backup.key").write_text("no key")
+    first.newest_run = lambda *run: told.append(run)
+    with pytest.raises(UpkeepError):
+        first.run("backup")
+    second.newest_run = first.newest_run
+    second.tell()
+    assert [(task, ok) for task, ok, _ in told] == [("backup", False)] * 2
+    assert "is no key file" in told[0][2]["error"]
+    (tmp_path / "backup.key").unlink()
+    of.go(1)
+    first.run("backup")
+    second.tell()
+    assert [(task, ok) for task, ok, _ in told[2:]] == [("backup", True)] * 2

@@ -1810,6 +1810,34 @@ def test_a_corrected_settings_file_is_applied_and_its_error_cleared(play, tmp_pa
     assert played.runs[-1].street.cycle_s == 10.0
 
 
+def test_a_file_that_does_not_fit_the_street_leaves_its_orders_and_is_tried_anew(
+    play, tmp_path, tiny
+):
+    """A tick that is no whole number of steps of its simulation; then the file is as before, then
+    the same wrong tick again, then another cycle.
+    """
+    path = tmp_path / "headway.yaml"
+    wrong = FIRST.replace("cycle_s: 20", "cycle_s: 20, tick_s: 0.3")
+    more = {
+        3: [Optimise(cycle_s=15.0)],
+        12: [lambda: path.write_text(FIRST)],
+        20: [lambda: path.write_text(wrong)],
+        28: [lambda: path.write_text(FIRST.replace("20", "10"))],
+    }
+    played = followed(play, tmp_path, tiny, wrong, until_s=140.0, more=more)
+    refused, applied = "engine.settings_refused", "engine.settings"
+    said = [(kind, data.get("changed")) for _, kind, data in played.events(refused, applied)]
+    assert said == [
+        (applied, ["cycle_s"]), (refused, None), (refused, None), (applied, ["loop"]),
+    ]  # fmt: skip
+    shown = played.of(Snapshot)
+    assert {s.cycle_s for s in shown if 105.0 < s.time_s < 125.0} == {15.0}
+    assert shown[-1].cycle_s == 10.0
+    faults = [s.settings_fault for s in shown]
+    changes = [text for k, text in enumerate(faults) if not k or text != faults[k - 1]]
+    assert [text[:17] for text in changes] == ["", "a tick of 0.3 s i", "", "a tick of 0.3 s i", ""]
+
+
 def test_settings_that_need_a_restart_are_reported_beside_the_applied_ones(play, tmp_path, tiny):
     played = followed(play, tmp_path, tiny, FIRST.replace("20", "10") + "environment: production\n")
     assert [(k, d.get("changed"))

@@ -238,6 +238,7 @@ class Services:
         self.silences = Silences(self.folder / "silences.json", self.notifier.notify)
         self.selfwatch = self._make_selfwatch(self.silences)
         await run_in_threadpool(self.selfwatch.desk.close_left_over)
+        self.upkeep.newest_run = self.selfwatch.desk.take_upkeep
         if streets is not None:
             self.street_service = await run_in_threadpool(streets, self.intake)
             self._take_observations(self.street_service)

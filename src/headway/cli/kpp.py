@@ -122,8 +122,12 @@ def run(
     """Run the plant and print its energy ledger: input, stored, lost and output energy."""
     if not (math.isfinite(seconds) and seconds > 0.0):
         raise typer.BadParameter(f"seconds {seconds}: give a finite number above 0.")
-    if report and not Path(report).absolute().parent.is_dir():
-        raise typer.BadParameter(f"report {report}: there is no folder for it. Make it first.")
+    for option, given in (
+        ("report", report),
+        ("json", "" if json_ == "-" else json_),
+        ("csv", csv),
+    ):
+        _check_place(option, given)
     if mode is not None and mode not in MODES:
         raise typer.BadParameter(f"no mode {mode!r}. There are: {', '.join(MODES)}.")
     try:
@@ -159,14 +163,14 @@ def run(
             samples = drive(loop, driven, seconds, lines, quiet=json_ == "-")
         except KeyboardInterrupt:
             loop.checkpoint()
-            Console(stderr=True).print(
-                f"stopped at {driven.time_s:.1f} s; the same command goes on from here"
+            then = (
+                "the same command goes on from here" if data else "without --data nothing is kept"
             )
+            Console(stderr=True).print(f"stopped at {driven.time_s:.1f} s; {then}")
             return
         finally:
             if report:
                 _write_report(Path(report), loop)
-    driven.forget()
     result = _result(driven, samples, loop)
     if json_ == "-":
         print(json.dumps(result))
@@ -174,6 +178,7 @@ def run(
         Path(json_).write_text(json.dumps(result, indent=1), encoding="utf-8")
     if csv:
         _write_csv(Path(csv), samples)
+    driven.forget()  # not before its result is written
     if plot and json_ != "-":
         _plot(samples)
 
@@ -193,6 +198,14 @@ def _loop_options(
         "base_hz": found.streams.base_hz,
         "buffer": found.streams.buffer,
     }
+
+
+def _check_place(option: str, given: str) -> None:
+    """Raises BadParameter for a file that could not be written once the run has ended."""
+    if given and not Path(given).absolute().parent.is_dir():
+        raise typer.BadParameter(f"{option} {given}: there is no folder for it. Make it first.")
+    if given and Path(given).is_dir():
+        raise typer.BadParameter(f"{option} {given}: is a folder. Give the name of a file.")
 
 
 def _write_report(path: Path, loop: RealTimeController) -> None:

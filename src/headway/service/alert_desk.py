@@ -179,6 +179,15 @@ class AlertDesk:
             for key in keys:
                 self._close(key, {"why": ENDS_OF_ALERTS[kind]})
 
+    def take_upkeep(self, task: str, ok: bool, data: Mapping[str, Any]) -> None:
+        """How the newest backup, retention or drill went, each time that somebody asked."""
+        key = (SYSTEM, f"{task} failed", "")
+        if ok:
+            self._close(key, {"why": "it succeeded"})
+            return
+        failed = {"rule": key[1], "path": "", "error": data.get("error", "")}
+        self._open_alert(key, failed, Level.CRITICAL)
+
     def _open_alert(self, key: Key, data: Mapping[str, Any], level: Level) -> None:
         with self._guard:
             if key in self._open or self._closed:

@@ -217,7 +217,7 @@ class SelfWatch:
         known, waited = self._watched.fault, self._watched.waiting
         changed = self._watched.refresh()
         fault = self._watched.fault
-        metrics.degraded.labels("settings").set(float(bool(fault)))
+        metrics.degraded.labels("settings").set(float(bool(fault) or self._is_refused()))
         if fault and fault != known:
             self._log.warning("settings refused", fault=fault)
             event = {"kind": "settings.refused", "data": {"fault": fault}}
@@ -233,6 +233,12 @@ class SelfWatch:
                 self._set_up_logs(new)
             if "alerts" in changed:
                 self.desk.use(new.alerts)
+
+    def _is_refused(self) -> bool:
+        """A street does not use the file, which may fit this process alone."""
+        service = self._streets()
+        streets = list(service.streets.values()) if service is not None else []
+        return any(s.snapshot.settings_fault for s in streets if s.snapshot is not None)
 
     def _set_up_logs(self, new: Settings) -> None:
         level, folder = log_level(new), new.log.folder

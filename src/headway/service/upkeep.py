@@ -9,7 +9,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,6 +42,8 @@ FILE = re.compile(r"headway-\d{8}T\d{6}Z\.backup")
 DRAFT = re.compile(rf"{FILE.pattern}\.\d+\.draft")
 
 Publish = Callable[[str, str, Any], None]
+NewestRun = Callable[[str, bool, Mapping[str, Any]], None]
+"""Takes a task, whether it succeeded, and the data of the run."""
 
 
 class UpkeepError(RuntimeError):
@@ -61,6 +63,10 @@ class UpkeepRun:
     data: dict[str, Any]
 
 
+def _to_nobody(task: str, ok: bool, data: Mapping[str, Any]) -> None:
+    pass
+
+
 class UpkeepService:
     """Keeps the schedule of `settings` for a database, and runs what an administrator asks for.
 
@@ -68,6 +74,7 @@ class UpkeepService:
     publish: takes (topic, street, message); street is empty.
     clock:   seconds since 1970. steady: seconds that nobody sets.
     under_way: numbers of the runs that go on now; retention leaves them.
+    newest_run: who alerts people where one failed, and again where one succeeded.
     """
 
     def __init__(
@@ -94,6 +101,7 @@ class UpkeepService:
         self._thread = keep_running("upkeep", self._work, self._stop, start=False)
         self._busy = threading.Lock()
         self._is_away = False
+        self.newest_run: NewestRun = _to_nobody
         self._log = telemetry.log("store")
 
     def begin(self) -> None:
@@ -304,15 +312,17 @@ class UpkeepService:
         self._publish("monitoring", "", event)
         if not run.ok:
             self._publish("alerts", "", event)
+        self.newest_run(run.task, run.ok, run.data)
 
     def tell(self) -> None:
-        """Into the metrics, how the newest run of each task went: another process may have made it,
-        or this one before it was started anew.
+        """Into the metrics and alerts, how the newest run of each task went: another process may
+        have made it, or this one before it was started anew.
         """
         try:
             for task in TASKS:
                 for run in self.runs(task, 1):
                     metrics.upkeep_failed.labels(task).set(0.0 if run.ok else 1.0)
+                    self.newest_run(task, run.ok, run.data)
                 if (done := self._newest_success(task)) is not None:
                     metrics.upkeep_done_at.labels(task).set(done.timestamp())
             self._note_away(None)

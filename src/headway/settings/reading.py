@@ -438,6 +438,12 @@ class Watched:
         self.current = new
         return changed
 
+    def refuse(self, in_force: Settings, fault: str) -> None:
+        """What `refresh` found does not fit where it was to be used: `in_force` stays, with which
+        the next file is compared.
+        """
+        self.current, self.fault = in_force, fault
+
     def _read_stamp(self) -> _Stamp:
         try:
             status = self._path.stat()

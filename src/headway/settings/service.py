@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -13,11 +13,25 @@ from headway.settings.base import Section
 
 
 class LogSettings(Section):
-    """Logs. folder: one file a component there, besides standard error; empty for none."""
+    """Logs. level: in small or capital letters. folder: one file a component there, besides
+    standard error; empty for none.
+    """
 
     level: Literal["debug", "info", "warning", "error", "critical"] = "info"
     json_lines: bool = False
     folder: str = ""
+
+    @field_validator("level", mode="before")
+    @classmethod
+    def _take_capitals(cls, level: Any) -> Any:
+        return level.lower() if isinstance(level, str) else level  # LOG_LEVEL=INFO is usual
+
+    @field_validator("folder")
+    @classmethod
+    def _is_path(cls, folder: str) -> str:
+        if "\0" in folder:
+            raise PydanticCustomError("path", "no path: it holds a null character")
+        return folder
 
 
 class ApiLimits(Section):

@@ -78,6 +78,7 @@ class Snapshot:
     sources:       figures of each source of observations from outside.
     paused_by:     the operator by whose order time stands; empty while it goes on.
     rules:         the alert rules on it.
+    settings_fault: why it does not use its settings file as it is now; empty where it does.
     models:        who decides where beside or instead of the controllers of the catalogue; see
         `rollout.Rollout.report`.
     """
@@ -111,6 +112,7 @@ class Snapshot:
     paused_by: str = ""
     rules: tuple[KnownRule, ...] = ()
     models: Mapping[str, Any] = field(default_factory=dict)
+    settings_fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -379,7 +379,12 @@ class StreetProcess:
     def _put_snapshot(self, junctions: tuple[JunctionState, ...], keep: bool = False) -> None:
         self._put_signal_changes()
         snapshot = self.run.snapshot(self.loop, junctions)
-        snapshot = replace(snapshot, paused_by=self._paused_by, rules=self._known_rules)
+        snapshot = replace(
+            snapshot,
+            paused_by=self._paused_by,
+            rules=self._known_rules,
+            settings_fault=self._watched.fault if self._watched is not None else "",
+        )
         self._outbox.put(snapshot, keep=keep)
 
     def _put_signal_changes(self) -> None:
@@ -398,6 +403,7 @@ class StreetProcess:
         if self._watched is None:
             return
         known_fault, waited = self._watched.fault, self._watched.waiting
+        of_file = self._watched.current
         changed = self._watched.refresh()
         fault = self._watched.fault
         if fault and fault != known_fault:
@@ -417,7 +423,9 @@ class StreetProcess:
                     self._drop_orders("cycle_s", "speed_factor")
             except (ValueError, OSError, PlantError) as error:  # they do not fit this street
                 self.settings = before
-                self.run.record("engine.settings_refused", {"fault": str(error)})
+                self._watched.refuse(of_file, str(error))
+                if str(error) != known_fault:
+                    self.run.record("engine.settings_refused", {"fault": str(error)})
                 return
             self._applied.store(self.settings)
             by = name_of(self.run.street.controller)
