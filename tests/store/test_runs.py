@@ -200,6 +200,18 @@ def test_a_link_that_is_cut_in_the_middle_of_the_replay_stores_each_row_once(
     assert (intake.refusals.count, intake.spool.waiting) == (0, 0)
 
 
+def test_the_newest_event_of_a_run_is_known_while_the_database_answers(box, link, request):
+    _, intake = box()
+    run = begun(intake, request.node.name)
+    assert intake.newest_event(run) == 0
+    for number in (7, 1001, 30):
+        intake.write("event", [event(run, number)])
+    assert intake.newest_event(run) == 1001
+    assert intake.newest_event(-5) == 0
+    link.cut()
+    assert intake.newest_event(run) == 0
+
+
 def test_rows_of_a_run_that_nobody_knows_are_put_aside_with_the_reason(box, tmp_path):
     _, intake = box()
     intake.spool.put("event", [list(event(-5, 1))])

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -39,9 +40,12 @@ from headway.street.alerts import alert_rules
 from headway.street.messages import Task
 from headway.street.permit import Permit
 from headway.telemetry.life import SignsOfLife
+from headway.telemetry.threads import keep_running
 
 ASK_EVERY_S = 0.5
 LOOK_EVERY_S = 0.2
+REPLAY_EVERY_S = 2.0  # how often rows that wait on disk are offered to the database again
+FOLDERS = ("models", "postgres")  # of the data folder, which no street may have for its own
 # a holder that was killed is forgotten by then, and one that lives has renewed its lease
 WAIT_S = LEASE_S + 2.0
 console = Console()
@@ -104,6 +108,8 @@ def street(
         raise typer.BadParameter(
             f"no street may be named {name!r}: 1 to 64 small letters, digits and dashes."
         )
+    if name in FOLDERS:
+        raise typer.BadParameter(f"{name!r} is a folder of its own below the data folder.")
     url = require_valkey("headway street")
     chosen = {"scenario": scenario_ or "", "timing": timing}
     changes: Changes = {
@@ -234,10 +240,13 @@ class _Runner:
         service.on_signals = host.hear_colours
         host.begin(service)
         self._log.info("runs the street", street=self._name, token=lease.token, holder=self._holder)
+        ended = threading.Event()
         with contextlib.ExitStack() as at_end:
             at_end.callback(host.close)
             at_end.callback(service.stop)
+            at_end.callback(ended.set)
             at_end.callback(self._signs.end)
+            keep_running("replay spool", partial(_replay, intake, ended), ended)
             service.start(self._name, self._task, self._repeat)
             while not lease.is_lost and not stop.wait(LOOK_EVERY_S):
                 self._signs.give()
@@ -245,3 +254,9 @@ class _Runner:
     def _file_here(self, sha256: str) -> Path:
         self._models.bring(sha256)
         return self._models.path(sha256)
+
+
+def _replay(intake: Intake, ended: threading.Event) -> None:
+    """Nobody else asks a database that had hung: who writes does not wait for it again."""
+    while not ended.wait(REPLAY_EVERY_S):
+        intake.catch_up()

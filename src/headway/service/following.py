@@ -7,9 +7,10 @@ What is heard goes to the clients of this process alone, since every process tha
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,19 +57,23 @@ LISTEN_MS = 500
 READ_AT_ONCE = 500
 AGAIN_S = 1.0
 ORDERS_KEPT, DATA_KEPT = 1000, 16  # in their streams; observations may be of several megabytes
+HEARD_WITHIN_S = 10.0  # a street says at once that it has an order, and refuses one that is late
 FORGOTTEN_S = 3600  # after which a stream that nobody adds to is gone
 SEND_WITHIN_S = 2.0
 FIRST_S = 5.0  # for so long one process speaks for all that follow
 FIRST = "headway:followers"
 REPLAYED = 1000  # of the stream, for who begins to follow
 NOT_YET = "its process has not been heard yet"
+LOST = "it was not heard of: Valkey forgot it, or the street was cut off"
+LONGEST_TOKEN = 20  # digits
 NOT_HEARD = "of a street did not come through: it was cut off from Valkey, or this process was"
 
 
 class RemoteEngine:
     """The engine of a street elsewhere, and the way there. silence: why it is not heard; empty
     where it is. unlike: why its state cannot be shown by the files of this machine. token: of the
-    process that runs it.
+    process that runs it. unheard: orders that were sent, by id, since when (seconds of the
+    monotonic clock) nothing was heard of them.
     """
 
     is_restarting = False
@@ -78,6 +83,7 @@ class RemoteEngine:
         self.name = name
         self.token = 0
         self.silence, self.unlike = NOT_YET, ""
+        self.unheard = dict[str, float]()
         self._link = connect(url, SEND_WITHIN_S)
 
     @property
@@ -87,7 +93,12 @@ class RemoteEngine:
 
     def send(self, action: Action, order: PlacedOrder, orders: tuple[PlainOrder, ...]) -> None:
         """Raises WorkerError."""
-        self._add("orders", ORDERS_KEPT, Placed(action, order.plain(), orders))
+        self.unheard[order.id] = time.monotonic()
+        try:
+            self._add("orders", ORDERS_KEPT, Placed(action, order.plain(), orders))
+        except WorkerError:
+            self.unheard.pop(order.id, None)
+            raise
 
     def order(self, order: StreetOrder) -> None:
         """Observations alone; all else goes on record as it is sent. Raises WorkerError."""
@@ -212,15 +223,39 @@ class Follower:
         now_s = self._looked_s = time.monotonic()
         found: Any = link.hgetall(STREETS)
         for name, token in sorted((n.decode(errors="replace"), t) for n, t in found.items()):
-            if name not in self._followed and STREET_NAME.fullmatch(name) and token.isdigit():
-                self._begin_to_follow(link, name, int(token))
-        for followed in self._followed.values():
+            if name not in self._followed and STREET_NAME.fullmatch(name) and _is_token(token):
+                with self._own_faults(name):
+                    self._begin_to_follow(link, name, int(token))
+        for name, followed in self._followed.items():
+            self._look_after_orders(followed)
             if now_s - followed.heard_s > AWAY_AFTER_S:
-                self._look_after_silent(link, followed)
+                with self._own_faults(name):
+                    self._look_after_silent(link, followed)
         keys = [f"{{{FIRST}}}:{what}" for what in ("lease", "token", "freed")]
-        taken: Any = link.eval(TAKE, 3, *keys, self._name, round(1e3 * FIRST_S))
-        if taken[0]:
-            self._first_until_s = now_s + FIRST_S - 2.0 * LOOK_EVERY_S
+        with self._own_faults(FIRST):
+            taken: Any = link.eval(TAKE, 3, *keys, self._name, round(1e3 * FIRST_S))
+            if taken[0]:
+                self._first_until_s = now_s + FIRST_S - 2.0 * LOOK_EVERY_S
+
+    @contextlib.contextmanager
+    def _own_faults(self, name: str) -> Iterator[None]:
+        """A key that is of another type costs the street alone that it is of."""
+        try:
+            yield
+        except redis.ResponseError as error:
+            self._tell_unread(name, error)
+
+    def _look_after_orders(self, followed: _Followed) -> None:
+        """Those of this process of which nothing was heard."""
+        street, now_s = followed.street, time.monotonic()
+        for order_id, since_s in list(followed.engine.unheard.items()):
+            if now_s - since_s < HEARD_WITHIN_S:
+                continue
+            followed.engine.unheard.pop(order_id, None)
+            order = self._service.orders.find(street.name, order_id)
+            if order is not None and order.state is OrderState.ACCEPTED:
+                ended = replace(order, state=OrderState.UNANSWERED, reason=LOST)
+                self._service.orders.mirror(ended)
 
     def _look_after_silent(self, link: redis.Redis, followed: _Followed) -> None:
         """Raises RedisError."""
@@ -233,6 +268,9 @@ class Follower:
         newest: Any = link.xrevrange(key_of(followed.street.name, "news"), count=1)
         if newest and place_of(newest[0][0]) < place_of(followed.last):
             followed.last = b"0-0"  # a stream that was begun anew, by an earlier clock
+        known: Any = link.get(key_of(followed.street.name, "token"))
+        if known is not None and _is_token(known) and int(known) < followed.engine.token:
+            self._begin_process(followed, int(known))  # Valkey forgot it, and its clock is earlier
 
     def _read(self, link: redis.Redis) -> None:
         """Raises RedisError."""
@@ -241,12 +279,25 @@ class Follower:
             return
         streams = {key_of(name, "news"): f for name, f in self._followed.items()}
         where: Any = {stream: f.last for stream, f in streams.items()}
-        found: Any = link.xread(where, block=LISTEN_MS, count=READ_AT_ONCE)
+        try:
+            found: Any = link.xread(where, block=LISTEN_MS, count=READ_AT_ONCE)
+        except redis.ResponseError:
+            found = self._read_each(link, where)
         for stream, entries in found or []:
             followed = streams[stream.decode()]
             for number, fields in entries:
                 followed.last = number
                 self._take_entry(followed, fields)
+
+    def _read_each(self, link: redis.Redis, where: Mapping[str, bytes]) -> list[Any]:
+        """One after the other: one of them is no stream. Raises RedisError."""
+        found = list[Any]()
+        for stream, last in where.items():
+            with self._own_faults(stream):
+                found += link.xread({stream: last}, count=READ_AT_ONCE) or []
+        if not found:
+            self._stop.wait(LISTEN_MS / 1e3)
+        return found
 
     # --- a street that is new here
 
@@ -267,12 +318,15 @@ class Follower:
             if not isinstance(standing, Standing) or standing.name != name:
                 raise WireError("no standing of this street")
             followed = self._made(standing, newest[0][0] if newest else b"0-0")
+            followed.silent, followed.engine.token = True, token
+            self._use_past(followed, data[1])
+            self._stand(followed, standing)
         except (WireError, RoadsError, OSError, ValueError) as error:
             self._refuse(name, str(error))
             return
-        followed.silent, followed.engine.token = True, token
-        self._use_past(followed, data[1])
-        self._stand(followed, standing)
+        except Exception as error:  # of whatever class: others may write to the same Valkey
+            self._refuse(name, repr(error))
+            return
         for _, fields in reversed(newest):
             self._take_entry(followed, fields)
         followed.silent, followed.heard_s = False, time.monotonic()
@@ -309,12 +363,16 @@ class Follower:
             past = decode(data)
             if not isinstance(past, Past):
                 raise WireError("no past of a street")
-            for order in past.orders:
-                self._service.orders.mirror(PlacedOrder.of(order), say=False)
-            street.events.extend(_event(told) for told in past.events)
-        except ValueError as error:
+            orders = [PlacedOrder.of(order) for order in past.orders]
+            if any(order.street != street.name for order in orders):
+                raise WireError("an order of another street")
+            events = [_event(told) for told in past.events]
+        except Exception as error:  # of whatever class: others may write to the same Valkey
             self._tell_unread(street.name, error)
             return
+        for order in orders:
+            self._service.orders.mirror(order, say=False)
+        street.events.extend(events)
         street.snapshot, street.report = past.snapshot, past.report
         street.history.extend(HistoryRow(*row) for row in past.history)
         street.history_s = street.history[-1].time_s if street.history else street.history_s
@@ -410,6 +468,7 @@ class Follower:
             order = PlacedOrder.of(told["data"])
             if order.street != street.name:
                 raise WireError("an order of another street")
+            followed.engine.unheard.pop(order.id, None)
             self._service.orders.mirror(order, say=not followed.silent)
             return
         event = _event(told) if news.topic == "monitoring" and "data" in told else None
@@ -455,6 +514,10 @@ class Follower:
             raise
         followed.stamp = standing.stamp
         followed.street.colours.clear()
+
+
+def _is_token(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= LONGEST_TOKEN
 
 
 def _event(told: Mapping[str, Any]) -> Event:

@@ -375,6 +375,8 @@ class StreetHost:
         order = PlacedOrder.of(message.order)
         if order.street != self.name:
             raise WireError("the order is of another street")
+        if self.service.orders.find(self.name, order.id) is not None:
+            raise WireError("the order came before")
         try:
             match message.action:
                 case "place":

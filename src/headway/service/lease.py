@@ -42,12 +42,16 @@ RENEW_S = 1.0
 MARGIN_S = 1.0  # the holder stops so long before
 SETTLE_S = LEASE_S - MARGIN_S
 ANSWER_WITHIN_S = 1.0
+LONGEST_HOLDER = 200  # characters of a name that others have written
 LOCKS = 0x48575354  # first half of the keys of the advisory locks
 
 TAKE = """
 local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[1] then return {'', held} end
 local known, now = tonumber(redis.call('GET', KEYS[2]) or '0'), redis.call('TIME')
+if not known or not (known < 9e15) then
+    return redis.error_reply('ERR ' .. KEYS[2] .. ' holds no token; delete this key')
+end
 local token = string.format('%.0f', math.max(known + 1, now[1] * 1000000 + now[2]))
 local freed = redis.call('GET', KEYS[3])
 redis.call('SET', KEYS[2], token)
@@ -129,15 +133,16 @@ class InValkey:
         try:
             held: Any = self._link.get(self._keys[0])
             left_ms: Any = self._link.pttl(self._keys[0])
-            self.holder = (held or b"").decode(errors="replace")
+            self.holder = _in_a_line(held or b"")
             self.left_s = max(left_ms, 0) / 1e3
             self.trouble = ""
         except redis.RedisError as error:
-            self.trouble = str(error) or type(error).__name__
+            self.holder, self.trouble = "", str(error) or type(error).__name__
 
     def take(self) -> bool:
         found = self._ask(TAKE)
         if not isinstance(found, list):
+            self.holder = ""
             return False
         token, said = (part.decode(errors="replace") for part in found)
         if not token:
@@ -286,7 +291,8 @@ class Lease:
             asked_s = self._clock()
             if not held.witness.take():
                 self._give_back(taken)
-                self._valkey.look()
+                if held.witness is not self._valkey:
+                    self._valkey.look()
                 return False
             held.until_s = asked_s + LEASE_S - MARGIN_S
             taken.append(held)
@@ -366,6 +372,11 @@ class Lease:
             self._unconfirmed.discard(name)
         if not self._unconfirmed and not self._is_void:
             self.from_s = self._clock()
+
+
+def _in_a_line(name: bytes) -> str:
+    text = name[: 4 * LONGEST_HOLDER].decode(errors="replace")[:LONGEST_HOLDER]
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def connect(url: str, within_s: float) -> redis.Redis:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from headway import telemetry
 from headway.roads.network import Kind
 from headway.service.kept_run import NUMBERS_AHEAD, KeptRun, keep_run, kept_run
 from headway.service.running_street import RunningStreet
@@ -35,6 +36,7 @@ class StreetRecord:
         self._keeps_runs = keeps_runs
         self._clock_ns = clock_ns
         self.recorder = Recorder(intake) if intake is not None else None
+        self._log = telemetry.log("engine")
 
     def close(self) -> None:
         """Write what is left to the database."""
@@ -70,11 +72,22 @@ class StreetRecord:
         self._keep_run(street)
 
     def find_kept_run(self, street: RunningStreet) -> None:
-        """The run that the process before was in, if one is kept; it is `street.kept` then."""
+        """The run that the process before was in, if one is kept; it is `street.kept` then. None is
+        where the record has events of it that the folder does not know: another folder has gone on
+        in it, and what is added under their numbers would be dropped.
+        """
         if not self._keeps_runs or (kept := kept_run(street.task)) is None:
             return
-        street.kept, street.run_key, street.run_over = kept, kept.run_key, False
-        street.run = self._number_of(street, kept.demand, street.controller)
+        street.run_key = kept.run_key
+        number = self._number_of(street, kept.demand, street.controller)
+        if self._intake is not None and self._intake.newest_event(number) >= kept.events:
+            self._log.warning(
+                "the data folder is older than the record; a new run begins",
+                street=street.name,
+                run=number,
+            )
+            return
+        street.kept, street.run, street.run_over = kept, number, False
         street.events_recorded = street.events_kept = kept.events
 
     def end_run(self, street: RunningStreet) -> None:

@@ -328,6 +328,10 @@ class Intake:
         """Of the database, where it is known by now."""
         return self._runs.number(number)
 
+    def newest_event(self, run: int) -> int:
+        """The highest number of an event of a run; 0 where it has none, or nobody knows it now."""
+        return self._runs.newest_event(run)
+
     def catch_up(self) -> bool:
         """Replay the spool, if there is one; whether nothing waits any more."""
         if self._not_on_disk:

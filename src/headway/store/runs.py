@@ -9,10 +9,11 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -38,6 +39,8 @@ INSERT = f"""
     ON CONFLICT (key) DO UPDATE SET key = excluded.key
     RETURNING id
 """
+T = TypeVar("T")
+NEWEST_EVENT = "SELECT coalesce(max(number), 0) AS number FROM event WHERE run_id = :run"
 
 
 class AwayError(RuntimeError):
@@ -70,12 +73,8 @@ class Runs:
         """
         why: Exception | None = AwayError("it was away when the run began")
         if not is_away:
-            stored = Future[int]()
-            threading.Thread(
-                target=self._try, args=(row, stored), daemon=True, name="begin run"
-            ).start()
             try:
-                return stored.result(BEGIN_WITHIN_S), None
+                return _within(BEGIN_WITHIN_S, partial(self._store, row)), None
             except TimeoutError:
                 why = AwayError(f"it has not answered within {BEGIN_WITHIN_S:g} s")
             except sa.exc.SQLAlchemyError as error:
@@ -85,6 +84,18 @@ class Runs:
     def number(self, number: int) -> int:
         """The one of the database, where it is known by now."""
         return self._known.get(number, number)
+
+    def newest_event(self, number: int) -> int:
+        """The highest number of an event of a run; 0 where it has none, or the database does not
+        know the run, or does not answer within BEGIN_WITHIN_S.
+        """
+        if number < 0:
+            return 0
+        ask = partial(self._database.rows, NEWEST_EVENT, run=number)
+        try:
+            return int(_within(BEGIN_WITHIN_S, ask)[0]["number"])
+        except (TimeoutError, sa.exc.SQLAlchemyError):
+            return 0
 
     def stored(self, number: int) -> int:
         """The one of the database, which is given the run if it has not got it. Raises
@@ -96,12 +107,6 @@ class Runs:
             raise LookupError(f"no run of this machine has the number {number}")
         self._known[number] = self._store(self._rows[number])
         return self._known[number]
-
-    def _try(self, row: Mapping[str, Any], stored: Future[int]) -> None:
-        try:
-            stored.set_result(self._store(row))
-        except Exception as error:  # of whichever class: whoever waits gets it
-            stored.set_exception(error)
 
     def _store(self, row: Mapping[str, Any]) -> int:
         known = 0
@@ -131,6 +136,20 @@ class Runs:
             except OSError as error:  # the street does not wait for the disk, either
                 self._log.error("a run is not on disk before it ends", error=str(error))
         return number
+
+
+def _within(seconds: float, ask: Callable[[], T]) -> T:
+    """What `ask` returns, or raises. Raises TimeoutError where it takes longer."""
+    found = Future[T]()
+
+    def work() -> None:
+        try:
+            found.set_result(ask())
+        except Exception as error:  # of whichever class: whoever waits gets it
+            found.set_exception(error)
+
+    threading.Thread(target=work, daemon=True, name="begin run").start()
+    return found.result(seconds)
 
 
 def _read(path: Path) -> dict[int, dict[str, Any]]:
