@@ -25,6 +25,7 @@ from headway.api.security import Keyring, Role
 from headway.service.lease import LEASE_S, SETTLE_S
 from headway.service.wire import decode, key_of
 from headway.street.messages import Snapshot
+from headway.street.permit import Permit
 from tests.links import Link
 from tests.ports import free_port
 from tests.waiting import until
@@ -283,6 +284,7 @@ def test_rows_that_waited_for_a_database_that_hung_are_delivered(site):
         site.url = f"postgresql://postgres@127.0.0.1:{link.port}/{address.database}"
         site.street("street")
         until(lambda: "engine.started" in site.log("street"))
+        until(Permit(site.folder / "streets" / "main").is_due)  # needs both witnesses until then
         link.hangs = True
         until(lambda: "they wait on disk" in site.log("street"))
         link.hangs = False
