@@ -500,7 +500,9 @@ def test_texts_and_lists_are_allowed_at_their_bounds():
     )
 
 
-@pytest.mark.parametrize("name", ["baseline", "Elm", "elm street", "", "e" * 65, "../elm"])
+@pytest.mark.parametrize(
+    "name", ["baseline", "postgres", "media", "Elm", "elm street", "", "e" * 65, "../elm"]
+)
 def test_a_street_has_a_name_of_its_own_that_stands_in_addresses(name):
     assert fault_of({"street": {"name": name}}).startswith(
         f"settings: street.name: {name!r} is not"

@@ -34,7 +34,7 @@ from headway.service.lease import (
 )
 from headway.service.streets import StreetService
 from headway.service.wire import STREET_NAME
-from headway.settings import load, log_level, overridden
+from headway.settings import FOLDERS, load, log_level, overridden
 from headway.store import Database, Intake, open_database
 from headway.street.alerts import alert_rules
 from headway.street.messages import Task
@@ -45,7 +45,6 @@ from headway.telemetry.threads import keep_running
 ASK_EVERY_S = 0.5
 LOOK_EVERY_S = 0.2
 REPLAY_EVERY_S = 2.0  # how often rows that wait on disk are offered to the database again
-FOLDERS = ("models", "postgres")  # of the data folder, which no street may have for its own
 # a holder that was killed is forgotten by then, and one that lives has renewed its lease
 WAIT_S = LEASE_S + 2.0
 console = Console()

@@ -47,6 +47,7 @@ from headway.settings.service import (
 )
 from headway.settings.street import (
     BASELINE,
+    FOLDERS,
     SAFE_SUMO_OPTIONS,
     ControllerName,
     ControlSettings,
@@ -74,6 +75,7 @@ __all__ = [
     "ALIASES",
     "BASELINE",
     "CAMERA_METRICS",
+    "FOLDERS",
     "OLD_KEYS",
     "OLD_SENSING",
     "RESTART_ONLY",

@@ -18,6 +18,8 @@ ControllerName = Literal[
 ]
 FallbackName = Literal["fixed", "webster", "actuated", "planner"]
 BASELINE = "baseline"  # the street under fixed time that `headway serve` runs beside its own
+# of the data folder, which no street may have for its own
+FOLDERS = ("backups", "followed", "handed", "media", "models", "postgres")
 SLOWEST_FACTOR = 0.01  # ticks of a second come every 100 s
 
 
@@ -85,9 +87,13 @@ class StreetSettings(Section):
 
     @field_validator("name")
     @classmethod
-    def _is_not_that_of_fixed_time(cls, value: str) -> str:
+    def _is_free(cls, value: str) -> str:
         if value == BASELINE:
             raise ValueError(f"{BASELINE!r} is the street under fixed time beside it; take another")
+        if value in FOLDERS:
+            raise ValueError(
+                f"{value!r} is a folder of its own below the data folder; take another"
+            )
         return value
 
     @field_validator("sensing", mode="before")
