@@ -513,7 +513,7 @@ def test_an_alert_rule_that_is_not_there_is_not_removed(clients, ruled):
 
 
 def test_the_number_of_alert_rules_is_bounded(clients, ruled, monkeypatch):
-    monkeypatch.setattr("headway.service.streets.MOST_ORDERED", 1)
+    monkeypatch.setattr("headway.service.running_street.MOST_ORDERED", 1)
     answer = clients["engineer"].put(f"{RULES}/full", json=RULE)
     assert (answer.status_code, "Remove one first" in answer.json()["detail"]) == (409, True)
     body = RULE | {"name": "given"}
