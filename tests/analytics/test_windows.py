@@ -169,11 +169,15 @@ def street(new_record, tmp_path_factory):
 GREEN_ALL_ALONG = Record(
     {VEHICLES: {1: GREEN, 20: RED}, WALK: {1: GREEN, 20: RED}}, {VEHICLES: {}, WALK: {}}
 )
+OCCUPIED_TO_THE_END = Record(
+    {VEHICLES: {0: 1}, WALK: {0: 1}}, {VEHICLES: {0: True}, WALK: {1: True}}, {}, {}
+)
 
 
 @settings(deadline=None, max_examples=60)
 @given(RECORDS, st.lists(WINDOWS, min_size=3, max_size=3))
 @example(GREEN_ALL_ALONG, [(2, 2), (20, 20), (20, 21)])
+@example(OCCUPIED_TO_THE_END, [(1, 2), (2, 3), (0, 1)])
 def test_every_measure_of_any_window_is_what_a_reading_by_seconds_finds(street, record, windows):
     database, make = street
     run = make(record)

@@ -559,6 +559,8 @@ def _health(history: History, detector: Series, last: float, n: int) -> str:
     on, occupied = detector
     until = np.append(on, max(last, on.max(initial=last)))[1:]
     stood = (occupied > 0) & (on < history.end_s) & (until > history.begin_s)
+    if stood.size and last == history.begin_s:  # its last report holds then, too
+        stood[-1] = occupied[-1] > 0 and on[-1] < history.end_s
     if ((until - on)[stood] >= STUCK_S).any():
         return "stuck"
     return "ok" if n or stood.any() else "silent"
