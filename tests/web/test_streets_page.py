@@ -100,3 +100,18 @@ def test_a_street_that_begins_after_the_page_was_opened_is_shown(page, tmp_path)
         page.wait_for_selector("#name-main >> text=elm", timeout=60_000)
         assert page.is_visible("#tab-street")
         assert not page.is_visible("#which")
+
+
+def test_fixed_time_stands_beside_the_street_of_its_scenario_whatever_its_name(page, tmp_path):
+    made = lambda tell, intake: standing("elm", "baseline", tell=tell)  # noqa: E731
+    with serving(tmp_path, made) as running:
+        service = running.app.state.services.street_service
+        service.streets |= standing("oak", of="cologne1").streets
+        page.goto(f"{running.url}/?street=elm#token={running.token('viewer')}")
+        page.wait_for_selector("#link >> text=live")
+        assert choices(page) == ["elm", "oak"]
+        assert page.is_visible("#figure-other")
+        page.select_option("#which-street", "oak")
+        page.wait_for_selector("#name-main >> text=oak")
+        page.wait_for_selector("#link >> text=live")
+        assert not page.is_visible("#figure-other")

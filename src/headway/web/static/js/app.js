@@ -12,7 +12,6 @@ const LOOK_FOR_STREETS_MS = 10_000;
 const MOST_APART_S = 30; // simulated, of two streets that are compared
 const ORDER_WITHIN_MS = 3000; // after it a control shows what is in force, also where its order was refused
 const orderedUntil = new Map(); // by control
-const OF_MAIN = ["headway", "baseline"];  // beside the street `headway` runs the same one under fixed time
 const latest = {}, maps = {}, sums = {};
 let charts = {}, names = [], strip = null, main = "headway", shown = [], known = [];
 window.headway = { latest, maps };  // for tests and the curious
@@ -311,13 +310,13 @@ function controls(scenarios, controllers, street) {
   };
 }
 
-// The street that is looked at: `asked`, else `headway`, else the first.
-function chooseStreet(streets, asked) {
-  known = streets;
-  const choices = streets.includes("headway") ? streets.filter((s) => s !== "baseline") : streets;
+// The street that is looked at: `asked`, else `headway`, else the first; beside it the same scenario under fixed time, where that runs.
+function chooseStreet(states, asked) {
+  const streets = known = states.map((s) => s.street), scenarioOf = (name) => states.find((s) => s.street === name)?.scenario;
+  const choices = streets.filter((s) => s !== "baseline" || streets.length === 1);
   main = [asked, "headway", choices[0]].find((s) => choices.includes(s)) ?? "headway";
   if (asked && asked !== main) say(`There is no street ${asked} here, or not for these credentials.`, true);
-  shown = (main === "headway" ? OF_MAIN : [main]).filter((s) => streets.includes(s));
+  shown = [...new Set([main, "baseline"])].filter((s) => streets.includes(s) && scenarioOf(s) === scenarioOf(main));
   $("which").hidden = choices.length < 2;
   $("which-street").replaceChildren(...choices.map((s) => new Option(s, s, false, s === main)));
   $("which-street").onchange = (e) => { location.search = new URLSearchParams({ street: e.target.value }); };
@@ -325,12 +324,12 @@ function chooseStreet(streets, asked) {
 
 // Streets that are processes of their own come and go.
 async function lookForStreets() {
-  const now = (await ask("/api/v1/engine/state").catch((error) => (error.status === 404 ? [] : null)))?.map((s) => s.street);
+  const states = await ask("/api/v1/engine/state").catch((error) => (error.status === 404 ? [] : null)), now = states?.map((s) => s.street);
   if (!now || String(now) === String(known)) return;
   if (!known.length && now.length) location.reload();
   else if (shown.every((s) => now.includes(s))) {
     const before = shown;
-    chooseStreet(now, main);
+    chooseStreet(states, main);
     shown = before;
     showStreetNames(now);
   }
@@ -345,7 +344,7 @@ async function start() {
   $("sign-in").hidden = true;
   if ($("tab-street").ariaSelected === "true") $("street").hidden = false;
   if (!streets.length) { $("tab-street").hidden = $("tab-junctions").hidden = true; $("tab-cameras").click(); }
-  chooseStreet(streets.map((s) => s.street), new URLSearchParams(location.search).get("street"));
+  chooseStreet(streets, new URLSearchParams(location.search).get("street"));
   for (const s of shown) maps[s] = new StreetMap($(`map-${placeOf(s)}`));
   $("figure-other").hidden = shown.length < 2;
   $("figures").classList.toggle("alone", shown.length < 2);
