@@ -284,6 +284,7 @@ def test_a_witness_that_forgets_before_one_may_drive_ends_that(again):
     for witness in two.held:
         two.renew(witness)
     assert two.is_lost
+    assert two.loss.startswith("before it could drive")
 
 
 def test_who_drove_and_ended_lets_the_next_one_begin_at_once():

@@ -195,8 +195,8 @@ class _Runner:
             self._log.error("the lease was lost; the street does not drive any more")
             if not standby:
                 raise LeaseError(
-                    f"the lease of street {self._name!r} was lost: neither Valkey nor the database "
-                    "answered in time. The same command goes on from the last checkpoint."
+                    f"the lease of street {self._name!r} was lost: {lease.loss}. The same command "
+                    "goes on from the last checkpoint."
                 )
 
     def _extend(self, lease: Lease) -> None:

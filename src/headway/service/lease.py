@@ -274,6 +274,15 @@ class Lease:
         """Whether it may not drive, now or later."""
         return self._is_void or self._clock() >= self.until_s
 
+    @property
+    def loss(self) -> str:
+        """Why it is lost, where it is."""
+        if self._is_void:
+            return (
+                "before it could drive, Valkey or the database did not answer, or had forgotten it"
+            )
+        return "neither Valkey nor the database answered in time"
+
     def take(self) -> bool:
         """Whether it is ours, and renewed until `free`."""
         if not self.ask():
