@@ -1,4 +1,4 @@
-"""python -m bench.reached: after `make test`, the branches that the tests ran, by package; routes
+"""python -m bench.reached: for `make reached`, the branches that the tests ran, by package; routes
 and commands that no test calls fail.
 
 Functions that numba compiles are left out: coverage.py cannot see into them (`make mutants` runs

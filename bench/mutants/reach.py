@@ -15,7 +15,7 @@ from pathlib import Path
 from coverage import CoverageData
 
 BUILD = Path("build/mutants")
-COVERAGE, TIMES = Path("build/tests.coverage"), Path("build/tests.json")  # what `make test` leaves
+COVERAGE, TIMES = Path("build/tests.coverage"), Path("build/tests.json")  # what `make reached` leaves
 KERNEL_TESTS = ("tests/safety", "tests/control", "tests/plants", "tests/runtime", "tests/street")
 LONGEST_INTERPRETED_S = (
     90.0  # a test stopped by it may take its worker along; the longest of the gate takes 27 s
@@ -84,7 +84,7 @@ def reach(root: Path, tests: list[str], interpreted: bool, processes: int) -> Re
             f"once{' without the compiler' if interpreted else ''} to learn which test "
             "reaches which line ..."
             + (
-                " (all of them: `make test` leaves it, where nothing has changed since)"
+                " (all of them: `make reached` leaves it, where nothing has changed since)"
                 if tests == ["tests"] and not interpreted
                 else ""
             ),
@@ -119,7 +119,7 @@ def reach(root: Path, tests: list[str], interpreted: bool, processes: int) -> Re
 
 
 def is_of_now(root: Path) -> bool:
-    """Whether the last `make test` was of the whole suite, and nothing has changed since."""
+    """Whether the last `make reached` was of the whole suite, and nothing has changed since."""
     if not ((root / COVERAGE).exists() and (root / TIMES).exists()):
         return False
     run = json.loads((root / TIMES).read_text())
