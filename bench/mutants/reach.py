@@ -15,7 +15,8 @@ from pathlib import Path
 from coverage import CoverageData
 
 BUILD = Path("build/mutants")
-COVERAGE, TIMES = Path("build/tests.coverage"), Path("build/tests.json")  # what `make reached` leaves
+# what `make reached` leaves
+COVERAGE, TIMES = Path("build/tests.coverage"), Path("build/tests.json")
 KERNEL_TESTS = ("tests/safety", "tests/control", "tests/plants", "tests/runtime", "tests/street")
 LONGEST_INTERPRETED_S = (
     90.0  # a test stopped by it may take its worker along; the longest of the gate takes 27 s

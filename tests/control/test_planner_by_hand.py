@@ -387,8 +387,11 @@ class TestTables:
             # minimum green, yellow in whole ticks, shortest and longest cycle
             "groups": [(5, 3, 40, 120), (6, 4, 40, 120), (7, 0, 40, 120), (8, 4, 40, 120),
                 (9, 3, 40, 120)],
-            # lane, junction, speed and length
-            "stop_lanes": [(0, 0, 13, 200), (1, 0, 12, 150), (4, 0, 10, 60), (5, 1, 11, 59)],
+            # lane, junction, speed and length; only the last is behind a signal
+            "stop_lanes": [
+                (0, 0, 13, 200, False), (1, 0, 12, 150, False), (4, 0, 10, 60, False),
+                (5, 1, 11, 59, True),
+            ],
             # place among the stop lanes, first lane of the street, length
             "lanes": [(0, 0, 200), (1, 0, 150), (-1, 2, 8), (-1, 3, 8), (2, 4, 60), (3, 5, 59),
                 (-1, 6, 60)],
@@ -796,9 +799,18 @@ class TestFill:
         self.flat = flat_tables(self.network, timing(self.network))
 
     def fill(
-        self, rows, shown="GGGG", shown_for=60.0, room=None, behind=0.0, street=0.0, lane=None
+        self,
+        rows,
+        shown="GGGG",
+        shown_for=60.0,
+        room=None,
+        behind=0.0,
+        street=0.0,
+        lane=None,
+        behind_signal=True,
     ):
         net = self.network
+        self.flat.stop_lanes["behind_signal"] = behind_signal
         seen = observed(net, 0.0, rows, shown, shown_for, room=room)
         memory = np.array([self.UNTOUCHED] * (len(rows) + 1), VEHICLE)
         place = (0 if net.links[rows[0][0]].from_lane == 0 else 1) if lane is None else lane
@@ -848,6 +860,10 @@ class TestFill:
     ):
         found = self.fill([(3, 20.0, 0.0), (3, last, speed)], behind=4.0)
         assert found["weight"].tolist() == pytest.approx([weight, weight])
+
+    def test_a_full_lane_that_no_signal_feeds_weighs_as_any_other(self):
+        found = self.fill([(3, 20.0, 0.0), (3, 192.5, 0.0)], behind=4.0, behind_signal=False)
+        assert found["weight"].tolist() == [1.0, 1.0]
 
     @pytest.mark.parametrize(
         ("row", "shown", "shown_for", "closed"),

@@ -40,8 +40,15 @@ JUNCTION = record_type(
 GROUP = record_type(
     min_green_s=np.float64, yellow_s=np.float64, min_cycle_s=np.float64, max_cycle_s=np.float64
 )
-# A lane that ends at a signal; lane: its index among all lanes; junction: of that signal.
-STOP_LANE = record_type(lane=np.int64, junction=np.int64, limit_mps=np.float64, length_m=np.float64)
+# A lane that ends at a signal; lane: its index among all lanes; junction: of that signal;
+# behind_signal: another signal lets vehicles into its road, and its queue may reach that junction.
+STOP_LANE = record_type(
+    lane=np.int64,
+    junction=np.int64,
+    limit_mps=np.float64,
+    length_m=np.float64,
+    behind_signal=np.bool_,
+)
 # Any lane; stop_lane: its place among those, or NO_LANE; street: the first lane of the same street.
 LANE = record_type(stop_lane=np.int64, street=np.int64, length_m=np.float64)
 # group, junction: NO_GROUP without a signal; column: of its group; inside_column: of those who wait
@@ -107,6 +114,7 @@ def planner_tables(
     stop_lanes = [lanes_under_signal(network, junction) for junction in junctions]
     lanes = [lane for own in stop_lanes for lane in own]
     colours = stage_colours(network, stages, inside, max(columns))
+    fed = {network.lanes[x.to_lane].edge for x in network.links if x.group >= 0}
     return Tables(
         junctions=records(
             JUNCTION,
@@ -130,6 +138,7 @@ def planner_tables(
             junction=[j for j, own in enumerate(stop_lanes) for _ in own],
             limit_mps=[network.lanes[lane].speed_mps for lane in lanes],
             length_m=[network.lanes[lane].length_m for lane in lanes],
+            behind_signal=[network.lanes[lane].edge in fed for lane in lanes],
         ),
         lanes=lane_records(network, lanes),
         links=link_records(network, inside),
