@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from headway import __version__, telemetry
 from headway.api.audit import AuditQuery
 from headway.api.dependencies import ASKS, PROBES, need, services_of
+from headway.api.fields import require_order
 from headway.api.health import Health
 from headway.api.problems import Fault, ProblemError, responses
 from headway.api.queries import When
@@ -440,6 +441,7 @@ def read_audit(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Any:
     """Entries of the audit trail, newest first."""
+    require_order(begin, end)
     who, what = (text.replace("\x00", "") if text else None for text in (who, what))
     where = AuditQuery(before, who, what, status, begin, end, limit)
     return services_of(request).audit.read(where)

@@ -19,7 +19,7 @@ from headway.analytics.violations import (
 )
 from headway.api.cameras import Cameras
 from headway.api.dependencies import ASKS, need, services_of
-from headway.api.fields import Moment
+from headway.api.fields import Moment, require_order
 from headway.api.problems import ProblemError, responses
 from headway.api.queries import answered, cut
 from headway.api.security import Principal, Role
@@ -44,6 +44,7 @@ def span(
     hours: Hours = None,
 ) -> Span:
     """[begin, end), of which the last `hours` before `end` (by default: now)."""
+    require_order(begin, end)
     if hours is None:
         return Span(device, rule, begin, end)
     end = end or datetime.now(UTC)
@@ -109,6 +110,7 @@ def erase(
     end: When = None,
 ) -> dict[str, int]:
     """Erase the violations of one device, within a time or all of them, with their images."""
+    require_order(begin, end)
     gone = erase_violations(services_of(request).database, device, begin, end)
     if not gone:
         raise ProblemError(404, f"there is no violation of {device!r} in that time in the database")

@@ -576,7 +576,7 @@ def _publish_nowhere(topic: str, street: str, message: Any) -> None:
 
 
 def _print_drill(found: Drill) -> None:
-    """Exit status 1 where rows differ."""
+    """Exit status 1 where it does not show that all rows came back."""
     expected = found.expected or {}
     table = Table("table", "rows restored", "rows backed up", box=None)
     for name in sorted(found.rows.keys() | expected.keys()):
@@ -585,9 +585,11 @@ def _print_drill(found: Drill) -> None:
     if found.differences:
         console.print(f"{escape(found.path)}: rows differ: {', '.join(found.differences)}")
         raise SystemExit(1)
+    if found.fault:
+        console.print(f"{escape(found.path)}: {found.fault}", soft_wrap=True)
+        raise SystemExit(1)
     rows = f"{sum(found.rows.values()):,} rows in {len(found.rows)} tables"
-    said = "all there" if found.expected is not None else "this backup does not say how many"
-    console.print(f"{escape(found.path)} can be restored: {rows}, {said}")
+    console.print(f"{escape(found.path)} can be restored: {rows}, all there")
 
 
 @db.command("upkeep")

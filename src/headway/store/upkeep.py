@@ -413,6 +413,18 @@ class Drill:
         pairs = {t: (self.expected.get(t), self.rows.get(t)) for t in tables}
         return {t: pair for t, pair in pairs.items() if pair[0] != pair[1]}
 
+    @property
+    def fault(self) -> str:
+        """Why it does not show that all rows came back; empty where it does."""
+        if self.expected is None:
+            return (
+                "it does not say how many rows it has: it was cut off there, or made by an earlier "
+                "version. Make a new one"
+            )
+        if self.differences:
+            return f"rows do not match (table: expected, found): {self.differences}"
+        return ""
+
 
 def drill(database: Database, path: Path, key: bytes) -> Drill:
     """Restore a backup into a new database beside this one, count its rows, and drop it again.
