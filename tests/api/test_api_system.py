@@ -336,9 +336,26 @@ def test_records_that_wait_on_disk_are_erased_too_and_nothing_is_while_they_cann
     with monkeypatch.context() as patch:
         patch.setattr(intake, "catch_up", lambda: False)
         answer = admin.delete("/api/v1/admin/simulations/WAITS")
+        of_device = admin.delete("/api/v1/violations", params={"device": "c"})
+        assert (of_device.status_code, of_device.headers["Retry-After"]) == (503, "30")
         assert (answer.status_code, "wait on disk" in answer.json()["detail"]) == (503, True)
     assert admin.delete("/api/v1/admin/simulations/WAITS").json() == {"rows": 1}
     assert intake.spool.waiting == 0
+
+
+def test_rows_that_were_put_aside_are_erased_too(running, admin):
+    def erased(path, **query):
+        answer = admin.delete(f"/api/v1/{path}", params=query)
+        return answer.json().get("rows", answer.status_code)
+
+    intake, why = running.app.state.services.intake, ValueError("no")
+    intake.put_aside("simulation_record", [["ASIDE", "t"], ["STAYS", "t"]], why)
+    intake.put_aside("violation", [["v", "2026-01-01T00:00:00Z", "aside"]], why)
+    intake.put_aside("violation_picture", [["v", 0, 0.5, "\\x00"]], why)
+    assert [erased("admin/simulations/ASIDE") for _ in range(2)] == [1, 404]
+    assert [erased("violations", device="aside") for _ in range(2)] == [2, 404]
+    text = intake.refused.path.read_text()
+    assert ("STAYS" in text, "ASIDE" in text, "violation" in text) == (True, False, False)
 
 
 def audited(running, call):

@@ -15,6 +15,7 @@ from headway.api.problems import MOST_FAULTS, Fault, ProblemError
 from headway.api.scopes import UNBOUNDED, Bounds
 from headway.api.security import Principal, Role
 from headway.api.services import Services
+from headway.store import Intake
 
 BEARER = HTTPBearer(auto_error=False, description="A token signed by this server")
 KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
@@ -80,6 +81,13 @@ def need(role: Role) -> Callable[..., Awaitable[Principal]]:
         return who
 
     return check
+
+
+def require_nothing_waits(intake: Intake) -> None:
+    """Raises ProblemError 503 while rows wait on disk: what is erased now would come after it."""
+    if not intake.catch_up():
+        detail = "rows wait on disk for the database: nothing is erased before"
+        raise ProblemError(503, detail, headers={"Retry-After": "30"})
 
 
 def refuse_unknown_names(request: Request) -> None:

@@ -310,8 +310,8 @@ class Hub:
         return found[:most]
 
     def join(self, client: Client, last_id: int = 0) -> None:
-        """From now on; with `last_id`, first what `since` gives. Each of these is written when it is
-        sent: else who opens many streams and reads none would fill the memory.
+        """From now on; with `last_id`, first what `since` gives. Each of these is written when it
+        is sent: else who opens many streams and reads none would fill the memory.
         """
         if last_id:
             client.missed.extend(self.kept_since(client, last_id))

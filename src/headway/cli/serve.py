@@ -46,6 +46,8 @@ from headway.service.upkeep import TASKS, UpkeepService
 from headway.settings import BASELINE, Settings, Watched, load, log_level, overridden
 from headway.store import Database, Intake, open_database
 from headway.store.database import migrate, schema, schemas, take_back
+from headway.store.refused import FILE as REFUSED
+from headway.store.refused import RefusedRows
 from headway.store.revocations import Revocations
 from headway.store.upkeep import (
     Drill,
@@ -646,11 +648,12 @@ def keep(
 def erase(
     simulation: Annotated[str, typer.Argument(help="Id of the simulation.")], data: Data = "data"
 ) -> None:
-    """Delete all records of one simulation."""
+    """Delete all records of one simulation, also those that were put aside."""
     database = open_database(Path(data), create=False)
     try:
         refuse_waiting(Path(data))
-        gone = take_away(database, simulation)
+        gone = RefusedRows(Path(data) / REFUSED).erase_simulation(simulation)
+        gone += take_away(database, simulation)
         put_on_record(Path(data), "db erase", {"simulation": simulation, "rows": str(gone)})
         console.print(f"{gone} rows")
     finally:

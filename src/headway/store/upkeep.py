@@ -55,6 +55,10 @@ OLD_ROWS = """
         SELECT run_id, max(at_s) AS at_s FROM observation WHERE at < {limit} GROUP BY 1) old
     WHERE t.run_id = old.run_id AND t.at_s <= old.at_s
 """
+OF_DEVICE = (  # violations, in a time
+    "device = :device AND (CAST(:begin AS timestamptz) IS NULL OR at >= :begin) "
+    "AND (CAST(:end AS timestamptz) IS NULL OR at < :end)"
+)
 TABLES_OF_RUNS = (  # with the street's own seconds; by `observation` it is known when these were
     "event",
     "signal_state",
@@ -263,16 +267,21 @@ def erase_violations(
     """Take away the violations of one device in [begin, end), with their images; how many. A
     restore does not bring them back.
     """
-    within = (
-        "(CAST(:begin AS timestamptz) IS NULL OR at >= :begin) AND (CAST(:end AS timestamptz) IS "
-        "NULL OR at < :end)"
-    )
     note = "INSERT INTO erased (device, begin_at, end_at) VALUES (:device, :begin, :end)"
     values = {"device": device, "begin": begin, "end": end}
     with database.unhurried.engine.begin() as held:
         held.execute(sa.text(note), values)
-        gone = f"DELETE FROM violation WHERE device = :device AND {within}"
+        gone = f"DELETE FROM violation WHERE {OF_DEVICE}"
         return int(held.execute(sa.text(gone), values).rowcount)
+
+
+def violations_of(
+    database: Database, device: str, begin: datetime | None = None, end: datetime | None = None
+) -> list[str]:
+    """Numbers of the violations of one device in [begin, end)."""
+    asked = f"SELECT CAST(id AS text) AS id FROM violation WHERE {OF_DEVICE}"
+    found = database.unhurried.rows(asked, device=device, begin=begin, end=end)
+    return [row["id"] for row in found]
 
 
 def vacuum(database: Database) -> None:
