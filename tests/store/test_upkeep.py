@@ -878,6 +878,13 @@ def test_a_restore_revives_neither_revoked_keys_nor_revoked_tokens(database, tmp
     database.execute("DELETE FROM revoked_token")
 
 
+def test_a_restore_prints_nothing_of_its_own(database, intake, tmp_path, capfd):
+    path = tmp_path / "r.backup"
+    backup(database, path, KEY)
+    restore(database, path, KEY)
+    assert capfd.readouterr().out == ""
+
+
 def test_a_backup_is_restored_in_parts_and_never_held_whole(database, intake, tmp_path):
     """Twenty rows of 2 MB each: the restore itself needs less than a quarter of them."""
     run = run_of(intake, "large")

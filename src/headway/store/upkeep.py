@@ -558,7 +558,11 @@ def restore(database: Database, path: Path, key: bytes, with_erased: bool = Fals
                 reader, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=read_said
             ) as dump,
             subprocess.Popen(
-                writer, stdin=subprocess.PIPE, stderr=write_said, env=_secret(database)
+                writer,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,  # of each question of the dump a table
+                stderr=write_said,
+                env=_secret(database),
             ) as done,
         ):
             try:
