@@ -13,7 +13,7 @@ const TOPICS = ["realtime", "monitoring", "alerts"];
 const CREDENTIALS_ENDED = [4400, 4401]; // close codes
 
 /**
- * The service refused. status: of HTTP; detail: why; faults: what is wrong where, as {pointer, message}.
+ * The service refused, or what answered is not it. status: of HTTP (0 where a browser does not say); detail: why; faults: what is wrong where, as {pointer, message}.
  */
 export class HeadwayError extends Error {
   constructor(status, detail, faults = []) {
@@ -58,7 +58,8 @@ export class Headway extends Routes {
     const headers = { ...this.#headers };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (idempotencyKey) headers["Idempotency-Key"] = `"${idempotencyKey}"`;
-    const sent = { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body) };
+    // a POST that is redirected becomes a GET: whoever gave an order must not take that for its answer
+    const sent = { method, headers, signal, redirect: "manual", body: body === undefined ? undefined : JSON.stringify(body) };
     const isSafe = method !== "POST" || Boolean(idempotencyKey) || path.startsWith("/api/v1/ingest/");
     for (let tries = 1; ; tries += 1) {
       const answer = await this.#fetch(`${this.#url}${path}${words(query)}`, sent);
@@ -159,7 +160,12 @@ class Inbox {
       socket.onmessage = (event) => {
         if (this.closed) return;
         hear();
-        this.#messages.push(JSON.parse(event.data));
+        try {
+          this.#messages.push(JSON.parse(event.data));
+        } catch {
+          abort(); // not to be read: it connects again, behind the last one that was
+          return;
+        }
         if (this.#messages.length > MOST_WAITING) {
           this.#messages.length = 0;
           abort();
@@ -189,13 +195,25 @@ function words(query = {}) {
 }
 
 async function contentOf(answer) {
-  const kind = (answer.headers.get("content-type") ?? "").split(";")[0];
-  if (kind.endsWith("json")) return answer.json();
+  const kind = (answer.headers.get("content-type") ?? "").split(";")[0].trim();
+  if (kind === "text/html") throw new HeadwayError(answer.status, "a page was answered, by something else than Headway");
+  if (kind.endsWith("json")) {
+    const text = await answer.text();
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      throw new HeadwayError(answer.status, `the answer cannot be read (${error.message}); what was asked for may be done`);
+    }
+  }
   return kind.startsWith("text/") ? answer.text() : answer.arrayBuffer();
 }
 
 /** Proxies answer in their own ways: whatever it holds is an error of the service. */
 async function refusalOf(answer) {
+  if (answer.type === "opaqueredirect" || (answer.status >= 300 && answer.status < 400)) {
+    const where = answer.headers.get("location") ?? "elsewhere"; // a browser does not say
+    return new HeadwayError(answer.status, `the address leads to ${where}: give the service's`);
+  }
   const problem = await answer.json().catch(() => null);
   const found = problem !== null && typeof problem === "object" ? problem : {};
   const faults = Array.isArray(found.faults) ? found.faults.filter((fault) => fault !== null && typeof fault === "object") : [];

@@ -91,7 +91,7 @@ class Admin extends Group {
   }
 
   /**
-   * Erase all records of one simulation.
+   * Erase all records of one simulation, also those that were put aside.
    */
   eraseSimulation(id, options = {}) {
     return this.call("DELETE", `/api/v1/admin/simulations/${part(id)}`, asked(options));
@@ -1002,8 +1002,8 @@ class Violations extends Group {
   }
 
   /**
-   * Erase the violations of one device, within a time or all of them, with their images. Query:
-   * device, begin, end.
+   * Erase the violations of one device, within a time or all of them, with their images, also those
+   * that were put aside. Query: device, begin, end.
    */
   erase(options = {}) {
     return this.call("DELETE", "/api/v1/violations", asked(options));

@@ -64,8 +64,8 @@ class IngestResult(TypedDict):
 
 
 class HeadwayError(RuntimeError):
-    """The service refused; status: HTTP status; faults: what is wrong where, as (JSON pointer,
-    message).
+    """The service refused, or what answered is not it. status: HTTP status; faults: what is wrong
+    where, as (JSON pointer, message).
     """
 
     def __init__(self, status: int, detail: str, faults: Sequence[tuple[str, str]] = ()) -> None:
@@ -199,12 +199,28 @@ def _seal(violation: str) -> _Request:
 
 
 def _read(answer: httpx.Response) -> Any:
+    """What an answer holds. Raises HeadwayError for a refusal, and for what is none of Headway's:
+    whoever gave an order by way of a proxy that redirects must not take it for given.
+    """
     if answer.status_code >= 400:
         raise _refusal(answer.status_code, _object_in(answer.content), answer.reason_phrase)
-    kind = answer.headers.get("content-type", "")
+    if answer.status_code >= 300:
+        where = answer.headers.get("location", "elsewhere")
+        raise HeadwayError(answer.status_code, f"the address leads to {where}: give the service's")
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip()
+    if kind == "text/html":
+        raise HeadwayError(
+            answer.status_code, "a page was answered, by something else than Headway"
+        )
     if kind.startswith("text/"):
         return answer.text
-    return answer.json() if kind.partition(";")[0].endswith("json") else answer.content
+    if not kind.endswith("json"):
+        return answer.content
+    try:
+        return answer.json()
+    except (ValueError, RecursionError) as error:
+        said = f"the answer cannot be read ({error}); what was asked for may be done"
+        raise HeadwayError(answer.status_code, said) from error
 
 
 def _address(url: str, topic: str, query: Query, last: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 PRIVATE = 0o600  # readable by this user alone
@@ -25,6 +27,21 @@ def write_whole(path: Path, content: bytes | str) -> None:
     draft.replace(path)
     with contextlib.suppress(OSError):  # not every file system can; the file is there now
         sync_names(path.parent)
+
+
+@contextlib.contextmanager
+def alone_at(path: Path) -> Iterator[None]:
+    """One at a time, of all threads and processes: who changes what stands in a file reads and
+    writes it within the block. An empty file beside it (`NAME.lock`) stays. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f"{path.name}.lock")
+    held = os.open(lock, os.O_WRONLY | os.O_CREAT, PRIVATE)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def sync_names(folder: Path) -> None:

@@ -85,6 +85,31 @@ export async function repetitions() {
   return found;
 }
 
+// What answers is not the service: a proxy, or a server of another address.
+export async function strangers({ elsewhere }) {
+  const found = { elsewhere: await refusal(() => new Headway(elsewhere, "t").cameras.stop("c")) };
+  const page = async () => new Response("<html>", { headers: { "content-type": "text/html; charset=utf-8" } });
+  found.page = await refusal(() => new Headway("http://x", "t", { fetch: page }).cameras.stop("c"));
+  const cut = async () => new Response('{"a":', { headers: { "content-type": "application/json" } });
+  found.cut = await refusal(() => new Headway("http://x", "t", { fetch: cut }).cameras.stop("c"));
+  class Garbled {
+    static opened = 0;
+    constructor() {
+      Garbled.opened += 1;
+      const text = Garbled.opened === 1 ? '{"id":' : '{"id":"7","topic":"alerts","street":"a","data":{}}';
+      setTimeout(() => this.onopen(), 1);
+      setTimeout(() => this.onmessage({ data: text }), 2);
+    }
+    close() {}
+  }
+  const ticket = async () => new Response('{"ticket":"x"}', { headers: { "content-type": "application/json" } });
+  for await (const message of new Headway("http://x", "t", { fetch: ticket, WebSocket: Garbled }).listen("alerts")) {
+    found.heard = [message.id, Garbled.opened];
+    break;
+  }
+  return found;
+}
+
 // Until the message whose `n` is `last`.
 export async function stream({ url, token, short, last }, WebSocket = globalThis.WebSocket) {
   const headway = new Headway(url, token, { WebSocket });

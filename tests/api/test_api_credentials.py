@@ -12,6 +12,7 @@ import stat
 import threading
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlencode
 
 import jwt
@@ -81,7 +82,8 @@ def test_secrets_are_made_once_and_private_to_the_user(tmp_path):
     token = keyring.token("me", Role.ADMIN)
     assert Keyring(path).read(token) == Principal("me", Role.ADMIN)
     assert list(json.loads(path.read_text())) == [kid]
-    assert list(path.parent.iterdir()) == [path]
+    assert {found.name for found in path.parent.iterdir()} == {"keys.json", "keys.json.lock"}
+    assert path.with_name("keys.json.lock").read_bytes() == b""
 
 
 @pytest.mark.parametrize(("keep", "good"), [(1, [3]), (2, [2, 3]), (3, [1, 2, 3]), (None, [2, 3])])
@@ -761,6 +763,24 @@ def test_a_key_that_is_not_in_force_is_not_rotated(database, state):
     count = len(keys.all())
     assert keys.rotate("00" if state == "unknown" else number, 1.0) is None
     assert len(keys.all()) == count
+
+
+def test_rotations_at_once_come_one_after_the_other(tmp_path):
+    path = tmp_path / "keys.json"
+    rings = [Keyring(path) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda ring: ring.rotate(keep=20), rings))
+    stored = list(json.loads(path.read_text()))
+    assert (len(stored), set(made)) == (9, set(stored[1:]))  # none was lost, and none refused
+    tokens = [ring.token("a", Role.VIEWER) for ring in rings]
+    assert {jwt.get_unverified_header(t)["kid"] for t in tokens} == {stored[-1]}
+
+
+def test_servers_that_start_at_once_share_their_first_secrets(tmp_path):
+    path = tmp_path / "keys.json"
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(Keyring, [path, path])
+    assert other.read(one.token("a", Role.VIEWER)).name == "a"
 
 
 def test_a_secret_that_another_process_rotates_is_followed(tmp_path):

@@ -70,7 +70,7 @@ def test_a_body_that_states_too_much_is_not_waited_for(service, path, most):
 def test_a_query_that_the_trail_could_not_hold_is_refused(service):
     """Else what was ordered stands behind what is kept of it."""
     with service.client() as client:
-        for size, status in ((4096, 404), (4097, 413)):  # there is no street
+        for size, status in ((4096, 422), (4097, 413)):  # there is no `x`
             answer = client.post(f"{ORDER}?x={'a' * (size - 2)}", json={"cycle_s": 30})
             assert answer.status_code == status, answer.text
 

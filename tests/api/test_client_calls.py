@@ -216,7 +216,7 @@ def test_a_refusal_is_an_error_with_its_faults(route, call, status, body, said, 
 
 
 def test_successful_answers_are_parsed(route, call):
-    route.answers.append((399, "application/json", b"[1]"))
+    route.answers.append((299, "application/json", b"[1]"))
     assert call("call", "GET", "/x") == [1]
     route.answers.append((202, "application/json", b"[2]"))
     assert call("call", "GET", "/x") == [2]

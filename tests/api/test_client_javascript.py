@@ -11,6 +11,7 @@ import re
 import shutil
 import socket
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -176,6 +177,46 @@ def test_what_is_to_come_again_later_does(story):
         [["POST", "http://x/api/v1/cameras/c%2Fd/stop", '"k"']] * 2,
     )
     assert found["unsaid"] == [503, 1]
+
+
+@contextlib.contextmanager
+def redirecting():
+    """An address that leads to another one, whatever is asked; what was asked for there."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            asked.append(self.command)
+            self.send_response(302 if self.command != "OPTIONS" else 204)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Access-Control-Allow-Origin", "*")
+            self.send_header("Access-Control-Allow-Headers", "authorization")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST = do_OPTIONS = answer  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_what_is_not_the_service_answers_no_order(story):
+    with redirecting() as (address, asked):
+        found = story("strangers", {"elsewhere": address})
+    assert found["elsewhere"]["status"] in (0, 302)  # a browser does not say
+    assert found["elsewhere"]["detail"].startswith("the address leads to ")
+    assert [method for method in asked if method != "OPTIONS"] == ["POST"]
+    assert (found["page"]["status"], "a page was answered" in found["page"]["detail"]) == (
+        200,
+        True,
+    )
+    assert "cannot be read" in found["cut"]["detail"]
+    assert found["heard"] == ["7", 2]
 
 
 @pytest.mark.slow

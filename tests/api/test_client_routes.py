@@ -253,6 +253,25 @@ def test_whatever_a_proxy_answers_is_an_error_of_the_service(monkeypatch, body, 
         wire.call("sync", "records")
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "content", "detail"),
+    [
+        (302, {"location": "https://x/"}, b"", "the address leads to https://x/"),
+        (307, {}, b"", "the address leads to elsewhere"),
+        (200, {"content-type": "text/html"}, b"<html>", "a page was answered, by something else"),
+        (200, {"content-type": "application/json"}, b'{"a":', "the answer cannot be read"),
+        (200, {"content-type": "application/json"}, b"\xff", "the answer cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_is_not_the_service_answers_no_order(
+    monkeypatch, kind, status, headers, content, detail
+):
+    wire = Wire(monkeypatch, httpx.Response(status, headers=headers, content=content))
+    with pytest.raises(HeadwayError, match=f"^{status}: {detail}"):
+        wire.call(kind, "stop_camera", "c")
+
+
 def test_a_query_has_times_and_truths_as_the_service_reads_them(monkeypatch):
     wire = Wire(monkeypatch, good())
     begin = datetime(2026, 9, 8, 10, tzinfo=UTC)

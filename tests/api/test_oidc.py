@@ -32,12 +32,13 @@ ROLES = {"desk": "operator", "guest": "viewer", "chief": "admin"}
 
 class Issuer:
     """keys: ids of those that it shows. answers: paths it answers otherwise. drops: one that it
-    answers for ever. asked: the paths.
+    answers for ever, drop by drop (begun: with what). asked: the paths.
     """
 
     def __init__(self):
         issuer = self
         self.keys, self.answers, self.asked, self.drops = ["one"], {}, [], ""
+        self.begun = b"HTTP/1.0 200 OK\r\nContent-Length: 10000\r\n\r\n"
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
@@ -55,9 +56,7 @@ class Issuer:
                 self.wfile.write(body)
 
             def drip(self):
-                self.send_response(200)
-                self.send_header("Content-Length", str(10_000))
-                self.end_headers()
+                self.wfile.write(issuer.begun)
                 with contextlib.suppress(OSError):  # the client has gone
                     for _ in range(10_000):
                         self.wfile.write(b" ")
@@ -312,12 +311,24 @@ def test_one_claim_of_bounds_bounds_both_and_has_its_own_bound(issuer):
     assert (status, "more than 100" in detail) == (403, True)
 
 
-def test_a_provider_that_answers_by_drops_holds_nobody_up(issuer, monkeypatch):
+@pytest.mark.parametrize(
+    "begun", [b"HTTP/1.0 200 OK\r\nContent-Length: 10000\r\n\r\n", b"HTTP/1.0 200 OK\r\nX-A: ", b""]
+)
+def test_a_provider_that_answers_by_drops_holds_nobody_up(issuer, monkeypatch, begun):
     """Each drop is in time, and all of them never are."""
     monkeypatch.setattr(oidc, "WITHIN_S", 0.3)
-    issuer.drops = "/realm/keys"
-    found = read(Provider(issuer.settings()), *[issuer.token()] * 3)
-    assert [status for status, _ in found] == [503] * 3
+    monkeypatch.setattr(oidc, "KEYS_WITHIN_S", 3.0)
+    issuer.drops, issuer.begun = "/realm/keys", begun
+    provider = Provider(issuer.settings())
+
+    async def refused():
+        for _ in range(3):
+            with pytest.raises(ProblemError) as error:
+                await provider.read(issuer.token())
+            assert error.value.status == 503
+        return provider._asking is None  # what it has can be asked for again
+
+    assert asyncio.run(refused())
 
 
 def test_a_token_without_a_number_is_the_same_however_it_is_spelled(issuer):

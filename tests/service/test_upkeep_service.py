@@ -13,6 +13,7 @@ from headway.service import upkeep as room
 from headway.service.upkeep import UpkeepError, UpkeepService
 from headway.settings import UpkeepSettings
 from headway.store import Database, Intake, open_database
+from headway.store.upkeep import MAGIC
 from headway.telemetry import metrics
 
 START = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -238,6 +239,14 @@ def test_a_full_disk_is_refused_before_it_is_full(of, monkeypatch):
     assert names(service) == []
 
 
+def without_last_part(whole):
+    """A backup whose writing ended right before its row counts."""
+    at = last = len(MAGIC) + 4  # of the nonce
+    while at < len(whole):
+        last, at = at, at + 4 + int.from_bytes(whole[at : at + 4], "big")
+    return whole[:last]
+
+
 def test_a_drill_takes_the_newest_backup_and_fails_without_one(of, database):
     service = of()
     with pytest.raises(UpkeepError, match=r"the drill failed: .*holds no backup yet"):
@@ -248,6 +257,10 @@ def test_a_drill_takes_the_newest_backup_and_fails_without_one(of, database):
     assert run.data["rows"]["upkeep_run"] == 1  # the failed drill; the backup ended after its dump
     assert [r.task for r in service.runs()] == ["drill", "backup", "drill"]
     assert [r.task for r in service.runs("backup")] == ["backup"]
+    whole = service.newest().read_bytes()
+    service.newest().write_bytes(without_last_part(whole))
+    with pytest.raises(UpkeepError, match=r"the drill failed: .*does not say how many rows"):
+        service.run("drill")
     service.newest().write_bytes(b"broken")
     with pytest.raises(UpkeepError, match="is no backup of Headway's"):
         service.run("drill")

@@ -4,9 +4,11 @@ and no folder is opened to that end.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import threading
@@ -14,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from headway.store import DatabaseError, embedded, open_database
 
@@ -466,3 +469,18 @@ def test_a_server_starts_whatever_process_has_its_number_by_now(tmp_path, monkey
     assert again.alive()
     again.close()
     assert not lock.exists()
+
+
+@pytest.mark.slow
+def test_a_server_that_was_killed_is_left_without_a_fault(tmp_path, monkeypatch):
+    """Whoever used it says what came of it; psutil's error came in the place of that."""
+    monkeypatch.delenv("HEADWAY_DATABASE_URL", raising=False)
+    database = open_database(tmp_path)
+    number = int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
+    children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+    for pid in (number, *map(int, children)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(sa.exc.SQLAlchemyError):
+        database.rows("SELECT 1")
+    database.close()

@@ -176,9 +176,11 @@ def test_who_starts_anew_in_an_outage_and_after_it_knows_the_runs_of_before(
     assert stored(centre, f"{request.node.name} 1")[1] == [1]
     assert stored(centre, f"{request.node.name} 2")[1] == [0, 1, 2]
     assert third.refusals.count == 0
-    fourth = Intake(database, third._refused.parent)
+    fourth = Intake(database, third.refused.path.parent)
     assert begun(fourth, f"{request.node.name} 3") > 0
-    assert not (third._refused.parent / "runs.jsonl").exists(), "nothing waits under them any more"
+    assert not (third.refused.path.parent / "runs.jsonl").exists(), (
+        "nothing waits under them any more"
+    )
 
 
 @pytest.mark.parametrize("cut_after", [400, 4_000, 20_000, 35_000])

@@ -557,7 +557,7 @@ def test_a_bad_row_is_put_aside_with_its_reason_and_all_others_are_stored(
 def test_refused_rows_are_told_once_a_burst_and_their_file_is_bounded(
     intake, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(room, "MOST_REFUSED_BYTES", 200)
+    monkeypatch.setattr("headway.store.refused.MOST_BYTES", 200)
     before = metrics.registry.get_sample_value("headway_rows_refused_total")
     assert not intake.refusals.is_recent
     with capture_logs() as logs:

@@ -30,6 +30,7 @@ from tests.waiting import until
 from headway.store import Database, DatabaseError, Intake, Spool, open_database
 from headway.store.corrections import CORRECT, KEEP, LOCK, correct
 from headway.store.embedded import package
+from headway.store.refused import RefusedRows
 from headway.store.upkeep import (
     BEGIN_RESTORE,
     backup,
@@ -262,6 +263,75 @@ def test_one_simulation_is_erased_and_no_other(database, intake):
         r["simulation_id"] for r in database.rows("SELECT simulation_id FROM simulation_record")
     ) == ["AB", "AB", "a"]
     assert (erase(database, "A"), erase(database, "%"), erase(database, "AB")) == (0, 0, 2)
+
+
+def put_aside(intake, table, *rows):
+    intake.put_aside(table, rows, ValueError("no"))
+
+
+def left_aside(folder):
+    lines = (folder / "refused.jsonl").read_text().splitlines()
+    return [(found["table"], row[0]) for found in map(json.loads, lines) for row in found["rows"]]
+
+
+def test_what_was_put_aside_of_a_simulation_is_erased_with_it(intake, tmp_path):
+    put_aside(intake, "simulation_record", ["GONE", "t"], ["KEPT", "t"], ["GONE", "u"])
+    put_aside(intake, "event", ["GONE", 1])
+    put_aside(intake, "simulation_record", ["GONE", "v"])
+    with (tmp_path / "refused.jsonl").open("a") as stream:
+        stream.write("damaged\n")
+    assert intake.refused.erase_simulation("GONE") == 3
+    text = (tmp_path / "refused.jsonl").read_text()
+    assert text.splitlines()[-1] == "damaged"
+    (tmp_path / "refused.jsonl").write_text(text.replace("damaged\n", ""))
+    assert left_aside(tmp_path) == [("simulation_record", "KEPT"), ("event", "GONE")]
+    assert intake.refused.erase_simulation("GONE") == 0
+    put_aside(intake, "simulation_record", ["LATER", "t"])
+    assert left_aside(tmp_path)[-1] == ("simulation_record", "LATER")
+
+
+def test_what_was_put_aside_of_a_device_is_erased_with_its_images(intake, tmp_path):
+    first, second, third = ("2026-01-01T00:00:00Z", "2026-01-02 00:00:00+00:00", "no time")
+    put_aside(intake, "violation_picture", ["v1", 0], ["v2", 0], ["stored", 0], ["other", 0])
+    put_aside(intake, "violation", ["v1", first, "a"], ["v2", second, "a"], ["v3", third, "a"])
+    put_aside(intake, "violation", ["v4", first, "b"])
+    until_second = datetime(2026, 1, 2, tzinfo=UTC)
+    assert intake.refused.erase_violations("a", None, until_second, ["stored"]) == 4
+    assert left_aside(tmp_path) == [
+        ("violation_picture", "v2"),
+        ("violation_picture", "other"),
+        ("violation", "v2"),
+        ("violation", "v4"),
+    ]
+
+
+def test_rows_that_wait_for_a_full_disk_are_erased_too(intake, tmp_path):
+    (tmp_path / "refused.jsonl").mkdir()
+    put_aside(intake, "simulation_record", ["GONE", "t"])
+    put_aside(intake, "simulation_record", ["KEPT", "t"])
+    (tmp_path / "refused.jsonl").rmdir()
+    assert intake.refused.erase_simulation("GONE") == 1
+    intake.refused.write()
+    assert left_aside(tmp_path) == [("simulation_record", "KEPT")]
+
+
+def test_another_process_erases_while_rows_are_put_aside(intake, tmp_path):
+    """Those of the one that serves are lost to none: it opens the file anew after each erasure."""
+    beside = RefusedRows(tmp_path / "refused.jsonl")
+
+    def put_all():
+        for n in range(200):
+            put_aside(intake, "simulation_record", ["GONE", n])
+            put_aside(intake, "simulation_record", ["KEPT", n])
+
+    writing = threading.Thread(target=put_all)
+    writing.start()
+    gone = 0
+    while writing.is_alive():
+        gone += beside.erase_simulation("GONE")
+    writing.join()
+    gone += beside.erase_simulation("GONE")
+    assert (gone, len(left_aside(tmp_path))) == (200, 200)
 
 
 @pytest.mark.parametrize(
@@ -702,7 +772,7 @@ def test_a_drill_restores_into_a_database_of_its_own_counts_and_drops_it(
     backup(database, path, KEY)
     records(intake, "NEW", "2025-09-11T00:00:00Z")  # what came since is no fault of the backup
     found = drill(database, path, KEY)
-    assert found.differences == {}
+    assert (found.differences, found.fault) == ({}, "")
     assert (found.rows, found.rows["simulation_record"]) == (found.expected, 2)
     assert {"audit", "run", "violation", "alembic_version"} <= set(found.rows)
     assert "simulation_record_2025_09" not in found.rows
@@ -723,15 +793,17 @@ def test_rows_that_a_backup_lost_are_found_by_the_drill(database, intake, tmp_pa
     assert found.differences == {"gone": (1, None), "simulation_record": (3, 2)}
 
 
-def test_a_backup_of_an_earlier_version_does_not_say_how_many_rows_it_has(
+def test_a_backup_that_does_not_say_how_many_rows_it_has_passes_no_drill(
     database, intake, tmp_path
 ):
+    """One of an earlier version, or cut off before its last part."""
     records(intake, "A", "2025-09-10T00:00:00Z")
     path = tmp_path / "r.backup"
     backup(database, path, KEY)
     sealed(path, opened(path, KEY))
     found = drill(database, path, KEY)
     assert (found.expected, found.differences, found.rows["simulation_record"]) == (None, {}, 1)
+    assert found.fault.startswith("it does not say how many rows it has: it was cut off there, or")
 
 
 @pytest.mark.parametrize("marks", [[b"more", b"rows"], [b"rows", b"last"], [b"last", b"last"]])
@@ -804,6 +876,13 @@ def test_a_restore_revives_neither_revoked_keys_nor_revoked_tokens(database, tmp
     }  # fmt: skip
     assert database.rows("SELECT id FROM revoked_token") == [{"id": "t"}]
     database.execute("DELETE FROM revoked_token")
+
+
+def test_a_restore_prints_nothing_of_its_own(database, intake, tmp_path, capfd):
+    path = tmp_path / "r.backup"
+    backup(database, path, KEY)
+    restore(database, path, KEY)
+    assert capfd.readouterr().out == ""
 
 
 def test_a_backup_is_restored_in_parts_and_never_held_whole(database, intake, tmp_path):

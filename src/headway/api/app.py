@@ -65,6 +65,7 @@ EXPOSED = (  # headers that pages of other origins may read
     "ETag",
 )
 OF_KEYS = {str(status): of for status, of in problems.responses(409, 422).items()}
+OF_QUERIES = {str(status): of for status, of in problems.responses(422).items()}
 OF_BODIES = {str(status): of for status, of in problems.responses(408, 413).items()}
 PAGES = {"/": "index.html", "/docs": "docs.html", "/redoc": "redoc.html"}
 RESOURCES = (  # router, its path, its second path: those that the requirements name
@@ -208,6 +209,9 @@ def _add_schemas(app: FastAPI) -> None:
             )
             schemas |= rows
             for path, operations in document["paths"].items():
+                for operation in operations.values():
+                    if "security" in operation:
+                        _add_answers(operation, OF_QUERIES)  # see `need`
                 for method in CHANGING:
                     if operation := operations.get(method.lower()):
                         _add_answers(operation, OF_BODIES)  # of any body: see `BodyMiddleware`

@@ -6,16 +6,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from fastapi import Depends, Request, Security
+from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.requests import HTTPConnection
 
 from headway.api.identity import FOUND
+from headway.api.problems import MOST_FAULTS, Fault, ProblemError
 from headway.api.scopes import UNBOUNDED, Bounds
 from headway.api.security import Principal, Role
 from headway.api.services import Services
+from headway.store import Intake
 
 BEARER = HTTPBearer(auto_error=False, description="A token signed by this server")
 KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
+OF_CREDENTIALS = {"token", "ticket"}  # in a query these name whoever calls, where they are taken
 
 
 def services_of(connection: HTTPConnection) -> Services:
@@ -64,7 +68,7 @@ ASKS = Depends(turn_of, scope="function")  # not until the answer is sent: some 
 
 def need(role: Role) -> Callable[..., Awaitable[Principal]]:
     """A dependency: who calls, if they have at least `role`. 401 without or with bad credentials,
-    403 with too few rights.
+    403 with too few rights; then 422 for a name in the query that the route does not know.
     """
 
     async def check(
@@ -72,6 +76,39 @@ def need(role: Role) -> Callable[..., Awaitable[Principal]]:
         _token: Any = Security(BEARER),  # this and the next for the document alone
         _key: Any = Security(KEY),
     ) -> Principal:
-        return await services_of(request).identity.require(request.scope, role)
+        who = await services_of(request).identity.require(request.scope, role)
+        refuse_unknown_names(request)
+        return who
 
     return check
+
+
+def require_nothing_waits(intake: Intake) -> None:
+    """Raises ProblemError 503 while rows wait on disk: what is erased now would come after it."""
+    if not intake.catch_up():
+        detail = "rows wait on disk for the database: nothing is erased before"
+        raise ProblemError(503, detail, headers={"Retry-After": "30"})
+
+
+def refuse_unknown_names(request: Request) -> None:
+    """Raises ProblemError 422 for a name in the query that is none of the route's: `start=` in
+    place of `begin=` would give, or erase, what is of all times.
+    """
+    route = request.scope.get("route")
+    if not request.scope.get("query_string") or not isinstance(route, APIRoute):
+        return
+    known = _query_names(route.dependant)
+    unknown = sorted(set(request.query_params) - known - OF_CREDENTIALS)
+    if not unknown:
+        return
+    names = ", ".join(sorted(known))
+    message = f"there is no such name here, but: {names}" if known else "nothing is asked for here"
+    faults = [Fault(pointer=f"/query/{name}", message=message) for name in unknown[:MOST_FAULTS]]
+    count = f"{len(unknown)} unknown name{'s' if len(unknown) > 1 else ''}"
+    raise ProblemError(422, f"{count} in the query: {message}", faults)
+
+
+def _query_names(dependant: Any) -> set[str]:
+    """Of what a route asks for, by itself and by what it depends on."""
+    own = {field.alias for field in dependant.query_params}
+    return own.union(*map(_query_names, dependant.dependencies))

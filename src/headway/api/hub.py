@@ -121,9 +121,7 @@ class Client:
     packed: bool = False
     deliver: Callable[[LiveMessage], bool] | None = None
     direct: Direct | None = None
-    missed: deque[LiveMessage] = field(
-        default_factory=deque
-    )  # what it gets first, from before it joined
+    missed: deque[Past] = field(default_factory=deque)  # what it gets first, from before it joined
     buffer: deque[LiveMessage] = field(default_factory=deque)
     lost: Gap | None = None  # before what is in the buffer
     sending: bool = False
@@ -298,29 +296,25 @@ class Hub:
         where something is gone, a message that says so (`topic`: GAP) comes first. 0: all that is
         kept.
         """
+        return [sent_to(client, past) for past in self.kept_since(client, last_id, most)]
+
+    def kept_since(self, client: Client, last_id: int, most: int = HISTORY + 1) -> list[Past]:
+        """The same, not written yet: for 512 large messages that takes a second."""
         gap, kept = self._histories[client.topic].after(last_id)
-        found = [] if gap is None else [gap.message(client.topic)]
-        for past in kept:
-            if len(found) == most:
-                break
-            if isinstance(past.message, Gap):
-                found.append(past.message.message(client.topic))
-            elif client.wants(past.street, past.kind):
-                text = written(
-                    past.number,
-                    client.topic,
-                    past.street,
-                    past.message,
-                    client.form,
-                    client.packed,
-                )
-                found.append(LiveMessage(past.number, text))
-        return found
+        found = [] if gap is None else [Past(gap.number, "", GAP, gap)]
+        found += (
+            past
+            for past in kept
+            if isinstance(past.message, Gap) or client.wants(past.street, past.kind)
+        )
+        return found[:most]
 
     def join(self, client: Client, last_id: int = 0) -> None:
-        """From now on; with `last_id`, first what `since` gives."""
+        """From now on; with `last_id`, first what `since` gives. Each of these is written when it
+        is sent: else who opens many streams and reads none would fill the memory.
+        """
         if last_id:
-            client.missed.extend(self.since(client, last_id))
+            client.missed.extend(self.kept_since(client, last_id))
         self._clients[client.topic].add(client)
         metrics.clients.labels(client.topic).set(len(self._clients[client.topic]))
 
@@ -342,11 +336,13 @@ class Hub:
                     if client.sent == before:
                         yield None
                     continue
-            while waiting := client.missed or client.buffer:
-                if client.lost is not None and waiting is client.buffer:
+            while client.missed or client.buffer:
+                if client.missed:
+                    found = sent_to(client, client.missed.popleft())
+                elif client.lost is not None:
                     found, client.lost = client.lost.message(client.topic), None
                 else:
-                    found = waiting.popleft()
+                    found = client.buffer.popleft()
                 client.sending = True
                 yield found
                 client.sent, client.sending = client.sent + 1, False
@@ -422,6 +418,15 @@ def _write_all(frames: list[tuple[int, bytes]]) -> list[int]:
         except OSError:  # it is full, or gone: the transport knows what to do
             taken.append(0)
     return taken
+
+
+def sent_to(client: Client, past: Past) -> LiveMessage:
+    """A message that was kept, in the client's form."""
+    if isinstance(past.message, Gap):
+        return past.message.message(client.topic)
+    form = (client.form, client.packed)
+    text = written(past.number, client.topic, past.street, past.message, *form)
+    return LiveMessage(past.number, text)
 
 
 def written(

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from headway.analytics import lists
 from headway.analytics.lists import CountFilter, Key, Listing, Page, RecordFilter
 from headway.api.dependencies import ASKS, need, services_of
-from headway.api.fields import WHOLE, Moment
+from headway.api.fields import WHOLE, Moment, require_order
 from headway.api.ingest import MOST_SIGNALS, MetricsIn, SignalIn, row_of
 from headway.api.problems import Fault, ProblemError, responses
 from headway.api.queries import Maybe, Text, When, cached
@@ -150,6 +150,7 @@ def record_filter(
     end: When = None,
 ) -> RecordFilter:
     """Records of one simulation, of one junction, in [begin, end); of the caller's bounds."""
+    require_order(begin, end)
     return RecordFilter(simulation_id, intersection_id, begin, end, who.bounds.only_streets)
 
 
@@ -168,6 +169,7 @@ def count_filter(
     """Intervals that begin in [begin, end), of one camera, of one line, or of all; of the caller's
     bounds.
     """
+    require_order(begin, end)
     among = who.bounds.only_cameras
     return CountFilter(60 * int(interval_min), by_class, camera, line, begin, end, among)
 

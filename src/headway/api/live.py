@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 
 from headway.api.dependencies import need, services_of
-from headway.api.hub import HISTORY, TOPICS, Client, Hub
+from headway.api.hub import HISTORY, TOPICS, Client, Hub, Past, sent_to
 from headway.api.problems import Fault, ProblemError, problem, responses
 from headway.api.security import Principal, Role
 from headway.api.sockets import DELIVER, DIRECT, LONGEST_BYTES
@@ -193,7 +194,7 @@ async def history(
     """
     client, hub = _checked_client(topic, street, kinds, form, compress), services_of(request).hub
     client.bounds = who.bounds
-    found = hub.since(client, last_id, limit + 1)
+    found = hub.kept_since(client, last_id, limit + 1)
     if not found and wait_s:
         last_id = last_id or hub.newest(topic)
         hub.join(client)
@@ -204,14 +205,15 @@ async def history(
             pass
         finally:
             hub.leave(client)
-        found = hub.since(client, last_id, limit + 1)
+        found = hub.kept_since(client, last_id, limit + 1)
     last = found[limit - 1].number if len(found) > limit else hub.newest(topic)
-    messages = b",".join(message.text for message in found[:limit])
-    return Response(
-        b'{"messages":[%s],"last_id":"%d"}' % (messages, last),
-        media_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )
+    body = await run_in_threadpool(_history, client, found[:limit], last)
+    return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _history(client: Client, found: list[Past], last: int) -> bytes:
+    messages = b",".join(sent_to(client, past).text for past in found)
+    return b'{"messages":[%s],"last_id":"%d"}' % (messages, last)
 
 
 def _checked_client(topic: str, street: str, kinds: str, form: str, packed: bool) -> Client:

@@ -24,6 +24,7 @@ from headway import telemetry
 from headway.api.problems import ProblemError
 from headway.api.scopes import MOST_NAMES, UNBOUNDED, Bounds
 from headway.api.security import Principal, Role, digest, refused
+from headway.service.deadline import Deadline, SafeWebHandler, WebHandler
 from headway.service.observations import OF_PROVIDER
 from headway.settings import OidcSettings
 
@@ -193,14 +194,12 @@ def _signing_key(one: Any) -> dict[str, SigningKey]:
 
 def _fetched(url: str) -> dict[str, Any]:
     """A JSON object. Raises OSError, HTTPException or ValueError."""
-    opener = urllib.request.build_opener(_NoRedirect)
-    ends_s, body = time.monotonic() + WITHIN_S, b""
     try:
-        with opener.open(url, timeout=WITHIN_S) as answer:
-            while len(body) <= ANSWER_BYTES and (part := answer.read1(ANSWER_BYTES)):
-                body += part
-                if time.monotonic() > ends_s:  # of each part, the time-out is its own
-                    raise OSError(f"{url}: has not answered in {WITHIN_S:g} s")
+        with Deadline(WITHIN_S) as deadline:  # of each part of it, the time-out is its own
+            handlers = WebHandler(deadline), SafeWebHandler(deadline), _NoRedirect
+            opener = urllib.request.build_opener(*handlers)
+            with opener.open(url, timeout=WITHIN_S) as answer:
+                body = answer.read(ANSWER_BYTES + 1)
     except urllib.error.HTTPError as error:
         error.close()
         raise OSError(f"{url}: answers {error.code}") from None

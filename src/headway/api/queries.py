@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from headway.analytics import Scope, breakdown, dashboards, event_log, records, signals
 from headway.api.dependencies import ASKS, bounds_of, caller_of, need, services_of
-from headway.api.fields import Moment
+from headway.api.fields import Moment, require_order, require_order_s
 from headway.api.problems import responses
 from headway.api.security import Principal, Role, digest
 from headway.api.streaming import Long
@@ -64,6 +64,7 @@ def scope(
     over time the newest `limit` of them, older ones from `offset` on. The header Link says where a
     list that was cut goes on.
     """
+    require_order(begin, end)
     return Scope(None, intersection_id, begin, end, limit, offset)
 
 
@@ -361,6 +362,7 @@ def part(
     begin_s: Annotated[float, Query(ge=0, le=1e12)] = 0.0,
     end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
 ) -> Part:
+    require_order_s(begin_s, end_s)
     return Part(run, _text(junction), begin_s, end_s)
 
 
@@ -442,6 +444,7 @@ def run_impact(
     """Fuel, CO2 and cost of a run by SUMO's emission model, and what it saved beside a baseline
     run.
     """
+    require_order_s(begin_s, end_s)
     return answered(
         request,
         signals.EmissionComparison,
@@ -477,6 +480,7 @@ def coordination(
     end_s: Annotated[float, Query(ge=0, le=1e12)] = 1e12,
 ) -> Response:
     """Data of the Purdue coordination diagram of one signal group."""
+    require_order_s(begin_s, end_s)
     database = services_of(request).database
 
     def ask() -> signals.Coordination:

@@ -20,7 +20,7 @@ import msgspec
 
 from headway.api.problems import ProblemError
 from headway.api.scopes import UNBOUNDED, Bounds
-from headway.files import write_whole
+from headway.files import alone_at, write_whole
 
 ALGORITHM = "HS256"
 ISSUER = "headway"
@@ -81,7 +81,7 @@ class Keyring:
         self._path = path
         self._given = {_key_id(secret): secret} if secret else {}
         self._keys: dict[str, str]
-        self._written_ns = 0
+        self._read_of = (0, 0)  # when the file was written, and its inode
         if path.exists():
             self._keys = _stored_keys(path)
         elif create:
@@ -98,19 +98,23 @@ class Keyring:
     def _refresh(self) -> None:
         """Read the file where it was written since: another process rotates the secret."""
         with contextlib.suppress(OSError, ValueError):  # gone or damaged: what is known holds
-            written_ns = self._path.stat().st_mtime_ns
-            if written_ns != self._written_ns:
+            found = self._path.stat()
+            written = (found.st_mtime_ns, found.st_ino)  # two at once may have one time
+            if written != self._read_of:
                 self._keys = _stored_keys(self._path)
-                self._written_ns = written_ns
+                self._read_of = written
 
     def rotate(self, keep: int = 2) -> str:
-        """A new secret signs from now on; `keep` secrets stay valid in all. Its key id."""
-        self._refresh()
+        """A new secret signs from now on; `keep` secrets stay valid in all. Its key id. Of several
+        rotations at once each goes on from the one before.
+        """
         kid = secrets.token_hex(4)
-        kept = dict(list(self._keys.items())[-(keep - 1) :]) if keep > 1 else {}
-        keys = {**kept, kid: secrets.token_urlsafe(48)}
-        write_whole(self._path, json.dumps(keys))
-        self._keys = keys
+        with alone_at(self._path):
+            self._refresh()
+            kept = dict(list(self._keys.items())[-(keep - 1) :]) if keep > 1 else {}
+            keys = {**kept, kid: secrets.token_urlsafe(48)}
+            write_whole(self._path, json.dumps(keys))
+            self._keys = keys
         return kid
 
     def token(

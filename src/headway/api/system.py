@@ -17,7 +17,8 @@ from starlette.concurrency import run_in_threadpool
 
 from headway import __version__, telemetry
 from headway.api.audit import AuditQuery
-from headway.api.dependencies import ASKS, PROBES, need, services_of
+from headway.api.dependencies import ASKS, PROBES, need, require_nothing_waits, services_of
+from headway.api.fields import require_order
 from headway.api.health import Health
 from headway.api.problems import Fault, ProblemError, responses
 from headway.api.queries import When
@@ -350,11 +351,10 @@ def erase_simulation(
     _: Admin,
     id: Annotated[str, Path(max_length=128, pattern=r"^[A-Za-z0-9_.:\-]+$")],
 ) -> dict[str, int]:
-    """Erase all records of one simulation."""
-    if not services_of(request).intake.catch_up():
-        detail = "records wait on disk for the database: nothing is erased before"
-        raise ProblemError(503, detail, headers={"Retry-After": "30"})
-    gone = erase(services_of(request).database, id)
+    """Erase all records of one simulation, also those that were put aside."""
+    require_nothing_waits(services_of(request).intake)
+    gone = services_of(request).intake.refused.erase_simulation(id)  # first: the disk may be full
+    gone += erase(services_of(request).database, id)
     if not gone:
         raise ProblemError(404, f"there is no simulation {id!r} in the database")
     services_of(request).cache.clear()
@@ -440,6 +440,7 @@ def read_audit(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Any:
     """Entries of the audit trail, newest first."""
+    require_order(begin, end)
     who, what = (text.replace("\x00", "") if text else None for text in (who, what))
     where = AuditQuery(before, who, what, status, begin, end, limit)
     return services_of(request).audit.read(where)

@@ -18,13 +18,13 @@ from headway.analytics.violations import (
     ViolationSummary,
 )
 from headway.api.cameras import Cameras
-from headway.api.dependencies import ASKS, need, services_of
-from headway.api.fields import Moment
+from headway.api.dependencies import ASKS, need, require_nothing_waits, services_of
+from headway.api.fields import Moment, require_order
 from headway.api.problems import ProblemError, responses
 from headway.api.queries import answered, cut
 from headway.api.security import Principal, Role
 from headway.service.evidence import SealCheck
-from headway.store.upkeep import erase_violations
+from headway.store.upkeep import erase_violations, violations_of
 
 router = APIRouter(tags=["violations"], dependencies=[Depends(need(Role.VIEWER)), ASKS])
 Device = Annotated[str | None, Query(max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
@@ -44,6 +44,7 @@ def span(
     hours: Hours = None,
 ) -> Span:
     """[begin, end), of which the last `hours` before `end` (by default: now)."""
+    require_order(begin, end)
     if hours is None:
         return Span(device, rule, begin, end)
     end = end or datetime.now(UTC)
@@ -108,8 +109,15 @@ def erase(
     begin: When = None,
     end: When = None,
 ) -> dict[str, int]:
-    """Erase the violations of one device, within a time or all of them, with their images."""
-    gone = erase_violations(services_of(request).database, device, begin, end)
+    """Erase the violations of one device, within a time or all of them, with their images, also
+    those that were put aside.
+    """
+    require_order(begin, end)
+    services = services_of(request)
+    require_nothing_waits(services.intake)
+    stored = violations_of(services.database, device, begin, end)
+    gone = services.intake.refused.erase_violations(device, begin, end, stored)
+    gone += erase_violations(services.database, device, begin, end)
     if not gone:
         raise ProblemError(404, f"there is no violation of {device!r} in that time in the database")
     return {"rows": gone}

@@ -46,6 +46,8 @@ from headway.service.upkeep import TASKS, UpkeepService
 from headway.settings import BASELINE, Settings, Watched, load, log_level, overridden
 from headway.store import Database, Intake, open_database
 from headway.store.database import migrate, schema, schemas, take_back
+from headway.store.refused import FILE as REFUSED
+from headway.store.refused import RefusedRows
 from headway.store.revocations import Revocations
 from headway.store.upkeep import (
     Drill,
@@ -576,7 +578,7 @@ def _publish_nowhere(topic: str, street: str, message: Any) -> None:
 
 
 def _print_drill(found: Drill) -> None:
-    """Exit status 1 where rows differ."""
+    """Exit status 1 where it does not show that all rows came back."""
     expected = found.expected or {}
     table = Table("table", "rows restored", "rows backed up", box=None)
     for name in sorted(found.rows.keys() | expected.keys()):
@@ -585,9 +587,11 @@ def _print_drill(found: Drill) -> None:
     if found.differences:
         console.print(f"{escape(found.path)}: rows differ: {', '.join(found.differences)}")
         raise SystemExit(1)
+    if found.fault:
+        console.print(f"{escape(found.path)}: {found.fault}", soft_wrap=True)
+        raise SystemExit(1)
     rows = f"{sum(found.rows.values()):,} rows in {len(found.rows)} tables"
-    said = "all there" if found.expected is not None else "this backup does not say how many"
-    console.print(f"{escape(found.path)} can be restored: {rows}, {said}")
+    console.print(f"{escape(found.path)} can be restored: {rows}, all there")
 
 
 @db.command("upkeep")
@@ -644,11 +648,12 @@ def keep(
 def erase(
     simulation: Annotated[str, typer.Argument(help="Id of the simulation.")], data: Data = "data"
 ) -> None:
-    """Delete all records of one simulation."""
+    """Delete all records of one simulation, also those that were put aside."""
     database = open_database(Path(data), create=False)
     try:
         refuse_waiting(Path(data))
-        gone = take_away(database, simulation)
+        gone = RefusedRows(Path(data) / REFUSED).erase_simulation(simulation)
+        gone += take_away(database, simulation)
         put_on_record(Path(data), "db erase", {"simulation": simulation, "rows": str(gone)})
         console.print(f"{gone} rows")
     finally:

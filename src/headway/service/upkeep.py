@@ -249,10 +249,8 @@ class UpkeepService:
 
     def _drill(self) -> dict[str, Any]:
         found = drill(self._database, self.newest(), read_key(self.key))
-        if found.differences:
-            raise DatabaseError(
-                f"{found.path}: rows do not match (table: expected, found): {found.differences}"
-            )
+        if found.fault:
+            raise DatabaseError(f"{found.path}: {found.fault}")
         return {"file": Path(found.path).name, "rows": found.rows, "expected": found.expected}
 
     def _key(self) -> bytes:

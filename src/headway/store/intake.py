@@ -4,12 +4,9 @@ the spool.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,8 +20,10 @@ from headway import telemetry
 from headway.settings import SpoolSettings
 from headway.store.database import Database
 from headway.store.partitions import Partitions
+from headway.store.refused import FILE as REFUSED
+from headway.store.refused import RefusedRows
 from headway.store.runs import RUN, Runs
-from headway.store.spool import Spool, as_text
+from headway.store.spool import Spool
 from headway.telemetry import metrics
 from headway.telemetry.bursts import Burst
 
@@ -114,8 +113,6 @@ LONGEST_REASON = 300  # characters, in the log
 # of whoever writes: a table that somebody locks, or a disk that hangs, is an outage like any other
 WRITE_LIMITS = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '30s'"
 MOST_CAUGHT_UP = 20  # batches; a request does not wait for more, threads with time do
-MOST_REFUSED_WAITING = 1000
-MOST_REFUSED_BYTES = 100_000_000  # of the file of refused rows; beyond it they are counted alone
 # of SQLSTATE (PostgreSQL, appendix A): what a row is refused for. All other classes are outages, in
 # which rows wait: of the connection (08), the transaction (25, 40), who asks and for what (28, 3D,
 # 3F), what is short, locked, stopped or broken (53, 55, 57, 58, F0, XX), plans of before (0A)
@@ -194,7 +191,8 @@ class Intake:
     """Writes batches of rows. While the database is away they go to the spool, and after it, in
     order, before anything new.
 
-    refusals: rows put aside for what they say; losses: rows that neither database nor disk took.
+    refusals: rows put aside for what they say, into the file `refused`; losses: rows that neither
+        database nor disk took.
     trouble:  why the database takes nothing now; empty where it does.
     hangs:    it does not even refuse: who must not wait does not ask before `catch_up` has.
     settings: of the spool; the defaults where None.
@@ -213,9 +211,7 @@ class Intake:
             settings.most_days,
         )
         self._runs = Runs(database, folder, self.spool.waiting > 0)
-        self._refused = folder / "refused.jsonl"
-        self._not_on_disk = deque[str](maxlen=MOST_REFUSED_WAITING)
-        self._refused_lock = threading.Lock()
+        self.refused = RefusedRows(folder / REFUSED)
         self.refusals, self.losses = Burst(), Burst()
         self._partitions = Partitions(database)
         self._lock = threading.Lock()
@@ -334,8 +330,7 @@ class Intake:
 
     def catch_up(self) -> bool:
         """Replay the spool, if there is one; whether nothing waits any more."""
-        if self._not_on_disk:
-            self._write_refused()
+        self.refused.write()
         if not self.spool.waiting:
             self.hangs = False  # whoever comes next finds out
         elif self._lock.acquire(blocking=False):
@@ -371,12 +366,9 @@ class Intake:
 
     def put_aside(self, table: str, rows: Sequence[Any], why: Exception) -> None:
         """Keep rows that the database refuses in a file beside the spool, with the reason;
-        `refusals` counts them, and the log says so once a burst. A full disk holds up nothing: the
-        newest MOST_REFUSED_WAITING wait for it.
+        `refusals` counts them, and the log says so once a burst.
         """
-        found = {"why": str(why), "table": table, "rows": [list(r) for r in rows]}
-        self._not_on_disk.append(json.dumps(found, default=as_text) + "\n")
-        self._write_refused()
+        self.refused.add(table, rows, why)
         metrics.rows_refused.inc(len(rows))
         metrics.degraded.labels("refused_rows").set(1)
         if count := self.refusals.add(len(rows)):
@@ -385,20 +377,8 @@ class Intake:
                 rows=count,
                 table=table,
                 why=_in_a_line(why),
-                file=self._refused.name,
+                file=self.refused.path.name,
             )
-
-    def _write_refused(self) -> None:
-        """As far as the disk takes them."""
-        with self._refused_lock, contextlib.suppress(OSError):
-            while self._not_on_disk:
-                line = self._not_on_disk[0].encode()
-                with self._refused.open("ab", buffering=0) as stream:
-                    size = stream.tell()
-                    if size + len(line) <= MOST_REFUSED_BYTES and stream.write(line) != len(line):
-                        stream.truncate(size)
-                        return
-                self._not_on_disk.popleft()
 
     def _copy(self, table: str, rows: Iterable[Sequence[Any]]) -> Outcome:
         """By COPY; where a key is there already, once more through a temporary table without the

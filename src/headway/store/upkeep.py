@@ -55,6 +55,10 @@ OLD_ROWS = """
         SELECT run_id, max(at_s) AS at_s FROM observation WHERE at < {limit} GROUP BY 1) old
     WHERE t.run_id = old.run_id AND t.at_s <= old.at_s
 """
+OF_DEVICE = (  # violations, in a time
+    "device = :device AND (CAST(:begin AS timestamptz) IS NULL OR at >= :begin) "
+    "AND (CAST(:end AS timestamptz) IS NULL OR at < :end)"
+)
 TABLES_OF_RUNS = (  # with the street's own seconds; by `observation` it is known when these were
     "event",
     "signal_state",
@@ -263,16 +267,21 @@ def erase_violations(
     """Take away the violations of one device in [begin, end), with their images; how many. A
     restore does not bring them back.
     """
-    within = (
-        "(CAST(:begin AS timestamptz) IS NULL OR at >= :begin) AND (CAST(:end AS timestamptz) IS "
-        "NULL OR at < :end)"
-    )
     note = "INSERT INTO erased (device, begin_at, end_at) VALUES (:device, :begin, :end)"
     values = {"device": device, "begin": begin, "end": end}
     with database.unhurried.engine.begin() as held:
         held.execute(sa.text(note), values)
-        gone = f"DELETE FROM violation WHERE device = :device AND {within}"
+        gone = f"DELETE FROM violation WHERE {OF_DEVICE}"
         return int(held.execute(sa.text(gone), values).rowcount)
+
+
+def violations_of(
+    database: Database, device: str, begin: datetime | None = None, end: datetime | None = None
+) -> list[str]:
+    """Numbers of the violations of one device in [begin, end)."""
+    asked = f"SELECT CAST(id AS text) AS id FROM violation WHERE {OF_DEVICE}"
+    found = database.unhurried.rows(asked, device=device, begin=begin, end=end)
+    return [row["id"] for row in found]
 
 
 def vacuum(database: Database) -> None:
@@ -413,6 +422,18 @@ class Drill:
         pairs = {t: (self.expected.get(t), self.rows.get(t)) for t in tables}
         return {t: pair for t, pair in pairs.items() if pair[0] != pair[1]}
 
+    @property
+    def fault(self) -> str:
+        """Why it does not show that all rows came back; empty where it does."""
+        if self.expected is None:
+            return (
+                "it does not say how many rows it has: it was cut off there, or made by an earlier "
+                "version. Make a new one"
+            )
+        if self.differences:
+            return f"rows do not match (table: expected, found): {self.differences}"
+        return ""
+
 
 def drill(database: Database, path: Path, key: bytes) -> Drill:
     """Restore a backup into a new database beside this one, count its rows, and drop it again.
@@ -537,7 +558,11 @@ def restore(database: Database, path: Path, key: bytes, with_erased: bool = Fals
                 reader, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=read_said
             ) as dump,
             subprocess.Popen(
-                writer, stdin=subprocess.PIPE, stderr=write_said, env=_secret(database)
+                writer,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,  # of each question of the dump a table
+                stderr=write_said,
+                env=_secret(database),
             ) as done,
         ):
             try:
