@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -256,6 +257,37 @@ def test_a_holder_that_stood_still_drives_no_more(site):
     seen = tokens(site.link)
     assert seen == sorted(seen)
     assert len(set(seen)) == 2
+
+
+def test_systemd_hears_of_an_end_when_it_ends_and_not_when_it_stands_by_again(site, monkeypatch):
+    """Else it kills a street that drives, a minute and a half after it has lost its lease once."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(site.folder / "notify"))
+        systemd.setblocking(False)
+        said = []
+
+        def hears(what):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    said.extend(systemd.recv(4096).decode().split("\n"))
+            return what in said
+
+        def logs(name, what):
+            hears("")  # the queue of a socket is short
+            return what in site.log(name)
+
+        monkeypatch.setenv("NOTIFY_SOCKET", str(site.folder / "notify"))
+        site.street("first", "--standby")
+        until(lambda: logs("first", "engine.started") and hears("READY=1"))
+        site.street("next", "--standby", data="next")
+        until(lambda: logs("next", "stands by"))
+        site.running["first"].send_signal(signal.SIGSTOP)
+        until(lambda: logs("next", "runs the street"))
+        site.running["first"].send_signal(signal.SIGCONT)
+        until(lambda: logs("first", "stands by"))
+        assert not hears("STOPPING=1")
+        assert site.stop("next") == 0
+        assert hears("STOPPING=1")
 
 
 def test_a_street_goes_on_while_valkey_is_away(site):

@@ -258,6 +258,15 @@ def decode(data: bytes | msgspec.Raw) -> Any:
         raise WireError(f"the message cannot be read: {str(error)[:300]}") from error
 
 
+def name_of(data: bytes) -> str:
+    """Of the class of a message, whose fields are not read; empty for what is no message."""
+    try:
+        name, _ = _envelope.decode(data)
+    except FAULTS:
+        return ""
+    return name
+
+
 def _at_junction(found: _AtJunction) -> AtJunction:
     if found.kind not in [kind.__name__ for kind in AT_JUNCTION]:
         raise WireError(f"no order {found.kind[:80]!r} for a junction")
