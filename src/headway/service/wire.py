@@ -104,6 +104,7 @@ class Standing:
     trouble:  why its rows wait on disk; empty where the database takes them.
     net, additional, begin_s: from which its network is read, where it is none of the catalogue.
     stamp:    of the network, see `stamp_of`.
+    version:  of Headway; empty where its process is of one that did not say so.
     settings: the SECTIONS, as JSON.
     The others are of `headway.service.streets.RunningStreet`.
     """
@@ -129,6 +130,7 @@ class Standing:
     controller_ordered: str = ""
     trouble: str = ""
     alerts: tuple[Mapping[str, Any], ...] = ()
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
