@@ -592,7 +592,7 @@ def test_the_script_calls_the_release_that_it_is_given(service, tmp_path):
     def call(*words):
         return subprocess.run([program, *words], cwd=tmp_path, capture_output=True, text=True)
 
-    assert call("r2", "--data", "data").stdout == "deploy done\n"
+    assert call("r2", "--data", "data").stdout == "r2 done\n"
     assert log(tmp_path) == ["2 deploy r2 --data data"]
     assert "RELEASE [OPTIONS]" in call().stderr
     assert "r9: has no bin/headway" in call("r9").stderr
