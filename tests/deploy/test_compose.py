@@ -19,6 +19,7 @@ import yaml
 
 from headway import __version__
 from headway.cli.environment import weakness
+from headway.cli.serve import DEFAULTS
 from headway.settings import load
 from headway.store.upkeep import read_key
 from headway.telemetry.metrics import registry
@@ -156,6 +157,39 @@ def test_the_settings_are_taken_and_believe_nginx_alone(monkeypatch):
     mounted = {v.split(":")[1] for v in SERVICES["api"]["volumes"]}
     assert {settings.upkeep.folder, "/etc/headway/headway.yaml"} <= mounted
     assert settings.upkeep.key == "/run/secrets/backup_key"
+
+
+def test_the_street_is_the_one_of_kubernetes_and_of_the_box(monkeypatch):
+    """In real time, by the same rules: ten seconds of each second are for a look at a laptop."""
+    monkeypatch.delenv("HEADWAY_LOOP__SPEED_FACTOR", raising=False)
+    here = load(COMPOSE / "headway.yaml", DEFAULTS)
+    for other in ("kubernetes/base/settings/streets.yaml", "systemd/street-alone.yaml"):
+        there = load(DEPLOY / other, DEFAULTS)
+        same = {"loop", "control", "street", "safety", "alerts", "planner", "database", "spool"}
+        assert here.model_dump(include=same) == there.model_dump(include=same), other
+
+
+def test_a_street_has_no_secret_that_signs_or_opens_backups():
+    street = SERVICES["street"]
+    assert street["secrets"] == ["database_url", "redis_url"]
+    assert "HEADWAY_SECRET_KEY_FILE" not in street["environment"]
+    found = yaml.safe_load_all((DEPLOY / "kubernetes/base/streets.yaml").read_text("utf-8"))
+    (pod,) = (o["spec"]["template"]["spec"] for o in found if o["kind"] == "StatefulSet")
+    (secret,) = (v["secret"] for v in pod["volumes"] if v["name"] == "secrets")
+    assert [item["key"] for item in secret["items"]] == ["redis-url"]
+    assert "SECRET_KEY" not in str(pod["containers"])
+
+
+def test_the_database_takes_all_connections_that_the_processes_may_open():
+    pool = load(COMPOSE / "headway.yaml").database
+    stay = [n for n, s in SERVICES.items() if n not in ("migrate", "drill") and _is_ours(s)]
+    text = (COMPOSE / "postgres" / "postgresql.conf").read_text("utf-8")
+    (most,) = re.findall(r"(?m)^max_connections = (\d+)", text)
+    assert len(stay) * (pool.pool_size + pool.max_overflow) + 20 <= int(most)
+
+
+def _is_ours(service):
+    return service["image"].startswith("localhost/headway")
 
 
 def test_secrets_are_made_once_and_are_good(tmp_path):

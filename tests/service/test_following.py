@@ -318,6 +318,28 @@ def test_a_street_that_ends_or_falls_silent_is_away_and_takes_no_orders(site, mo
         api.service.stop_one(PlacedOrder("main", "stop", "Ann"))
 
 
+def test_a_process_that_takes_over_in_order_is_no_alert(site, link, monkeypatch):
+    """The one before said that it ends: people learn of it where none follows in its time."""
+    monkeypatch.setattr(following, "AWAY_AFTER_S", 0.5)
+    monkeypatch.setattr(following, "AWAY_TOLD_S", 1.0)
+    before, api = site.street(token=5), site.api()
+    running(api)
+    before.end()
+    until(lambda: api.status() == "away")
+    time.sleep(3.0)
+    assert not api.street.is_missed
+    link.set(key_of("main", "token"), 6)
+    after = site.street(token=6)
+    running(api)
+    assert api.kinds("alerts") == []
+    monkeypatch.setattr(following, "LEFT_TOLD_S", 1.5)
+    after.end()
+    until(lambda: "engine.away" in api.kinds("alerts"))
+    assert api.street.is_missed
+    time.sleep(2.0)
+    assert api.kinds("alerts") == ["engine.away"]
+
+
 def test_another_process_goes_on_and_the_one_before_is_not_heard_any_more(site, link):
     before, api = site.street(token=5), site.api()
     running(api)
@@ -456,6 +478,68 @@ def test_a_street_that_changes_to_a_network_that_is_not_here_takes_no_orders(sit
         api.service.pause(PlacedOrder("main", "pause", "Ann"), on=True)
     street.may_speak = True
     running(api)
+
+
+class Reads:
+    """Counts how often a network is asked for."""
+
+    def __init__(self, monkeypatch):
+        self.count, self._as_before = 0, following._network
+        monkeypatch.setattr(following, "_network", self)
+
+    def __call__(self, standing):
+        self.count += 1
+        return self._as_before(standing)
+
+
+def test_what_a_street_says_of_a_network_that_is_not_here_is_left_out_and_told_once(
+    site, link, tmp_path, monkeypatch
+):
+    """Its snapshots are of other junctions than those that are shown; nobody reads them."""
+    street, api = site.street(), site.api()
+    running(api)
+    street.may_speak, reads = False, Reads(monkeypatch)
+    until(lambda: link.get(key_of("main", "standing")))
+    time.sleep(0.5)
+    standing, before = decode(link.get(key_of("main", "standing"))), len(api.said)
+    of_its_own = {"scenario": "own", "net": str(tmp_path / "none.net.xml"), "stamp": "another"}
+    other = encode(replace(standing, **of_its_own))
+    with capture_logs() as lines:
+        for k in range(5):
+            link.xadd(key_of("main", "news"), {"t": 1, "n": 0, "m": other})
+            snapshot = encode(replace(SNAPSHOT, time_s=27000.0 + k))
+            link.xadd(key_of("main", "news"), {"t": 1, "n": 0, "m": snapshot})
+        started = {"at_s": 1.0, "kind": "engine.cycle", "junction": "", "data": {}}
+        news = encode(hosting.News("monitoring", started))
+        link.xadd(key_of("main", "news"), {"t": 1, "n": 0, "m": news})
+        until(lambda: "engine.cycle" in api.kinds())
+    assert api.street.snapshot == SNAPSHOT
+    assert [topic for topic, *_ in api.said[before:]] == ["alerts", "monitoring", "monitoring"]
+    assert api.kinds("alerts") == ["engine.away"]
+    assert (reads.count, [line["event"] for line in lines]) == (1, ["a street is not shown"])
+    monkeypatch.setattr(following, "REFUSED_AGAIN_S", 0.0)
+    street.may_speak = True
+    running_again = lambda: api.kinds("alerts")[-1:] == ["engine.heard"]  # noqa: E731
+    until(running_again)
+    street.say(replace(SNAPSHOT, time_s=28000.0))
+    running(api)
+
+
+def test_a_street_that_is_not_followed_is_read_once_a_while(site, link, tmp_path, monkeypatch):
+    street = site.street()
+    until(lambda: link.get(key_of("main", "standing")))
+    street.may_speak = False
+    time.sleep(0.5)
+    standing, reads = decode(link.get(key_of("main", "standing"))), Reads(monkeypatch)
+    link.set(key_of("main", "standing"), encode(replace(standing, stamp="another")))
+    with capture_logs() as lines:
+        api = site.api()
+        time.sleep(3.5)
+    refused = [line for line in lines if line["event"] == "a street is not followed"]
+    assert (reads.count, len(refused)) == (1, 1)
+    link.set(key_of("main", "standing"), encode(standing))
+    link.hset("headway:streets", "main", 2)  # another process of it
+    until(lambda: api.status() != "unknown")
 
 
 def test_messages_that_were_dropped_are_told_as_a_gap(site, monkeypatch):

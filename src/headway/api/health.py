@@ -156,7 +156,7 @@ class Lookout:
         given_up = sum(bool(street.fault) for street in streets)
         troubled = sum(bool(s.trouble or (s.snapshot and s.snapshot.trouble)) for s in streets)
         stopped = sum(street.stop is not None for street in streets)
-        away = sum(street.status == "away" for street in streets)
+        away = sum(street.is_missed for street in streets)
         found = f"{running} of {len(streets)} run, {given_up} given up"
         if away:
             found += f", {away} away"

@@ -13,11 +13,12 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,7 +32,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from headway.api.security import Keyring, Role
+from headway.cli.deploy_streets import DeployError, StreetProcess, find_fault, look, wait_until_well
 from headway.cli.environment import SECRET_KEY
+from headway.runtime.folder_lock import FolderLockedError, locked
 from headway.service.upkeep import RUN_LOCK
 from headway.settings import SettingsError, load
 from headway.store import Database, open_database
@@ -46,6 +49,7 @@ NOT_NOW = 503
 NO_STREETS = 404  # of a process without any
 LOOK_EVERY_S = 0.5
 TOKEN_S = 3600.0
+WELL = ("running", "paused", "stopped", "finished")
 PROBE = "headway-deploy"  # the simulation of the record that is sent, read and erased
 GROWING = ("simulation_record", "event", "audit", "run")  # but for retention and erasures
 # what takes rows away on purpose, since then; a retention that goes on has to be waited for
@@ -55,10 +59,6 @@ DELETIONS = """
     UNION ALL
     SELECT 'erasure' FROM erased WHERE simulation_id <> :probe AND at >= :since
 """
-
-
-class DeployError(RuntimeError):
-    """The update cannot be made, or was taken back; the message says why, and what to do."""
 
 
 class AnswerError(DeployError):
@@ -112,8 +112,9 @@ class Deployment:
     config: str
     within_s: float
     say: Callable[[str], None]
+    streets: list[StreetProcess] = field(default_factory=list)
     before: Path = field(init=False)
-    _restarted: list[Instance] = field(init=False, default_factory=list)
+    _restarted: list[Instance | StreetProcess] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         """An update that was cut off has moved the link: `previous` says where it led to."""
@@ -136,6 +137,7 @@ class Deployment:
         faults = [*self._missing(), *self._wrong_settings()]
         if not faults:
             faults = [why for one in self.instances if (why := self._away(one))]
+            faults += [why for name in self._names(self.streets) if (why := find_fault(name))]
         if faults:
             raise DeployError("\n".join(["nothing was changed:", *(f"- {why}" for why in faults)]))
 
@@ -193,6 +195,9 @@ class Deployment:
             self.current.resolve() == self.release
             and ended == f"{self.release}\n"
             and all(ask(one.url, "/health").get("version") == version for one in self.instances)
+            and all(
+                look(name).standing.version in ("", version) for name in self._names(self.streets)
+            )
         )
 
     def version(self, release: Path) -> str:
@@ -213,6 +218,7 @@ class Deployment:
             pending.strip().splitlines()[-1],
             f"let {self.current} lead to {self.release}",
             *(f"{shlex.join(one.restart)}, until {one.url} is well" for one in self.instances),
+            *(f"{shlex.join(one.restart)}, until {one.name} is well" for one in self.streets),
             "compare the record with what it was",
         ]
 
@@ -221,6 +227,7 @@ class Deployment:
         version = self.version(self.release)
         with closing(_database(self.data)) as database:
             rows, was = _rows(database), schema(database)
+        well = {one.url: _well(one.url, self._token()) for one in self.instances}
         self._done.unlink(missing_ok=True)
         backup = self._checked(self.before, *self._upkeep())
         self.say(f"backup: {backup.strip()}")
@@ -231,13 +238,19 @@ class Deployment:
             for instance in self.instances:
                 self._restarted.append(instance)
                 self._restart(instance, version)
+                self._require_streets(instance.url, well[instance.url])
                 smoke(instance.url, self._token(), self.within_s)
+            self._restart_streets(self.streets, version, self._restarted.append)
+            for instance in self.instances if self.streets else ():
+                self._require_streets(instance.url, well[instance.url])
+                predict(instance.url, self._token(), self.within_s)
             self._prove(rows)
             self._done.write_text(f"{self.release}\n", encoding="utf-8")
         except (Exception, KeyboardInterrupt) as error:  # half of an update must not stay
             why = _why(error)
             self.say(f"failed: {why}; going back to {self.before}")
-            self._take_back(was, rows)
+            with undisturbed():
+                self._take_back(was, rows)
             raise DeployError(
                 f"the update was taken back, and {self.version(self.before)} runs: {why}"
             ) from error
@@ -254,8 +267,11 @@ class Deployment:
                 self._checked(self.release, *words)
             point(self.current, self.before)
             version = self.version(self.before)
-            for instance in self._restarted:
-                self._restart(instance, version)
+            for one in self._restarted:
+                if isinstance(one, Instance):
+                    self._restart(one, version)
+            streets = [one for one in self._restarted if isinstance(one, StreetProcess)]
+            self._restart_streets(streets, version, _ignore)
             self._prove(rows)
         except Exception as error:  # of whatever class: who reads it has to act
             raise DeployError(
@@ -265,9 +281,7 @@ class Deployment:
             ) from error
 
     def _restart(self, instance: Instance, version: str) -> None:
-        done = self._run(*instance.restart)
-        if done.returncode:
-            raise DeployError(f"{shlex.join(instance.restart)}: {_last(done)}")
+        self._run_restart(instance.restart)
         begun_s, end_s = time.monotonic(), time.monotonic() + self.within_s
         why = "it was not asked"
         while True:
@@ -280,6 +294,47 @@ class Deployment:
                 raise DeployError(f"not well within {self.within_s:g} s: {why}")
             time.sleep(LOOK_EVERY_S)
         self.say(f"{instance.url} is {version}, well after {time.monotonic() - begun_s:.1f} s")
+
+    def _run_restart(self, words: tuple[str, ...]) -> None:
+        done = self._run(*words)
+        if done.returncode:
+            raise DeployError(f"{shlex.join(words)}: {_last(done)}")
+
+    @staticmethod
+    def _names(streets: list[StreetProcess]) -> list[str]:
+        return list(dict.fromkeys(one.name for one in streets))
+
+    def _restart_streets(
+        self,
+        streets: list[StreetProcess],
+        version: str,
+        begun: Callable[[StreetProcess], object],
+    ) -> None:
+        """One process after the other. While not all of a street are restarted, whichever of them
+        has its lease may run it; then one of the version must, that began after this.
+        """
+        before = {name: _token_of(name) for name in self._names(streets)}
+        for k, one in enumerate(streets):
+            begun(one)
+            self._run_restart(one.restart)
+            is_last = all(other.name != one.name for other in streets[k + 1 :])
+            begun_s = time.monotonic()
+            seen = wait_until_well(
+                one.name, before[one.name] if is_last else 0, version, self.within_s
+            )
+            took_s = time.monotonic() - begun_s
+            self.say(
+                f"street {one.name}: {seen.standing.holder} runs it, well after {took_s:.1f} s"
+            )
+
+    def _require_streets(self, url: str, before: set[str]) -> None:
+        """Those that were well there are so again."""
+        end_s = time.monotonic() + self.within_s
+        while lost := before - _well(url, self._token()):
+            if time.monotonic() > end_s:
+                told = ", ".join(sorted(lost))
+                raise DeployError(f"{url}: not well as before the update: street {told}")
+            time.sleep(LOOK_EVERY_S)
 
     def _require_ready(self, instance: Instance, version: str) -> None:
         found = ask(instance.url, "/health").get("version")
@@ -313,16 +368,22 @@ class Deployment:
         return keyring.token(PROBE, Role.ADMIN, TOKEN_S)
 
     def _checked(self, release: Path, *words: str) -> str:
-        done = self._run(release / "bin" / "headway", *words)
+        done = self._run(release / "bin" / "headway", *words, group=0)
         if done.returncode:
             raise DeployError(f"headway {shlex.join(words)}: {_last(done)}")
         return done.stdout
 
-    def _run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, *words: str | Path, group: int | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """group: 0 for one of its own, which Ctrl-C in a terminal does not reach: what was begun is
+        ended or taken back by this process. Restarts may ask for a password there.
+        """
         try:
             return subprocess.run(
                 [str(word) for word in words],
                 capture_output=True, text=True, timeout=COMMAND_WITHIN_S, stdin=subprocess.DEVNULL,
+                process_group=group,
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
             raise DeployError(f"{words[0]}: {error}") from error
@@ -363,6 +424,11 @@ def smoke(url: str, token: str, within_s: float) -> None:
     heard = ask(url, "/api/v1/live/monitoring/history?wait_s=9&limit=1", token)
     if not heard.get("messages"):
         raise DeployError(f"{url}: the live stream `monitoring` says nothing")
+    predict(url, token, within_s)
+
+
+def predict(url: str, token: str, within_s: float) -> None:
+    """Once for each street that runs there. Raises DeployError."""
     for street in _streets(url, token):
         if street.get("status") == "running" and street.get("junctions"):
             path = f"/api/v1/ml/predict?street={quote(street['street'])}"
@@ -391,6 +457,11 @@ def _streets(url: str, token: str) -> list[dict[str, Any]]:
         raise
 
 
+def _well(url: str, token: str) -> set[str]:
+    """Names of the streets there that run, or stand because somebody ordered it."""
+    return {street["street"] for street in _streets(url, token) if street.get("status") in WELL}
+
+
 def ask(url: str, path: str, token: str = "", body: Any = None, method: str = "") -> Any:
     """The JSON that is answered. Raises DeployError for any other answer, and for none."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -408,6 +479,52 @@ def ask(url: str, path: str, token: str = "", body: Any = None, method: str = ""
         raise AnswerError(f"{url}{path} answers {error.code} ({said})", error.code) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise DeployError(f"{url}{path} does not answer ({error})") from error
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM is as Ctrl-C; a terminal that is closed (SIGHUP) ends nothing half-way."""
+    with _handled(signal.SIGTERM, signal.default_int_handler), _handled(signal.SIGHUP, _ignore):
+        yield
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """What takes an update back is not interrupted. Commands that are started meanwhile are."""
+    with _handled(signal.SIGTERM, _ignore), _handled(signal.SIGINT, _ignore):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(number: signal.Signals, handler: Callable[..., Any]) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _ignore(*_about: object) -> None:
+    """Nothing; SIG_IGN would be inherited by the commands."""
+
+
+@contextlib.contextmanager
+def alone(current: Path) -> Iterator[None]:
+    """No other update of this link is under way. Raises DeployError."""
+    try:
+        with locked(current.with_name(".deploying"), "headway deploy"):
+            yield
+    except FolderLockedError as error:
+        who = str(error).partition(" in use by ")[2].partition(". Stop it first")[0]
+        raise DeployError(f"nothing was changed: another update is under way: {who}") from error
+
+
+def _token_of(street: str) -> int:
+    """Of the newest process that had it; 1, which none has, where nobody knows."""
+    try:
+        return look(street).token
+    except DeployError:
+        return 1
 
 
 def _database(data: Path) -> Database:
@@ -450,6 +567,14 @@ def deploy(
             "word; may be repeated, and they are updated in this order."
         ),
     ] = ["http://127.0.0.1:8000 systemctl restart headway"],  # noqa: B006 - typer copies it
+    street: Annotated[
+        list[str],
+        typer.Option(
+            help="A process of `headway street`: the street's name and the command that restarts "
+            "it, as one word; may be repeated, also for processes that stand by. They are updated "
+            "after those of the service. Needs HEADWAY_REDIS_URL."
+        ),
+    ] = [],  # noqa: B006
     current: Annotated[Path, typer.Option(help="Link that the processes are started from.")] = Path(
         "current"
     ),
@@ -466,6 +591,7 @@ def deploy(
     one is not, all goes back to the version before. The same call goes on where it was cut off.
     """
     instances = [Instance.parsed(text) for text in instance]
+    streets = [StreetProcess.parsed(text) for text in street]
     if config:
         try:
             load(config)
@@ -476,14 +602,18 @@ def deploy(
         with contextlib.suppress(OSError):  # nobody reads it any more: the update goes on
             console.print(escape(text), soft_wrap=True, highlight=False)
 
-    found = Deployment(release, current, instances, Path(data), config, within, say)
-    found.check()
-    if found.is_done():
-        say(f"nothing to do: {found.version(found.release)} runs")
-        return
-    if dry_run:
-        for number, line in enumerate(found.plan(), 1):
-            say(f"{number}. {line}")
-        return
-    found.make()
-    say(f"done: {found.version(found.release)} runs")
+    with contextlib.ExitStack() as held:
+        if not dry_run and current.is_symlink():
+            held.enter_context(alone(current))
+        held.enter_context(interruptible())
+        found = Deployment(release, current, instances, Path(data), config, within, say, streets)
+        found.check()
+        if found.is_done():
+            say(f"nothing to do: {found.version(found.release)} runs")
+            return
+        if dry_run:
+            for number, line in enumerate(found.plan(), 1):
+                say(f"{number}. {line}")
+            return
+        found.make()
+        say(f"done: {found.version(found.release)} runs")

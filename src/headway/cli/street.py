@@ -179,7 +179,7 @@ class _Runner:
         try:
             with locked(self._folder, f"headway street {self._name}"):
                 self._permit = Permit(self._folder, is_new=True)
-                self._run(lease, stop)
+                self._run(lease, stop, standby)
         except FolderLockedError as error:
             if not standby:
                 raise
@@ -224,7 +224,7 @@ class _Runner:
             stop.wait(ASK_EVERY_S)
         return False
 
-    def _run(self, lease: Lease, stop: threading.Event) -> None:
+    def _run(self, lease: Lease, stop: threading.Event, standby: bool) -> None:
         self._extend(lease)
         host = StreetHost(
             self._url,
@@ -244,11 +244,12 @@ class _Runner:
             at_end.callback(host.close)
             at_end.callback(service.stop)
             at_end.callback(ended.set)
-            at_end.callback(self._signs.end)
             keep_running("replay spool", partial(_replay, intake, ended), ended)
             service.start(self._name, self._task, self._repeat)
             while not lease.is_lost and not stop.wait(LOOK_EVERY_S):
                 self._signs.give()
+            if stop.is_set() or not standby:  # or systemd would kill what goes on and waits
+                self._signs.end()
 
     def _file_here(self, sha256: str) -> Path:
         self._models.bring(sha256)

@@ -37,6 +37,7 @@ from headway.service.wire import (
     decode,
     encode,
     key_of,
+    name_of,
     place_of,
     settings_from,
     stamp_of,
@@ -52,7 +53,9 @@ from headway.values import Event
 
 LOOK_EVERY_S = 1.0
 AWAY_AFTER_S = 4.0  # of silence; its process says once a second how things stand
-AWAY_TOLD_S = 30.0  # a start in order takes less
+AWAY_TOLD_S = 30.0  # where nothing was said of an end
+LEFT_TOLD_S = 60.0  # where it ended in order: the next process takes the lease, or is started
+REFUSED_AGAIN_S = 30.0  # until a street that cannot be shown is tried again
 LISTEN_MS = 500
 READ_AT_ONCE = 500
 AGAIN_S = 1.0
@@ -66,14 +69,16 @@ REPLAYED = 1000  # of the stream, for who begins to follow
 NOT_YET = "its process has not been heard yet"
 LOST = "it was not heard of: Valkey forgot it, or the street was cut off"
 LONGEST_TOKEN = 20  # digits
+OF_A_NETWORK = ("Snapshot", "Colours")  # of its groups and junctions, by their numbers
 NOT_HEARD = "of a street did not come through: it was cut off from Valkey, or this process was"
 
 
 class RemoteEngine:
     """The engine of a street elsewhere, and the way there. silence: why it is not heard; empty
-    where it is. unlike: why its state cannot be shown by the files of this machine. token: of the
-    process that runs it. unheard: orders that were sent, by id, since when (seconds of the
-    monotonic clock) nothing was heard of them.
+    where it is. unlike: why its state cannot be shown by the files of this machine. is_changing:
+    its process ended in order, and the next one has time left to begin. token: of the process that
+    runs it. unheard: orders that were sent, by id, since when (seconds of the monotonic clock)
+    nothing was heard of them.
     """
 
     is_restarting = False
@@ -83,6 +88,7 @@ class RemoteEngine:
         self.name = name
         self.token = 0
         self.silence, self.unlike = NOT_YET, ""
+        self.is_changing = False
         self.unheard = dict[str, float]()
         self._link = connect(url, SEND_WITHIN_S)
 
@@ -130,7 +136,8 @@ class RemoteEngine:
 class _Followed:
     """last: the newest entry that was read. number: of the newest message. heard_s: when it was,
     seconds of the monotonic clock. silent: its past is being read, and nobody is told. has_left:
-    its process has ended in order. is_told: that it is away.
+    its process has ended in order. is_told: that it is away. again_s: when a network that is not
+    here is looked for again.
     """
 
     street: RunningStreet
@@ -143,6 +150,20 @@ class _Followed:
     silent: bool = False
     has_left: bool = False
     is_told: bool = False
+    again_s: float = 0.0
+
+    @property
+    def told_after_s(self) -> float:
+        return LEFT_TOLD_S if self.has_left else AWAY_TOLD_S
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A street that is not followed, until its process is another one, or `again_s` (monotonic)."""
+
+    why: str
+    token: int
+    again_s: float
 
 
 class Follower:
@@ -170,7 +191,7 @@ class Follower:
         self._name = own_name()
         self._first_until_s = 0.0
         self._unread, self._older = Burst(), Burst()
-        self._refused: dict[str, str] = {}
+        self._refused: dict[str, _Refused] = {}
         self._log = telemetry.log("api")
 
     def begin(self) -> None:
@@ -224,6 +245,9 @@ class Follower:
         found: Any = link.hgetall(STREETS)
         for name, token in sorted((n.decode(errors="replace"), t) for n, t in found.items()):
             if name not in self._followed and STREET_NAME.fullmatch(name) and _is_token(token):
+                known = self._refused.get(name)
+                if known is not None and known.token == int(token) and now_s < known.again_s:
+                    continue
                 with self._own_faults(name):
                     self._begin_to_follow(link, name, int(token))
         for name, followed in self._followed.items():
@@ -259,9 +283,9 @@ class Follower:
 
     def _look_after_silent(self, link: redis.Redis, followed: _Followed) -> None:
         """Raises RedisError."""
-        if time.monotonic() - followed.heard_s > AWAY_TOLD_S and not followed.is_told:
-            followed.is_told = True
-            self._tell(followed, "engine.away", {"why": followed.engine.away})
+        if time.monotonic() - followed.heard_s > followed.told_after_s:
+            followed.engine.is_changing = False
+            self._tell_away_once(followed)
         if not followed.engine.silence:
             followed.engine.silence = f"its process has said nothing for {AWAY_AFTER_S:.0f} s"
             self._log.warning("a street is away", street=followed.street.name)
@@ -306,7 +330,7 @@ class Follower:
         RedisError.
         """
         if name in self._service.streets:
-            self._refuse(name, "a street of this name runs below this process")
+            self._refuse(name, token, "a street of this name runs below this process")
             return
         stream = key_of(name, "news")
         newest: Any = link.xrevrange(stream, count=REPLAYED)
@@ -322,10 +346,10 @@ class Follower:
             self._use_past(followed, data[1])
             self._stand(followed, standing)
         except (WireError, RoadsError, OSError, ValueError) as error:
-            self._refuse(name, str(error))
+            self._refuse(name, token, str(error))
             return
         except Exception as error:  # of whatever class: others may write to the same Valkey
-            self._refuse(name, repr(error))
+            self._refuse(name, token, repr(error))
             return
         for _, fields in reversed(newest):
             self._take_entry(followed, fields)
@@ -336,9 +360,11 @@ class Follower:
         self._refused.pop(name, None)
         self._log.info("follows a street", street=name, holder=standing.holder)
 
-    def _refuse(self, name: str, why: str) -> None:
-        if self._refused.get(name) != why:
-            self._refused[name] = why
+    def _refuse(self, name: str, token: int, why: str) -> None:
+        """Told once; for a while nothing of it is read."""
+        before = self._refused.get(name)
+        self._refused[name] = _Refused(why, token, time.monotonic() + REFUSED_AGAIN_S)
+        if before is None or before.why != why:
             self._log.error("a street is not followed", street=name, why=why)
 
     def _made(self, standing: Standing, last: bytes) -> _Followed:
@@ -393,22 +419,31 @@ class Follower:
                 if count := self._older.add():
                     self._log.warning("messages of before", street=street.name, messages=count)
                 return
-            message = decode(fields.get(b"m", b""))
+            data = fields.get(b"m", b"")
+            is_of_another = bool(followed.engine.unlike) and name_of(data) in OF_A_NETWORK
+            message = None if is_of_another else decode(data)
             if token > followed.engine.token:
                 self._begin_process(followed, token)
             if not self._is_next(followed, number):
                 return
-            self._take(followed, message)
+            if message is not None:
+                self._take(followed, message)
         except Exception as error:  # of whatever class: others may write to the same Valkey
             self._tell_unread(street.name, error)
             return
         followed.heard_s = time.monotonic()
-        if followed.is_told and not followed.has_left:
+        if followed.is_told and not followed.has_left and not followed.engine.unlike:
             followed.is_told = False
             self._tell(followed, "engine.heard", {})
         if not followed.silent and not followed.has_left and followed.engine.silence:
             followed.engine.silence = ""
             self._log.info("a street is heard", street=street.name)
+
+    def _tell_away_once(self, followed: _Followed) -> None:
+        """Until it is heard again, and can be shown."""
+        if not followed.is_told and not followed.silent:
+            followed.is_told = True
+            self._tell(followed, "engine.away", {"why": followed.engine.away})
 
     def _tell(self, followed: _Followed, kind: str, data: Mapping[str, Any]) -> None:
         """News of this process' own."""
@@ -427,7 +462,8 @@ class Follower:
         """Another process runs the street from now on: it does not know the orders of before."""
         street = followed.street
         followed.engine.token, followed.number = token, 0
-        followed.has_left, street.snapshot = False, None
+        followed.has_left = followed.engine.is_changing = False
+        followed.again_s, street.snapshot = 0.0, None
         for order in self._service.orders.open_orders(street.name):
             why = "another process runs the street by now"
             ended = replace(order, state=OrderState.UNANSWERED, reason=why)
@@ -478,8 +514,9 @@ class Follower:
         street = followed.street
         if standing.name != street.name:
             raise WireError("a standing of another street")
-        if standing.stamp != followed.stamp:
-            self._use_network(followed, standing)
+        self._follow_leaving(followed, standing)
+        if standing.stamp != followed.stamp and not self._use_network(followed, standing):
+            return
         followed.engine.unlike = ""
         if standing.run != street.run and street.run:
             street.history.clear()
@@ -501,19 +538,34 @@ class Follower:
         if not standing.has_snapshot:
             street.snapshot = None
         street.alerts = {int(alert.get("number", 0)): dict(alert) for alert in standing.alerts}
+
+    def _follow_leaving(self, followed: _Followed, standing: Standing) -> None:
         followed.has_left = standing.leaving
         if standing.leaving and not followed.silent:
             followed.engine.silence = "its process has ended"
+            followed.engine.is_changing = True
 
-    def _use_network(self, followed: _Followed, standing: Standing) -> None:
-        """Another scenario has begun. Raises WireError, RoadsError or OSError."""
+    def _use_network(self, followed: _Followed, standing: Standing) -> bool:
+        """Another scenario has begun. Whether its network is here: where not, that is told once,
+        and what the street says of its groups and junctions is left out until it is.
+        """
+        street, engine, now_s = followed.street, followed.engine, time.monotonic()
+        if engine.unlike and now_s < followed.again_s:
+            return False
         try:
-            followed.street.network = _network(standing)
-        except (WireError, RoadsError, OSError) as error:
-            followed.engine.unlike = str(error)
-            raise
+            street.network = _network(standing)
+        except (RoadsError, OSError, ValueError) as error:
+            followed.again_s, why = now_s + REFUSED_AGAIN_S, str(error)
+            if engine.unlike != why:
+                engine.unlike = why
+                self._log.error("a street is not shown", street=street.name, why=why)
+                self._tell_away_once(followed)
+            return False
+        if engine.unlike:
+            street.snapshot = None  # of the network before
         followed.stamp = standing.stamp
-        followed.street.colours.clear()
+        street.colours.clear()
+        return True
 
 
 def _is_token(text: bytes) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 
-from headway import telemetry
+from headway import __version__, telemetry
 from headway.plants.sumo.scenarios import scenario
 from headway.runtime import WorkerError
 from headway.service.lease import connect
@@ -282,6 +282,7 @@ class StreetHost:
             controller_ordered=street.controller_ordered,
             trouble=self.service.record.trouble,
             alerts=tuple(plain(alert) for alert in list(street.alerts.values())),
+            version=__version__,
         )
 
     def _first_files(self, street: RunningStreet) -> NetworkFiles:

@@ -42,8 +42,10 @@ class StreetStateError(RuntimeError):
 
 class Remote(Protocol):
     """The process of a street that is not below this one. away: why it takes no orders now; empty
-    where it does.
+    where it does. is_changing: it ended in order, and the next one has time left to begin.
     """
+
+    is_changing: bool
 
     @property
     def away(self) -> str: ...
@@ -161,6 +163,11 @@ class RunningStreet:
         if self.snapshot is None or self.engine.is_restarting:
             return "starting"
         return "paused" if self.snapshot.paused_by else "running"
+
+    @property
+    def is_missed(self) -> bool:
+        """Away, and not only while one process of it follows another in order."""
+        return self.status == "away" and not (self.remote is not None and self.remote.is_changing)
 
     @property
     def status_by(self) -> str:

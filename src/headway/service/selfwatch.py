@@ -184,8 +184,9 @@ class SelfWatch:
             for name, count in rates.items()
         }
         is_ordered = street.stop is not None  # an order is no fault, whatever a rule says
-        is_running = not (street.finished or street.fault or street.status == "away")
-        found["running"] = None if is_ordered else float(is_running)
+        is_changing = street.status == "away" and not street.is_missed
+        is_running = not (street.finished or street.fault or street.is_missed)
+        found["running"] = None if is_ordered or is_changing else float(is_running)
         if (s := street.snapshot) is not None:
             found["tick_ms"] = s.tick_ms
             found["tick_share"] = s.tick_ms / s.budget_ms if s.budget_ms else 0.0

@@ -104,6 +104,7 @@ class Standing:
     trouble:  why its rows wait on disk; empty where the database takes them.
     net, additional, begin_s: from which its network is read, where it is none of the catalogue.
     stamp:    of the network, see `stamp_of`.
+    version:  of Headway; empty where its process is of one that did not say so.
     settings: the SECTIONS, as JSON.
     The others are of `headway.service.streets.RunningStreet`.
     """
@@ -129,6 +130,7 @@ class Standing:
     controller_ordered: str = ""
     trouble: str = ""
     alerts: tuple[Mapping[str, Any], ...] = ()
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +258,15 @@ def decode(data: bytes | msgspec.Raw) -> Any:
         raise
     except FAULTS as error:
         raise WireError(f"the message cannot be read: {str(error)[:300]}") from error
+
+
+def name_of(data: bytes) -> str:
+    """Of the class of a message, whose fields are not read; empty for what is no message."""
+    try:
+        name, _ = _envelope.decode(data)
+    except FAULTS:
+        return ""
+    return name
 
 
 def _at_junction(found: _AtJunction) -> AtJunction:
