@@ -709,6 +709,7 @@ class StreetProcess:
         with self._disk_may_fail():
             self._orders.forget_overrides()
         self.run.close()
+        self._outbox.put(Opening(), keep=True)
         try:
             run = self._open_run(settings, resume=False)
         except Exception as error:
