@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from headway.cli.tables import comparison, left_to_others
+from headway.cli.tables import comparison, left_to_others, not_recorded
 from headway.experiments.benchmark import Result
 
 
@@ -196,6 +196,17 @@ def test_a_controller_that_left_junctions_to_its_fallback_is_named_with_its_shar
     )
     assert lines == [
         "town: q-learning decided 37.5 % of the junctions' time, its fallback the rest."
+    ]
+
+
+def test_vehicles_that_no_figure_counts_are_told_for_each_scenario():
+    runs = [
+        replace(result(name, "planner", seed, 1.0), unrecorded=count)
+        for name, seed, count in (("town", 1, 7), ("town", 2, 9), ("city", 1, 0))
+    ]
+    assert not_recorded(runs) == [
+        "town: up to 9 vehicles of a run are in no figure, since SUMO keeps no record of them. "
+        "Take the parameter has.tripinfo.device out of their type."
     ]
 
 

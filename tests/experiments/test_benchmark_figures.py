@@ -294,6 +294,24 @@ def test_every_vehicle_counts_once_whatever_the_configuration_has_recorded(jam, 
     assert runs[0].never_entered >= 3
 
 
+def test_vehicles_of_which_simulation_keeps_no_record_are_told(scenario_of):
+    """A parameter of a type stands over each option of SUMO."""
+    trips = [(f"n{k}", 51 + 3 * k, "N", "S") for k in range(8)]
+    own = scenario_of("own", 50, 130, trips)
+    routes = own.parent / "routes.rou.xml"
+    root = ET.parse(routes).getroot()
+    kind = ET.Element("vType", id="unrecorded")
+    ET.SubElement(kind, "param", key="has.tripinfo.device", value="false")
+    for item in list(root)[:3]:
+        item.set("type", "unrecorded")
+    root.insert(0, kind)
+    counted = run(Job(str(own), "fixed", 3))
+    ET.ElementTree(root).write(routes)
+    found = run(Job(str(own), "fixed", 3))
+    assert (counted.arrived + counted.unfinished, counted.unrecorded) == (8, 0)
+    assert (found.arrived + found.unfinished, found.unrecorded) == (5, 3)
+
+
 def test_a_traffic_light_may_have_any_name(jam, tmp_path, monkeypatch):
     own, temporary = tmp_path / "jam.sumocfg", tmp_path / "one & two"
     configuration = ET.parse(jam)
@@ -581,9 +599,9 @@ def test_a_result_of_nothing_has_no_figures(empty):
     assert all(flat[k] != flat[k] for k in NUMBERLESS), "no number"
     counts = (
         "arrived", "unfinished", "never_entered", "safety_violations", "late_starts",
-        "interventions",
+        "interventions", "unrecorded",
     )  # fmt: skip
-    assert [flat[k] for k in counts] == [0] * 6
+    assert [flat[k] for k in counts] == [0] * 7
     assert result.error == ""
     assert set(flat) == {
         "late_starts",

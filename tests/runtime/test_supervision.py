@@ -21,7 +21,7 @@ from tests.runtime.clocks import Clock
 from tests.runtime.workers import fail, obey
 
 from headway.runtime import Supervisor, WorkerError, supervisor
-from headway.runtime.supervisor import Compiling, Outbox, Restarted
+from headway.runtime.supervisor import Compiling, Opening, Outbox, Restarted
 
 # the way out
 
@@ -462,6 +462,28 @@ def test_a_first_message_may_take_two_minutes_by_default_and_the_next_as_long_as
     with pytest.raises(WorkerError, match=r"silent for 120\.0 s"):
         next(watched.messages())
     assert clock.now == pytest.approx(220.0)
+
+
+def test_a_worker_that_opens_something_has_as_long_as_for_a_start_until_its_next_sign_of_life(play):
+    minute = [None] * 120  # of waits of half a second
+    heard = ["it lives", Opening(), *minute, "a word", "it lives"]
+    watched, clock = listening(play, heard, silent_s=5.0, lives=lambda m: m == "it lives")
+    found = []
+    with pytest.raises(WorkerError, match=r"silent for 5\.0 s"):
+        found.extend(watched.messages())
+    assert clock.now == pytest.approx(165.0)
+    watched, clock = listening(play, ["a", Opening()], silent_s=5.0)
+    with pytest.raises(WorkerError, match=r"silent for 120\.0 s"):
+        found.extend(watched.messages())
+    assert found == ["it lives", "a word", "it lives", "a"]
+
+
+def test_a_worker_that_opens_something_is_waited_for_no_longer_than_five_seconds_to_stop(play):
+    watched, clock = listening(play, ["a", Opening(), None], silent_s=60.0)
+    messages = watched.messages()
+    assert next(messages) == "a"
+    watched.stop()
+    assert (list(messages), clock.now) == ([], pytest.approx(105.0))
 
 
 def test_what_the_listener_itself_was_stopped_for_is_no_silence_of_the_worker(play):

@@ -107,6 +107,15 @@ def test_the_event_says_how_long_the_cycle_is_by_then():
     assert all(30.0 < event.data["cycle_s"] <= 60.0 for event in events)
 
 
+def test_the_event_of_a_late_call_has_a_longer_red_than_its_cycle():
+    """Red from 13 s on, called from 250 s on: served as of a call of half the maximum."""
+    play = Play(links=(0,)).run(STAGES[1], 10).run(stubborn, 240).run(stubborn, 80, links=(1,))
+    event = play.of("maximum_cycle")[0]
+    assert event.data["for_s"] > 260.0
+    assert event.data["cycle_s"] <= event.data["limit_s"] == 60.0
+    assert play.of("cycle_exceeded") == []
+
+
 def test_a_late_call_has_half_of_the_maximum_and_an_early_one_the_whole():
     def started(called_s):
         play = Play(links=(0,)).run(STAGES[1], 10).run(stubborn, called_s - 10)

@@ -34,6 +34,7 @@ from headway.plants.sumo.scenarios import demand_of
 from headway.plants.sumo.scenarios import scenario as find_scenario
 from headway.runtime import NumericalStabilityMonitor, RealTimeController, StoppedError
 from headway.runtime.monitor import AlertRule, Level
+from headway.runtime.supervisor import Opening
 from headway.safety import Order, Override
 from headway.settings import RuleSettings, Settings
 from headway.street import checkpoint
@@ -2620,3 +2621,70 @@ def test_another_scenario_has_none_of_the_models_of_the_street_before(play, mode
     played = play({3: [Deploy("all", models())], 6: [Switch(scenario=early)], 9: [None]})
     assert played.events("engine.started")[-1][2]["controller"] == "fixed"
     assert played.of(Snapshot)[-1].models["champion"] is None
+
+
+@pytest.fixture
+def other(scenario_of):
+    """A scenario of one test alone, that may delete it."""
+    return str(scenario_of("other", 0, 20, [("e", 1, "E", "W")]))
+
+
+@pytest.fixture
+def killed_while_it_opens(play, models, other):
+    """A process with a champion, a canary and a shadow, killed while it opens another scenario."""
+    opened = []
+
+    class Killed(BaseException):
+        pass
+
+    def open_the_first(**asked):
+        opened.append(asked)
+        if len(opened) > 1:
+            raise Killed
+        return open_street(**asked)
+
+    deployed = [
+        Deploy("all", models()),
+        Deploy("canary", models("two")),
+        Deploy("shadow", models()),
+    ]
+    play({3: deployed, 6: [Switch(scenario=other)]}, expect=Killed, open_street=open_the_first)
+
+
+def test_a_process_that_ended_while_it_opened_another_scenario_leaves_no_models_there(
+    play, killed_while_it_opens
+):
+    played = play({3: [None]})
+    ((_, _, about),) = played.events("engine.started", "engine.restored")
+    assert (about["scenario"], about["controller"], about.get("models")) == ("other", "fixed", None)
+    models = played.of(Snapshot)[-1].models
+    assert [models[role] for role in ("champion", "canary", "shadow")] == [None] * 3
+
+
+def test_where_that_scenario_cannot_be_opened_the_street_before_has_its_models(
+    play, killed_while_it_opens, other
+):
+    Path(other).unlink()
+    played = play({3: [None]})
+    ((_, _, about),) = played.events("engine.started", "engine.restored")
+    assert (about["scenario"], about["controller"]) == ("tiny", "fast@1")
+    assert about["models"].keys() == {"champion", "canary", "shadow"}
+
+
+def test_a_scenario_that_is_ordered_may_take_as_long_as_a_start(play, early, monkeypatch):
+    """To read a large network takes longer than a street may be silent. The checkpoint is written
+    before, so that nothing is lost where it is stopped meanwhile.
+    """
+    read = []
+
+    def orders(played):
+        def noting(of):
+            read.append((played.process._outbox.sent[-1], kept_in(played.folder)))
+            return as_it_is(of)
+
+        as_it_is = process_module.network_of
+        watch = partial(monkeypatch.setattr, process_module, "network_of", noting)
+        return {5: [watch], 6: [Switch(scenario=early)], 9: [None]}
+
+    play(orders)
+    assert read == [((Opening(), True), [["00000000106.000"]])]

@@ -16,7 +16,7 @@ from rich.table import Table
 from headway import __version__
 from headway.cli import deploy, feed, keys, kpp, registry, serve, street, tuning, vision, worker
 from headway.cli.live import run_to_end
-from headway.cli.tables import comparison, left_to_others
+from headway.cli.tables import comparison, left_to_others, not_recorded
 from headway.cli.tuning import SENSING, Cluster, checked_profiles
 from headway.control.catalogue import CONTROLLERS
 from headway.control.models import ModelFile
@@ -345,7 +345,7 @@ def warn_without_q_table(controllers: Sequence[str]) -> None:
 def conclude(results: list[Result]) -> None:
     """Print the table, and each failure in full; status 1 if there is one."""
     console.print(comparison(results))
-    for line in left_to_others(results):
+    for line in (*left_to_others(results), *not_recorded(results)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for failed in (r for r in results if r.error):
         Console(stderr=True, soft_wrap=True).print(

@@ -70,6 +70,19 @@ def left_to_others(results: list[Result]) -> list[str]:
     ]
 
 
+def not_recorded(results: list[Result]) -> list[str]:
+    """A line for each scenario with vehicles that no figure counts."""
+    most = dict[str, int]()
+    for r in results:
+        most[r.scenario] = max(most.get(r.scenario, 0), r.unrecorded)
+    return [
+        f"{scenario}: up to {count} vehicles of a run are in no figure, since SUMO keeps no record "
+        "of them. Take the parameter has.tripinfo.device out of their type."
+        for scenario, count in most.items()
+        if count
+    ]
+
+
 def _row(good: list[Result], base: dict[int, float]) -> list[str]:
     pairs = [(r.delay_s, base[r.seed]) for r in good if r.seed in base]
     is_base = good[0].controller == "fixed"

@@ -90,7 +90,8 @@ class Result:
     """What one run came to; times in seconds, means over vehicles. error is empty where the run
     went to its end. late_starts: greens that came after the maximum cycle, each with an event that
     says why; one without is a safety violation. decided_share: of the time of all junctions, in
-    which the controller itself decided (its fallback in the rest).
+    which the controller itself decided (its fallback in the rest). unrecorded: vehicles that drove
+    and of which SUMO keeps no record, since their type has it so: no figure counts them.
     """
 
     scenario: str
@@ -117,6 +118,7 @@ class Result:
     decided_share: float = float("nan")
     error: str = ""
     config: str = ""
+    unrecorded: int = 0
 
     def flat(self) -> dict[str, object]:
         return asdict(self)
@@ -206,7 +208,7 @@ def run(job: Job) -> Result:
             step_within_s=math.inf,
         )
         watch = Watch(network, events)
-        wall_s, decided_share, pending = _to_the_end(street, site, watch)
+        wall_s, decided_share, entered, pending = _to_the_end(street, site, watch)
         lines = read_states(outputs.states)
         violations = audit(network, timing, lines, grace_s=GRACE_S, served=services(events))
         found = audit_waits(network, timing, lines, watch.demand())
@@ -217,9 +219,11 @@ def run(job: Job) -> Result:
             name = f"{job.name}-{job.controller}-{job.seed}.tripinfo.xml"
             copyfile(outputs.trips, Path(job.keep) / name)
         decisions_ms = street.durations.table()[:, 1] * 1e3 / len(network.junctions)
+        figures = judge(outputs.trips, pending, site)
         return Result(
             **job.identity(),
-            **judge(outputs.trips, pending, site),
+            **figures,
+            unrecorded=max(entered - figures["arrived"] - figures["unfinished"], 0),
             safety_violations=len(violations) + unexplained,
             late_starts=len(late),
             interventions=len(events),
@@ -285,9 +289,9 @@ class Watch:
 
 def _to_the_end(
     street: Street, site: Scenario, watch: Watch
-) -> tuple[float, float, dict[str, float]]:
-    """(wall time s, share of the time that the controller decided, vehicles that never entered with
-    their delay s) of a run; closes the plant.
+) -> tuple[float, float, int, dict[str, float]]:
+    """(wall time s, share of the time that the controller decided, vehicles that entered, those
+    that never did with their delay s) of a run; closes the plant.
     """
     decided = list[float]()
     begun = time.perf_counter()
@@ -298,7 +302,8 @@ def _to_the_end(
             watch.tick(street.observation)
             decided.append(street.controller_share())
         share = sum(decided) / len(decided) if decided else math.nan
-        return time.perf_counter() - begun, share, street.plant.pending()
+        wall_s = time.perf_counter() - begun
+        return wall_s, share, street.plant.entered(), street.plant.pending()
     finally:
         street.plant.close()
 

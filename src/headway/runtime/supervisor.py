@@ -71,6 +71,13 @@ class Compiling:
     """
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The worker's message to its supervisor alone: what it begins now may take as long as a start,
+    and until its next sign of life it has nothing to lose.
+    """
+
+
 class Outbox:
     """The worker's outgoing messages. `put` never waits: kept messages queue up, of the others only
     the latest is sent.
@@ -173,7 +180,8 @@ class Supervisor:
     """Runs `work(outbox, inbox, argument)` in a process of its own and passes its messages on.
 
     silent_s: wall seconds without a sign of life after which it counts as hung and is killed.
-    start_s:  the same, until the first message after a start; a `Compiling` begins it anew.
+    start_s:  the same, until the first sign of life after a start, or after an `Opening`; a
+        `Compiling` begins it anew.
     restarts: restarts allowed in a row.
     made_progress: of a message, whether it shows that the work goes on; then restarts are counted
         anew.
@@ -323,6 +331,9 @@ class Supervisor:
                     return
             if isinstance(message, Compiling):
                 silent_s = 0.0
+            elif isinstance(message, Opening):
+                patience_s, silent_s = self._start_s, 0.0
+                has_begun, unheard_s = False, 0.0
             elif isinstance(message, _Fault):
                 self._fault = message.text
             elif message is not None:

@@ -54,7 +54,7 @@ class OrderStore:
         """
         content = self._read()
         if deployed is not None and content.get("models"):
-            content["models"] = deployed.as_json()
+            content |= _models(deployed, orders)
         self._write(content | {"orders": dict(orders)})
         self._given_up.clear()
 
@@ -97,9 +97,14 @@ class OrderStore:
     # --- models
 
     def deployed(self) -> Deployed:
-        """The models that were ordered; none where what stands there cannot be read."""
+        """The models that were ordered; none where what stands there cannot be read, or is of the
+        scenario before: the process may have ended while it opened another one.
+        """
+        content, scenario = self._read(), self.load().get("scenario", "")
+        if content.get("models_on", scenario) != scenario:  # not in older files
+            return Deployed()
         try:
-            found = Deployed.read(self._read().get("models", {}))
+            found = Deployed.read(content.get("models", {}))
         except ValueError:
             return Deployed()
         return found if self._canary.exists() else replace(found, canary=None)
@@ -112,7 +117,7 @@ class OrderStore:
             self._canary.touch()
         try:
             if content.get("models", {}) or deployed != Deployed():
-                self._write(content | {"models": deployed.as_json()})
+                self._write(content | _models(deployed, self.load()))
         except OSError:
             if not had_canary:
                 self._canary.unlink(missing_ok=True)
@@ -222,6 +227,11 @@ class OrderStore:
 
     def _write(self, content: Mapping[str, Any]) -> None:
         write_whole(self._path, json.dumps({"task": self._key, **content}))
+
+
+def _models(deployed: Deployed, orders: Mapping[str, str | float]) -> dict[str, Any]:
+    """What the file says of them: also on which scenario they are, empty for the settings' own."""
+    return {"models": deployed.as_json(), "models_on": orders.get("scenario", "")}
 
 
 class AppliedSettings:

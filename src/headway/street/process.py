@@ -33,7 +33,7 @@ from headway.runtime import (
     Strategy,
 )
 from headway.runtime.streams import Subscription
-from headway.runtime.supervisor import Compiling, Inbox, Outbox
+from headway.runtime.supervisor import Compiling, Inbox, Opening, Outbox
 from headway.safety import Override
 from headway.settings import Settings, Watched, log_level, overridden
 from headway.street import checkpoint
@@ -670,8 +670,10 @@ class StreetProcess:
             self._optimise_by_model(deployed, orders)
             return
         if order.scenario:
-            network_of(scenario(order.scenario))
+            of_scenario = scenario(order.scenario)
+            self._outbox.put(Opening(), keep=True)  # of a large network, from here on
             self.loop.checkpoint()  # if the other one does not start, this one goes on from here
+            network_of(of_scenario)
         after = deployed.without_champions(they_rest=order.optimise is False)
         is_of_street = bool(order.controller) and not order.scenario
         self._orders.save(orders, after if is_of_street else None)
@@ -707,6 +709,7 @@ class StreetProcess:
         with self._disk_may_fail():
             self._orders.forget_overrides()
         self.run.close()
+        self._outbox.put(Opening(), keep=True)
         try:
             run = self._open_run(settings, resume=False)
         except Exception as error:

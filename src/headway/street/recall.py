@@ -36,12 +36,15 @@ class Recall:
             if group.kind != Kind.PEDESTRIAN and group.links:
                 self._links[g] = group.links[0]
         self._lanes = np.array([link.from_lane for link in network.links], np.int64)
-        # (groups, lanes): the part of the flow of a lane that goes by each group, all alike
-        self._part = np.zeros((len(network.groups), len(network.lanes)))
-        for link in network.links:
-            if link.group >= 0 and self._links[link.group] >= 0:
-                self._part[link.group, link.from_lane] = 1.0
-        self._part /= np.maximum(self._part.sum(axis=0), 1.0)
+        # (ways, 2): a group, and a lane whose flow goes by it; a like part by each of its groups
+        ways = {
+            (link.group, link.from_lane)
+            for link in network.links
+            if link.group >= 0 and self._links[link.group] >= 0
+        }
+        self._way = np.array(sorted(ways), np.int64).reshape(-1, 2)
+        group_count = np.bincount(self._way[:, 1], minlength=len(network.lanes))
+        self._part = 1.0 / group_count[self._way[:, 1]]
 
     def with_calls(self, observation: Observation, flow_veh_per_s: FloatArray) -> Observation:
         """The observation with a vehicle before each group that has been red for RECALL_S, and with
@@ -54,7 +57,9 @@ class Recall:
         if missed <= 0.0:
             return observation
         red_s = np.where(observation.shown == Colour.RED, observation.shown_for_s, 0.0)
-        came = self._part @ flow_veh_per_s * red_s
+        group, lane = self._way.T
+        flow = np.bincount(group, flow_veh_per_s[lane] * self._part, minlength=len(red_s))
+        came = np.asarray(flow * red_s, np.float64)
         return replace(observation, unseen=came * missed / (1.0 - missed))
 
     def _with_late(self, observation: Observation) -> Observation:

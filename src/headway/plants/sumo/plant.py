@@ -447,6 +447,10 @@ class SumoPlant:
             v: float(sumo.vehicle.getDepartDelay(v)) for v in sumo.simulation.getPendingVehicles()
         }
 
+    def entered(self) -> int:
+        """How many vehicles have entered since SUMO's start."""
+        return int(self._sumo.simulation.getParameter("", "stats.vehicles.inserted"))
+
     def checkpoint(self, path: Path) -> None:
         """Save SUMO's state, with its random numbers, so that the same run goes on. Raises OSError
         where the disk does not take it.
