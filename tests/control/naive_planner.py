@@ -451,8 +451,8 @@ class Naive:
             0.0,
             min(1.0, 2.0 * (standing[-1] if standing else 0.0) / lanes[lane].length_m - 1.0),
         )
-        if not any(x.group >= 0 and lanes[x.to_lane].edge == lanes[lane].edge for x in links):
-            full = 0.0  # no signal lets them in: nobody is kept out of a junction
+        if not any(x.direction != "t" and lanes[x.to_lane].edge == lanes[lane].edge for x in links):
+            full = 0.0  # they come from beyond the network: nobody is kept out of a junction
         of_street = sum(coming[i] for i in range(len(lanes)) if lanes[i].edge == lanes[lane].edge)
         queue = []
         for place, i in enumerate(rows):

@@ -347,7 +347,7 @@ class TestTables:
             ("w_0", "mid_0", 0, "s", 20, 13, 1), ("w_1", "out_0", 1, "l", 20, 8, 2),
             ("walk", "walked", 2, "c", 8, 1, 0),
             ("s_0", "mid_0", 3, "r", 31, 10, 1), ("mid_0", "out_0", 4, "s", 4, 10, 1),
-            ("out_0", "w_0", -1, "s", 4, 10, 1),
+            ("out_0", "w_0", -1, "s", 4, 10, 1), ("out_0", "s_0", -1, "t", 4, 10, 1),
         ]  # fmt: skip
         one = junction("one", 0, ["Ggrr", "rrGG"], [(0, 2), (0, 3), (1, 3)], [(1, 3)])
         return network(lanes, links, [one, junction("two", 4, ["G"])])
@@ -369,7 +369,7 @@ class TestTables:
             if name not in ("stages", "lit", "green", "has_max_cycle")
         }
         rows = len(t.stages)
-        crossing = [5.0, math.sqrt(15), 0.5 + 12.75, 6.1, 3.0, 3.0]
+        crossing = [5.0, math.sqrt(15), 0.5 + 12.75, 6.1, 3.0, 3.0, 3.0]
         assert [link[-1] for link in plain["links"]] == pytest.approx(crossing)
         plain["links"] = [link[:-1] for link in plain["links"]]
         assert plain == {
@@ -387,9 +387,9 @@ class TestTables:
             # minimum green, yellow in whole ticks, shortest and longest cycle
             "groups": [(5, 3, 40, 120), (6, 4, 40, 120), (7, 0, 40, 120), (8, 4, 40, 120),
                 (9, 3, 40, 120)],
-            # lane, junction, speed and length; only the last is behind a signal
+            # lane, junction, speed and length; into the road of the third one can only turn round
             "stop_lanes": [
-                (0, 0, 13, 200, False), (1, 0, 12, 150, False), (4, 0, 10, 60, False),
+                (0, 0, 13, 200, True), (1, 0, 12, 150, True), (4, 0, 10, 60, False),
                 (5, 1, 11, 59, True),
             ],
             # place among the stop lanes, first lane of the street, length
@@ -397,7 +397,7 @@ class TestTables:
                 (-1, 6, 60)],
             # group, junction, column, column inside, lane behind
             "links": [(0, 0, 0, -1, 5), (1, 0, 1, 4, 6), (2, 0, 2, -1, 3), (3, 0, 3, -1, 5),
-                (4, 1, 0, -1, 6), (-1, -1, -1, -1, 0)],
+                (4, 1, 0, -1, 6), (-1, -1, -1, -1, 0), (-1, -1, -1, -1, 4)],
             # from the first junction 59 m lead to the next signal
             "whole": [False] * 4 + [True],
             "holds_s": list(HOLDS_S),
@@ -807,10 +807,10 @@ class TestFill:
         behind=0.0,
         street=0.0,
         lane=None,
-        behind_signal=True,
+        has_road_in=True,
     ):
         net = self.network
-        self.flat.stop_lanes["behind_signal"] = behind_signal
+        self.flat.stop_lanes["has_road_in"] = has_road_in
         seen = observed(net, 0.0, rows, shown, shown_for, room=room)
         memory = np.array([self.UNTOUCHED] * (len(rows) + 1), VEHICLE)
         place = (0 if net.links[rows[0][0]].from_lane == 0 else 1) if lane is None else lane
@@ -861,8 +861,8 @@ class TestFill:
         found = self.fill([(3, 20.0, 0.0), (3, last, speed)], behind=4.0)
         assert found["weight"].tolist() == pytest.approx([weight, weight])
 
-    def test_a_full_lane_that_no_signal_feeds_weighs_as_any_other(self):
-        found = self.fill([(3, 20.0, 0.0), (3, 192.5, 0.0)], behind=4.0, behind_signal=False)
+    def test_a_full_lane_into_the_network_weighs_as_any_other(self):
+        found = self.fill([(3, 20.0, 0.0), (3, 192.5, 0.0)], behind=4.0, has_road_in=False)
         assert found["weight"].tolist() == [1.0, 1.0]
 
     @pytest.mark.parametrize(

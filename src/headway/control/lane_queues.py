@@ -228,10 +228,10 @@ def fill_lane(memory, end, tables, model, stop_lane, observed):  # type: ignore[
 @inlined
 def lane_weight(tables, model, stop_lane, vehicles, observed):  # type: ignore[no-untyped-def]
     """The weight of each vehicle of a lane: more from where its queue fills half of the lane, and
-    the more, the more vehicles are kept out behind it. Not where no signal lets them into the road:
-    a queue that reaches beyond it stands in the way of no junction (decision 38).
+    the more, the more vehicles are kept out behind it. Not on the roads into the network: whom
+    they keep out stands in the way of no junction (decision 38).
     """
-    if not tables.stop_lanes[stop_lane].behind_signal:
+    if not tables.stop_lanes[stop_lane].has_road_in:
         return 1.0
     tail_m = 0.0
     for v in vehicles:

@@ -20,6 +20,7 @@ SHORT_EXIT_M = 60.0  # as `short_lane_m` of the planner's settings, by default
 INSIDE_SHARE = 0.5  # of the way over the junction is left to one that waits inside
 WORD_BITS = 64
 PEDESTRIAN_CROSSING = "c"  # the direction of its link
+TURN_ROUND = "t"
 NO_GROUP = -1
 NO_COLUMN = -1
 NO_LANE = -1
@@ -41,13 +42,14 @@ GROUP = record_type(
     min_green_s=np.float64, yellow_s=np.float64, min_cycle_s=np.float64, max_cycle_s=np.float64
 )
 # A lane that ends at a signal; lane: its index among all lanes; junction: of that signal;
-# behind_signal: another signal lets vehicles into its road, and its queue may reach that junction.
+# has_road_in: a queue that fills it reaches a junction: other roads than the lane's own, turned
+# round, lead into it.
 STOP_LANE = record_type(
     lane=np.int64,
     junction=np.int64,
     limit_mps=np.float64,
     length_m=np.float64,
-    behind_signal=np.bool_,
+    has_road_in=np.bool_,
 )
 # Any lane; stop_lane: its place among those, or NO_LANE; street: the first lane of the same street.
 LANE = record_type(stop_lane=np.int64, street=np.int64, length_m=np.float64)
@@ -114,7 +116,7 @@ def planner_tables(
     stop_lanes = [lanes_under_signal(network, junction) for junction in junctions]
     lanes = [lane for own in stop_lanes for lane in own]
     colours = stage_colours(network, stages, inside, max(columns))
-    fed = {network.lanes[x.to_lane].edge for x in network.links if x.group >= 0}
+    roads_in = {network.lanes[x.to_lane].edge for x in network.links if x.direction != TURN_ROUND}
     return Tables(
         junctions=records(
             JUNCTION,
@@ -138,7 +140,7 @@ def planner_tables(
             junction=[j for j, own in enumerate(stop_lanes) for _ in own],
             limit_mps=[network.lanes[lane].speed_mps for lane in lanes],
             length_m=[network.lanes[lane].length_m for lane in lanes],
-            behind_signal=[network.lanes[lane].edge in fed for lane in lanes],
+            has_road_in=[network.lanes[lane].edge in roads_in for lane in lanes],
         ),
         lanes=lane_records(network, lanes),
         links=link_records(network, inside),

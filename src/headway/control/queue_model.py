@@ -68,8 +68,8 @@ class Model(NamedTuple):
     short_lane_m:       in a lane shorter than this each vehicle takes its part of the room.
     blocked_after_s:    a vehicle that stands so long on green is blocked.
     patience_s:         a vehicle that stands so long finds no gap.
-    spillback_weight:   that a vehicle gains when its queue fills a lane behind a signal, the more
-        the more vehicles are kept out behind it.
+    spillback_weight:   that a vehicle gains when its queue fills a lane that other roads lead into,
+        the more the more vehicles are kept out behind it.
     blocking_cost:      of a second of green for a link into a short lane that is full, seconds.
     person_weight:      of a pedestrian's wait beside a vehicle's.
     """
