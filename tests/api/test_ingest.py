@@ -30,9 +30,13 @@ def test_a_time_with_any_offset_is_stored_as_the_moment_that_it_is(client, offse
     sent = record(name, timestamp=f"2025-09-01T12:00:00{offset}")
     assert client.post("/api/v1/ingest/simulation", json=sent).status_code == 201
     moment = datetime.fromisoformat(sent["timestamp"])
-    window = {"begin": moment.isoformat(), "end": (moment + timedelta(seconds=1)).isoformat()}
-    address = f"/api/v1/analytics/simulation/{name}/summary"
-    assert client.get(address, params=window).json()["records"] == 1
+
+    def found(begin):
+        ends = {"begin": begin.isoformat(), "end": (begin + timedelta(seconds=1)).isoformat()}
+        return client.get("/api/v1/analytics/wait-times", params={"simulation_id": name, **ends})
+
+    assert len(found(moment).json()) == 1
+    assert found(moment - timedelta(seconds=1)).json() == []
 
 
 def test_a_time_beyond_the_calendar_is_a_fault_of_its_record(client):

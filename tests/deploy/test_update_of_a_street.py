@@ -31,7 +31,7 @@ exec {programs}/headway "$@"
 # what a service manager does: end the process, start what the link leads to, again where it dies
 MANAGER = """#!/bin/sh
 trap 'kill -TERM $child; wait $child; exit 0' TERM
-trap 'kill -TERM $child' HUP
+trap 'kill -TERM $child' USR1
 while true; do
   {current}/bin/headway street main --scenario cologne1 --speed-factor 5 --data {data} &
   child=$!; echo $child > {folder}/child
@@ -101,7 +101,7 @@ class Updates:
         done = subprocess.run(
             [
                 PROGRAMS / "headway", "deploy", release, "--instance", f"{url} true",
-                "--street", f"main sh -c 'kill -HUP {self.site.running['street'].pid}'",
+                "--street", f"main sh -c 'kill -USR1 {self.site.running['street'].pid}'",
                 "--current", self.current, "--data", self.site.folder / "api",
                 "--within", str(within_s),
             ],

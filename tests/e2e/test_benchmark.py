@@ -18,6 +18,7 @@ from headway.plants.sumo.scenarios import RESCO, scenario
 pytestmark = pytest.mark.slow
 
 KEYS = {
+    "unrecorded",
     "scenario", "controller", "seed", "timing", "sensing", "scale", "delay_s", "waiting_s",
     "duration_s", "arrived", "unfinished", "never_entered",
     "stops", "fuel_g", "co2_g", "person_waiting_s", "safety_violations", "late_starts",

@@ -41,7 +41,7 @@ def test_b3_credentials_roles_origins_and_100_requests_a_minute(serve, headway, 
 
             def trail():
                 audit = admin.get("/api/v1/admin/audit/verify").json()
-                return audit["whole"], audit["entries"]
+                return audit.get("whole"), audit.get("entries")  # neither, where we ask too often
 
             # the token, what was refused, the key
             until(lambda: trail() == (True, 3), STREETS_REPORT_WITHIN_S)
@@ -183,7 +183,7 @@ def test_b14_drift_data_and_decisions_are_watched_and_savings_have_intervals(
     with serve(*arguments) as product, product.http() as client:
 
         def ask(path):
-            answer = client.get(path, params={"street": "headway"})
+            answer = client.get(path, params={"street": "headway"} if "/ml/" in path else {})
             return answer.json() if answer.status_code == 200 else {}
 
         def is_known():

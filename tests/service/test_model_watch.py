@@ -46,7 +46,7 @@ def found(street, completeness=1.0, freshness_s=3.0, age_s=0.0):
 
 def street(name, **more):
     usual = {"finished": False, "fault": "", "status": "running", "stop": None, "snapshot": None}
-    return SimpleNamespace(name=name, **usual | more)
+    return SimpleNamespace(name=name, **usual | {"is_missed": False} | more)
 
 
 class Watch:
