@@ -18,9 +18,8 @@ from headway.plants.sumo.scenarios import RESCO, scenario
 pytestmark = pytest.mark.slow
 
 KEYS = {
-    "unrecorded",
     "scenario", "controller", "seed", "timing", "sensing", "scale", "delay_s", "waiting_s",
-    "duration_s", "arrived", "unfinished", "never_entered",
+    "duration_s", "arrived", "unfinished", "never_entered", "unrecorded",
     "stops", "fuel_g", "co2_g", "person_waiting_s", "safety_violations", "late_starts",
     "interventions", "wall_s", "decision_ms_p99", "decided_share", "error", "config",
 }  # fmt: skip
