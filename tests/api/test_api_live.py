@@ -145,7 +145,7 @@ def test_filters_are_those_of_the_query(service):
         socket(service, format="chart") as chart,
         socket(service, format="table") as table,
         socket(service, compress=1) as packed,
-        socket(service, compress="yes") as plain,
+        socket(service, compress=0) as plain,
     ):
         text = "z" * 600
         for n, (where, kind) in enumerate((("a", "safety.x"), ("b", "engine.y"), ("b", "alert.z"))):
