@@ -471,7 +471,7 @@ def test_history_is_for_viewers_and_its_query_is_checked(service):
 
 @contextlib.contextmanager
 def unread_socket(service, lasts_s=3600.0):
-    """A socket whose client reads nothing, once it takes no more: the link, and the hub's client."""
+    """A socket whose client reads nothing, once it takes no more; the link, and of the hub."""
     hub = service.app.state.services.hub
     at = urlsplit(service.url)
     key = base64.b64encode(bytes(16)).decode()
