@@ -7,6 +7,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 PRIVATE = 0o600  # readable by this user alone
 
@@ -42,6 +43,26 @@ def alone_at(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(held)
+
+
+@contextlib.contextmanager
+def opened_to_add(path: Path) -> Iterator[IO[bytes]]:
+    """The file, to add to, while no other process that opens it so adds to it, or puts another in
+    its place. Raises OSError.
+    """
+    while True:
+        with path.open("ab", buffering=0) as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            if _is_there(stream, path):
+                yield stream
+                return
+
+
+def _is_there(stream: IO[bytes], path: Path) -> bool:
+    """Another file may have taken its place while the lock was waited for."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    return False
 
 
 def sync_names(folder: Path) -> None:

@@ -7,8 +7,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import socket as socket_of_system
 import threading
+import time
 import zlib
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -16,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from headway.api import hub as rooms
-from headway.api import live
+from headway.api import live, sockets
 from headway.api.security import Role
 from tests.waiting import until
 
@@ -145,7 +148,7 @@ def test_filters_are_those_of_the_query(service):
         socket(service, format="chart") as chart,
         socket(service, format="table") as table,
         socket(service, compress=1) as packed,
-        socket(service, compress="yes") as plain,
+        socket(service, compress=0) as plain,
     ):
         text = "z" * 600
         for n, (where, kind) in enumerate((("a", "safety.x"), ("b", "engine.y"), ("b", "alert.z"))):
@@ -464,3 +467,49 @@ def test_history_is_for_viewers_and_its_query_is_checked(service):
     assert history(service, "weather").status_code == 404
     for words in ({"wait_s": 16}, {"limit": 513}, {"last_id": -1}, {"kinds": "a," * 33}):
         assert history(service, **words).status_code == 422
+
+
+@contextlib.contextmanager
+def unread_socket(service, lasts_s=3600.0):
+    """A socket whose client reads nothing, once it takes no more; the link, and of the hub."""
+    hub = service.app.state.services.hub
+    at = urlsplit(service.url)
+    key = base64.b64encode(bytes(16)).decode()
+    with socket_of_system.socket() as link:
+        link.setsockopt(socket_of_system.SOL_SOCKET, socket_of_system.SO_RCVBUF, 4096)
+        link.connect((at.hostname, at.port))
+        link.sendall(
+            f"GET /ws/monitoring?token={service.token('viewer', lasts_s)} HTTP/1.1\r\nHost: x\r\n"
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {key}\r\n\r\n".encode()
+        )
+        until(lambda: clients(service, "monitoring") == 1)
+        (found,) = hub._clients["monitoring"]
+        while found.direct.writable.is_set():
+            hub.publish("monitoring", "a", {"kind": "x", "text": "z" * 200_000})
+            time.sleep(0.01)
+        yield link, found
+
+
+def ping_is_not_answered(hub, link, found):
+    hub._loop.call_soon_threadsafe(found.direct.keepalive_timeout)
+
+
+def client_closes(hub, link, found):
+    link.sendall(bytes([0x88, 0x82, 0, 0, 0, 0, 3, 0xE8]))
+
+
+@pytest.mark.parametrize("end", [ping_is_not_answered, client_closes])
+def test_a_socket_whose_client_reads_nothing_is_let_go_of_when_it_ends(service, monkeypatch, end):
+    """It stayed for ever: what was written before the close frame waited for its reader."""
+    monkeypatch.setattr(sockets, "CLOSED_WITHIN_S", 0.3)
+    with unread_socket(service) as (link, found):
+        end(service.app.state.services.hub, link, found)
+        until(lambda: clients(service, "monitoring") == 0)
+
+
+def test_a_socket_whose_client_reads_nothing_ends_with_its_credentials(service, monkeypatch):
+    """Its end could not be written, and so it did not end."""
+    monkeypatch.setattr(sockets, "CLOSED_WITHIN_S", 0.3)
+    with unread_socket(service, lasts_s=3.0):
+        until(lambda: clients(service, "monitoring") == 0)

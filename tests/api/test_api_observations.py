@@ -278,7 +278,12 @@ def test_a_fault_of_the_service_closes_the_socket_and_is_logged(
 
 
 @pytest.mark.parametrize(
-    ("role", "query", "status"), [("viewer", "", 403), ("source", "&street=nowhere", 404)]
+    ("role", "query", "status"),
+    [
+        ("viewer", "", 403),
+        ("source", "&street=nowhere", 404),
+        ("source", "&stret=headway", 422),
+    ],
 )
 def test_the_socket_is_refused_to_who_may_not(running, street, role, query, status):
     with (
@@ -287,3 +292,23 @@ def test_the_socket_is_refused_to_who_may_not(running, street, role, query, stat
     ):
         pass
     assert refused.value.response.status_code == status
+
+
+def test_one_holder_has_so_many_sockets_and_others_theirs(running, street, row, monkeypatch):
+    """Each may have a message of 1 MiB in memory, begun and never ended: 2,048 held 2 GB."""
+    monkeypatch.setattr(door, "MOST_SOCKETS", 2)
+    at = address(running, running.token("source"))
+    until(lambda: not running.app.state.services.observation_sockets)  # of the tests before
+    with connect(at), connect(at) as second:
+        with pytest.raises(InvalidStatus) as refused:
+            connect(at)
+        assert refused.value.response.status_code == 429
+        with connect(address(running, running.token("admin"))) as other:
+            other.send(json.dumps([row]))
+            assert json.loads(other.recv())["taken"] == 1
+        second.close()
+        until(lambda: running.app.state.services.observation_sockets["a-source"] == 1)
+        with connect(at) as third:
+            third.send(json.dumps([row]))
+            assert json.loads(third.recv())["taken"] == 1
+    until(lambda: not running.app.state.services.observation_sockets)

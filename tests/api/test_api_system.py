@@ -66,21 +66,54 @@ def test_ready_while_the_database_answers_and_the_spool_is_empty(running, monkey
     state = running.app.state.services
     assert ready() == (
         200,
-        {"ready": True, "database": True, "streets": 2, "spool": 0},
+        {"ready": True, "database": True, "disk": True, "streets": 2, "spool": 0},
     )
     state.street_service.streets["baseline"].finished = True
     assert ready() == (
         200,
-        {"ready": True, "database": True, "streets": 1, "spool": 0},
+        {"ready": True, "database": True, "disk": True, "streets": 1, "spool": 0},
     )
     state.street_service.streets["baseline"].finished = False
     with monkeypatch.context() as patch:
         patch.setattr(state.intake.spool, "waiting", 3)
         patch.setattr(state.intake, "catch_up", lambda: False)
-        assert ready() == (503, {"ready": False, "database": True, "streets": 2, "spool": 3})
+        assert ready() == (
+            503,
+            {"ready": False, "database": True, "disk": True, "streets": 2, "spool": 3},
+        )
     with monkeypatch.context() as patch, swapped(state, "street_service", None):
         patch.setattr(state.database, "alive", lambda: False)
-        assert ready() == (503, {"ready": False, "database": False, "streets": 0, "spool": 0})
+        assert ready() == (
+            503,
+            {"ready": False, "database": False, "disk": True, "streets": 0, "spool": 0},
+        )
+
+
+def test_it_is_not_ready_while_the_data_folder_takes_nothing(running):
+    """Neither stops nor keys of repeated orders would last, nor rows through an outage."""
+    state = running.app.state.services
+    in_the_way = state.folder / health.TRIED
+    in_the_way.mkdir()
+    try:
+        state.lookout.look()
+        answer = httpx.get(f"{running.url}/health/ready")
+        found = answer.json()
+        assert (answer.status_code, found["ready"], found["disk"]) == (503, False, False)
+        assert found["database"]
+        parts = httpx.get(f"{running.url}/health").json()["looked_at"]
+        assert {
+            "ok": False, "found": "the data folder takes nothing: Is a directory",
+        }.items() <= next(p for p in parts if p["part"] == "disk").items()  # fmt: skip
+    finally:
+        in_the_way.rmdir()
+    in_the_way.symlink_to("/dev/full")
+    state.lookout.look()
+    assert state.lookout.newest.findings[-1].found == (
+        "the data folder takes nothing: No space left on device"
+    )
+    state.lookout.look()
+    assert httpx.get(f"{running.url}/health/ready").status_code == 200
+    assert not in_the_way.exists()
 
 
 def test_metrics_are_in_prometheus_form(running, admin, monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 
 from headway.api import bodies
 from headway.telemetry import metrics
+from tests.waiting import until
 
 ORDER = "/api/v1/engine/streets/headway/optimisation"
 
@@ -116,3 +117,50 @@ def test_many_slow_bodies_hold_up_nobody(service):
     finally:
         for link in links:
             link.close()
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/ml/predict", "/api/v1/observations", "/api/v1/ingest/batch", ORDER]
+)
+def test_a_client_that_goes_before_its_body_is_whole_is_no_fault_of_the_service(
+    service, path, caplog
+):
+    """A viewer wrote a traceback of a hundred lines with each, and raised the alert `errors`."""
+    before = failed()
+    at = urlsplit(service.url)
+    with socket.create_connection((at.hostname, at.port), timeout=20) as link:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {service.token()}\r\n"
+        link.sendall(f"{head}Content-Length: 4000\r\n\r\n[".encode())
+        time.sleep(0.2)
+    time.sleep(0.5)
+    assert failed() == before
+    assert not [r for r in caplog.records if r.levelname == "ERROR"]
+
+
+def test_all_bodies_of_one_caller_are_bounded_together(service, monkeypatch):
+    """Each of 8 MiB and slow: one caller had gigabytes in memory for a minute."""
+    monkeypatch.setattr(bodies, "HELD_BYTES", 100_000)
+    at = urlsplit(service.url)
+    head = "POST /api/v1/ingest/batch HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n"
+    slow = socket.create_connection((at.hostname, at.port))
+    try:
+        slow.sendall(f"{head}Authorization: Bearer {service.token()}\r\n\r\n".encode())
+        slow.sendall(b"[" + b" " * 69_000)
+        until(lambda: _bytes_held(service) > 60_000)
+        more = "[" + " " * 60_000 + "]"
+        with service.client() as client:
+            refused = client.post("/api/v1/ingest/batch", content=more)
+            assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
+            assert client.get("/api/v1/runs").status_code == 200
+        with service.client("engineer") as other:
+            assert other.post("/api/v1/ingest/batch", content=more).status_code != 429
+    finally:
+        slow.close()
+    until(lambda: _bytes_held(service) == 0)
+
+
+def _bytes_held(service):
+    layer = service.app.middleware_stack
+    while not isinstance(layer, bodies.BodyMiddleware):
+        layer = getattr(layer, "app", None) or layer._app
+    return sum(layer._held.values())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from tests.api.service import record
 
@@ -42,6 +45,35 @@ def test_each_route_refuses_a_name_that_it_does_not_know_and_says_which_it_does(
             "nothing is asked for here"
         )  # fmt: skip
         assert fault["message"] == expected, (path, method)
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer", "message"),
+    [
+        (
+            "kind=safety.",
+            "/query/kind",
+            "there is no such name here, but: compress, format, kinds, last_id, street",
+        ),
+        ("compress=perhaps", "/compress", "must be true or false"),
+        ("format=pie", "/format", "must be one of dashboard, chart, table"),
+    ],
+)
+def test_a_socket_refuses_what_the_routes_refuse(service, query, pointer, message):
+    """`kind=` in place of `kinds=` gave the messages of all kinds."""
+    at = f"{service.url.replace('http', 'ws')}/ws/alerts?token={service.token('viewer')}&{query}"
+    with pytest.raises(InvalidStatus) as refused:
+        connect(at)
+    answer = refused.value.response
+    assert answer.status_code == 422
+    assert json.loads(answer.body)["faults"] == [{"pointer": pointer, "message": message}]
+
+
+@pytest.mark.parametrize("written", ["1", "true", "0", "false"])
+def test_a_socket_takes_truth_as_the_routes_do(service, written):
+    at = f"{service.url.replace('http', 'ws')}/ws/alerts?token={service.token('viewer')}"
+    with connect(f"{at}&compress={written}&street=a&kinds=b&format=chart&last_id=1") as found:
+        assert found.protocol.state.name == "OPEN"
 
 
 def test_a_name_of_the_bounds_that_is_misspelled_erases_nothing(service, client):

@@ -805,6 +805,7 @@ def test_a_whole_server_begins_and_ends(headway, record, monkeypatch):
     assert json.loads(answers[0].text) == {
         "ready": True,
         "database": True,
+        "disk": True,
         "streets": 0,
         "spool": 0,
         "starting": [],

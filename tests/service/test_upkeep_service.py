@@ -184,6 +184,26 @@ def test_what_a_backup_that_was_killed_has_left_is_removed_a_day_later(of):
     assert [draft.exists() for draft in drafts] == [False, True]  # another process may be at it
 
 
+def test_each_process_forgets_what_it_put_aside_after_a_retention_of_whichever(of, tmp_path):
+    file = tmp_path / "refused.jsonl"
+    old = '{"at": "2020-01-01T00:00:00+00:00", "table": "event", "rows": [[1]], "why": ""}\n'
+    file.write_text(old)
+    service, beside = of(retention_days=30.0), of(retention_days=30.0)
+    service.tell()
+    assert file.read_text() == old, "no retention was made yet"
+    beside.run("retention")
+    service.tell()
+    assert file.read_text() == ""
+    file.write_text(old)
+    service.tell()
+    assert file.read_text() == old, "nobody rewrites the file each minute"
+    of.go(24.0)
+    beside.run("retention")
+    service.tell()
+    assert file.read_text() == ""
+    assert of(retention_days=0.0).tell() is None
+
+
 def test_each_run_is_recorded_logged_and_published(of, database, logged):
     service = of(retention_days=30.0)
     old = (START - timedelta(days=400)).isoformat()

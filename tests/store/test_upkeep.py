@@ -281,6 +281,7 @@ def test_what_was_put_aside_of_a_simulation_is_erased_with_it(intake, tmp_path):
     with (tmp_path / "refused.jsonl").open("a") as stream:
         stream.write("damaged\n")
     assert intake.refused.erase_simulation("GONE") == 3
+    assert intake.refused.erase_simulation("GON") == 0
     text = (tmp_path / "refused.jsonl").read_text()
     assert text.splitlines()[-1] == "damaged"
     (tmp_path / "refused.jsonl").write_text(text.replace("damaged\n", ""))
@@ -303,6 +304,47 @@ def test_what_was_put_aside_of_a_device_is_erased_with_its_images(intake, tmp_pa
         ("violation", "v2"),
         ("violation", "v4"),
     ]
+
+
+def test_what_was_damaged_while_it_waited_is_erased_by_the_name_that_is_in_it(database, tmp_path):
+    """It stayed for ever: who asked to be erased was still there, photographs included."""
+    lines = [
+        b'{"kind":"simulation_record","rows":[["G\\u00f6NE","2026-01',
+        b'{"kind":"simulation_record","rows":[["KEPT","2026-01',
+        b'{"kind":"violation","rows":[["v1","2026-01-01","cam-1", \xff\xfe',
+        b'{"kind":"violation_picture","rows":[["v2",0,"AAAA',
+        b'{"kind":"violation_picture","rows":[["v3",0,"AAAA',
+    ]
+    (tmp_path / "spool.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    intake = Intake(database, tmp_path)  # at its start they are put aside
+    aside = tmp_path / "spool.unreadable"
+    assert aside.read_bytes().splitlines() == lines
+    (tmp_path / "refused.jsonl").write_bytes(
+        b'{"table": "simulation_record", "rows": [["G\\u00f6NE"\n'
+    )
+    assert intake.refused.erase_simulation("GöNE") == 2
+    assert intake.refused.erase_violations("cam-1", None, None, ["v2"]) == 2
+    assert aside.read_bytes().splitlines() == [lines[1], lines[4]]
+    assert (tmp_path / "refused.jsonl").read_bytes() == b""
+
+
+def test_what_was_put_aside_is_forgotten_in_time(intake, tmp_path):
+    """`refused.jsonl` kept rows for ever that had gone from the database after a year."""
+    put_aside(intake, "simulation_record", ["NEW", "t"])
+    file, damaged = tmp_path / "refused.jsonl", tmp_path / "spool.unreadable"
+    new = file.read_text()
+    old = new.replace("NEW", "OLD").replace(json.loads(new)["at"], "2020-01-01T00:00:00+00:00")
+    timeless = '{"table": "event", "rows": [[1]], "why": "of an earlier version"}\n'
+    file.write_text(old + timeless + "damaged\n" + new)
+    damaged.write_text("damaged, too\n")
+    assert intake.refused.retain(365) == 1
+    assert file.read_text() == timeless + "damaged\n" + new
+    assert damaged.read_text() == "damaged, too\n"
+    year_ago = time.time() - 366 * 86_400
+    for path in (file, damaged):
+        os.utime(path, (year_ago, year_ago))
+    assert intake.refused.retain(365) == 3
+    assert (file.read_text(), damaged.read_text()) == (new, "")
 
 
 def test_rows_that_wait_for_a_full_disk_are_erased_too(intake, tmp_path):

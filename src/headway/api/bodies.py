@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -26,6 +27,7 @@ ORDER_BYTES = 64 << 10
 CAMERA_BYTES = 1 << 20
 LARGE = ("/api/v1/ingest", "/api/v1/observations", "/api/v1/ml/predict")
 BATCH_BYTES = 8 << 20
+HELD_BYTES = 128 << 20  # of all bodies that one caller has under way
 ORDER_WITHIN_S = 15.0  # from the header to the last byte
 BATCH_WITHIN_S = 60.0
 
@@ -37,15 +39,21 @@ def most_bytes(path: str) -> int:
     return CAMERA_BYTES if path.startswith(CAMERAS) else ORDER_BYTES
 
 
+TOO_MANY_BODIES = (
+    f"bodies of yours of more than {HELD_BYTES >> 20} MiB are under way: wait for their answers"
+)
+
+
 class BodyMiddleware:
     """Requests that may change something are refused without credentials (401), with a body beyond
-    the bound of their path or a query beyond what is kept on record (413), or where the body takes
-    too long (408).
+    the bound of their path or a query beyond what is kept on record (413), where the body takes too
+    long (408), or where all bodies of their caller are beyond HELD_BYTES (429).
     """
 
     def __init__(self, app: ASGIApp, identity: Identity) -> None:
         self._app = app
         self._identity = identity
+        self._held = Counter[str]()  # bytes of bodies, by caller
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in CHANGING:
@@ -53,7 +61,7 @@ class BodyMiddleware:
             return
         most = most_bytes(scope["path"])
         try:
-            if await self._identity.of(scope) is None:
+            if (who := await self._identity.of(scope)) is None:
                 raise refused(CREDENTIALS_NEEDED)  # what others may is judged later, and on record
             if len(scope.get("query_string", b"")) > KEPT_BYTES:  # which the trail has to hold
                 raise ProblemError(413, f"the query of an order may hold {KEPT_BYTES} bytes")
@@ -65,7 +73,25 @@ class BodyMiddleware:
             )
             await answer(scope, receive, send)
             return
-        await self._app(scope, bounded(receive, most, within_s(scope["path"])), send)
+        whole = bounded(receive, most, within_s(scope["path"]))
+        taken = 0
+
+        async def held() -> Message:
+            nonlocal taken
+            message = await whole()
+            size = len(message.get("body", b""))
+            taken += size
+            self._held[who.name] += size
+            if self._held[who.name] > HELD_BYTES:
+                raise HTTPException(429, TOO_MANY_BODIES, {"Retry-After": "5"})
+            return message
+
+        try:
+            await self._app(scope, held, send)
+        finally:
+            self._held[who.name] -= taken
+            if not self._held[who.name]:
+                del self._held[who.name]
 
 
 def within_s(path: str) -> float:

@@ -95,10 +95,13 @@ def refuse_unknown_names(request: Request) -> None:
     place of `begin=` would give, or erase, what is of all times.
     """
     route = request.scope.get("route")
-    if not request.scope.get("query_string") or not isinstance(route, APIRoute):
-        return
-    known = _query_names(route.dependant)
-    unknown = sorted(set(request.query_params) - known - OF_CREDENTIALS)
+    if request.scope.get("query_string") and isinstance(route, APIRoute):
+        require_known_names(request, _query_names(route.dependant))
+
+
+def require_known_names(connection: HTTPConnection, known: set[str]) -> None:
+    """Raises ProblemError 422 where there are others in the query of a request or socket."""
+    unknown = sorted(set(connection.query_params) - known - OF_CREDENTIALS)
     if not unknown:
         return
     names = ", ".join(sorted(known))

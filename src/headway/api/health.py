@@ -4,7 +4,9 @@ seconds, so that an answer never waits for a part that hangs.
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import shutil
 import threading
 import time
@@ -12,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import sqlalchemy as sa
@@ -28,6 +31,8 @@ LOOK_EVERY_S = 5.0
 THREAD_ENDS_WITHIN_S = 5.0
 STALE_AFTER_S = 30.0  # a look that takes so long says by itself that something hangs
 LEAST_FREE_BYTES = 1_000_000_000  # of the disk, as the alert DiskFull has it
+TRIED = "written.tmp"  # in the data folder
+TRIED_BYTES = 64 << 10  # more than an entry on disk has
 THREAD_FAILURE_TOLD_S = 600.0
 CAMERA_WELL = ("running", "starting", "ended", "stopped")
 
@@ -77,13 +82,16 @@ class Look:
 
 
 class Lookout:
-    """Looks at the parts of an application every LOOK_EVERY_S seconds; `newest` is what it saw."""
+    """Looks at the parts of an application every LOOK_EVERY_S seconds; `newest` is what it saw.
+    disk_takes_writes: the data folder did then.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._stop = threading.Event()
         self._thread = threads.keep_running("lookout", self._work, self._stop, start=False)
         self.newest = Look(datetime.now(UTC), ())
+        self.disk_takes_writes = True
 
     def begin(self) -> None:
         """Look once, and go on in a thread."""
@@ -183,8 +191,27 @@ class Lookout:
         return not away, f"away for {', '.join(away)}" if away else "answers"
 
     def _disk(self) -> tuple[bool, str]:
+        fault = _fault_of_writing(self._services.folder / TRIED)
+        self.disk_takes_writes = not fault
+        if fault:
+            return False, f"the data folder takes nothing: {fault}"
         free = shutil.disk_usage(self._services.folder).free
         return free >= LEAST_FREE_BYTES, f"{free / 1e9:.1f} GB free for the data folder"
+
+
+def _fault_of_writing(path: Path) -> str:
+    """In the system's words; empty where it succeeds. A full disk may have room for a name, or less
+    than its free bytes say (quotas), or be mounted to be read alone.
+    """
+    try:
+        try:
+            with path.open("wb", buffering=0) as stream:
+                written = stream.write(bytes(TRIED_BYTES))
+        finally:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+    return "" if written == TRIED_BYTES else os.strerror(errno.ENOSPC)
 
 
 def _threads() -> tuple[bool, str]:

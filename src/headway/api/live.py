@@ -7,14 +7,14 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, Depends, Query, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from headway.api.dependencies import need, services_of
+from headway.api.dependencies import need, require_known_names, services_of
 from headway.api.hub import HISTORY, TOPICS, Client, Hub, Past, sent_to
 from headway.api.problems import Fault, ProblemError, problem, responses
 from headway.api.security import Principal, Role
@@ -32,6 +32,8 @@ EVENTS: dict[str, Any] = {
     },
 }
 Form = Literal["dashboard", "chart", "table"]
+SOCKET_QUERY = {"street", "kinds", "format", "compress", "last_id"}
+BOOLEAN = TypeAdapter(bool)  # as the routes have it
 MOST_KINDS = 32  # in a filter
 LONGEST_NAME = 64
 TOO_LONG = 1009  # close code (RFC 6455, 7.4.1)
@@ -55,49 +57,26 @@ def filter_fault(street: Any, kinds: Any) -> str:
 
 
 async def _socket(socket: WebSocket, topic: str) -> None:
-    """?token=, street=, kinds=a,b, format=dashboard|chart|table, compress=1, last_id=. A text
-    message `{"street": ..., "kinds": [...]}` changes the filters; anything else is answered by an
-    error and changes nothing. One of more than LONGEST_BYTES closes the socket (1009).
+    """?token=, street=, kinds=a,b, format=dashboard|chart|table, compress=1, last_id=; no other
+    names. A text message `{"street": ..., "kinds": [...]}` changes the filters; anything else is
+    answered by an error and changes nothing. One of more than LONGEST_BYTES closes the socket
+    (1009).
     """
     services = services_of(socket)
-    query = socket.query_params
     try:
         who = await services.identity.require(socket.scope, Role.VIEWER)
+        client, last_id = _asked_for(topic, socket)
     except ProblemError as error:
         await socket.send_denial_response(
-            problem(socket, error.status, error.detail, headers=error.headers)
+            problem(socket, error.status, error.detail, error.faults, error.headers)
         )
         return
-    if topic not in TOPICS:
-        await socket.send_denial_response(
-            problem(socket, 404, f"no stream {topic!r}. There are: {', '.join(TOPICS)}.")
-        )
-        return
-    form, last = query.get("format", "dashboard"), query.get("last_id", "0")
-    faults = (
-        []
-        if form in ("dashboard", "chart", "table")
-        else [Fault(pointer="/format", message="must be one of dashboard, chart, table")]
-    )
-    if not (_is_number(last)):
-        faults.append(
-            Fault(pointer="/last_id", message="must be a whole number of 19 digits at most")
-        )
-    if faults:
-        await socket.send_denial_response(problem(socket, 422, "the query is not valid", faults))
-        return
-    client = client_of(
-        topic, query.get("street", ""), query.get("kinds", ""), form, query.get("compress") == "1"
-    )
     client.bounds = who.bounds
-    if fault := filter_fault(client.street, client.kinds):
-        await socket.send_denial_response(problem(socket, 422, fault))
-        return
     await socket.accept()
     hub = services.hub
     extensions = socket.scope.get("extensions", {})
     client.deliver, client.direct = extensions.get(DELIVER), extensions.get(DIRECT)
-    hub.join(client, int(last))
+    hub.join(client, last_id)
     reading = asyncio.create_task(_listen(socket, client))
     watching = asyncio.create_task(services.identity.close_at_end(socket, who))
     try:
@@ -112,6 +91,32 @@ async def _socket(socket: WebSocket, topic: str) -> None:
         hub.leave(client)
         reading.cancel()
         watching.cancel()
+
+
+def _asked_for(topic: str, socket: WebSocket) -> tuple[Client, int]:
+    """The client that a socket's query asks for, and the id to go on from. Raises ProblemError 404
+    or 422.
+    """
+    query = socket.query_params
+    require_known_names(socket, SOCKET_QUERY)
+    form, last = query.get("format", "dashboard"), query.get("last_id", "0")
+    faults = list[Fault]()
+    if form not in get_args(Form):
+        known = ", ".join(get_args(Form))
+        faults.append(Fault(pointer="/format", message=f"must be one of {known}"))
+    if not _is_number(last):
+        faults.append(
+            Fault(pointer="/last_id", message="must be a whole number of 19 digits at most")
+        )
+    try:
+        packed = BOOLEAN.validate_python(query.get("compress", False))
+    except ValidationError:
+        faults.append(Fault(pointer="/compress", message="must be true or false"))
+    if faults:
+        raise ProblemError(422, "the query is not valid", faults)
+    return _checked_client(
+        topic, query.get("street", ""), query.get("kinds", ""), form, packed
+    ), int(last)
 
 
 def _is_number(text: str) -> bool:

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from headway.api.dependencies import need, services_of
+from headway.api.dependencies import need, require_known_names, services_of
 from headway.api.problems import Fault, ProblemError, problem, responses
 from headway.api.security import Principal, Role
 from headway.api.sockets import LONG_MESSAGES
@@ -32,6 +32,7 @@ Reporter = Annotated[Principal, Depends(need(Role.SOURCE))]
 # part could not, that share of it.
 FAULT_PAUSE_S = 1.0
 SOCKET_BYTES = 1 << 20  # of one message on a socket; longer ones by HTTP
+MOST_SOCKETS = 64  # of one holder: each may have a message of that length in memory
 EXAMPLE: Any = [
     {
         "at": "2026-01-31T08:00:00.2Z",
@@ -191,7 +192,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
 async def socket(socket: WebSocket) -> None:
     """?token=, street=. Each message is a list of rows, or one row, and is answered by what came of
     it (`taken`, `cut`, `refused`), or by `error` where none of it could be read. One of more than
-    SOCKET_BYTES closes the socket (1009).
+    SOCKET_BYTES closes the socket (1009). A holder has MOST_SOCKETS at once.
     """
     services = services_of(socket)
     try:
@@ -201,16 +202,22 @@ async def socket(socket: WebSocket) -> None:
         if services.observations is None or name not in streets:
             known = ", ".join(filter(who.bounds.has_street, streets)) or "none"
             raise ProblemError(404, f"no street {name!r}. There are: {known}.")
+        require_known_names(socket, {"street"})
+        open_sockets = services.observation_sockets
+        if open_sockets[who.name] >= MOST_SOCKETS:
+            detail = f"{MOST_SOCKETS} sockets of yours are open: send by these"
+            raise ProblemError(429, detail, headers={"Retry-After": "5"})
     except ProblemError as error:
         await socket.send_denial_response(
             problem(socket, error.status, error.detail, headers=error.headers)
         )
         return
-    if allow := socket.scope.get("extensions", {}).get(LONG_MESSAGES):
-        allow(SOCKET_BYTES)
-    await socket.accept()
+    open_sockets[who.name] += 1
     watching = asyncio.create_task(services.identity.close_at_end(socket, who))
     try:
+        if allow := socket.scope.get("extensions", {}).get(LONG_MESSAGES):
+            allow(SOCKET_BYTES)
+        await socket.accept()
         while (text := await _received(socket)) is not None:
             received_ns = time.monotonic_ns()
             street = streets[name]
@@ -222,6 +229,9 @@ async def socket(socket: WebSocket) -> None:
             await asyncio.sleep(_pause_s(answer))
     finally:
         watching.cancel()
+        open_sockets[who.name] -= 1
+        if not open_sockets[who.name]:
+            del open_sockets[who.name]
 
 
 async def _received(socket: WebSocket) -> str | bytes | None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import DataError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.routing import Match
 
 from headway.analytics import MissingError
@@ -163,6 +163,11 @@ def install(app: FastAPI) -> None:
             f"{len(errors)} fault{'s' if len(errors) > 1 else ''} in the request",
             faults,
         )
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(request: Request, error: ClientDisconnect) -> JSONResponse:
+        """For the log and the metrics alone."""
+        return problem(request, 400, "the client has gone before its body was whole")
 
     @app.exception_handler(MissingError)
     async def _missing(request: Request, error: MissingError) -> JSONResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -125,6 +126,7 @@ class Services:
     follower: Follower | None = None
     camera_service: CameraService | None = None
     observations: ObservationService | None = None
+    observation_sockets: Counter[str] = field(default_factory=Counter)  # that are open, by holder
     mqtt: MqttListener | None = None
     revocations: Revocations = field(default_factory=Revocations)
     revoked: RevokedTokens = field(init=False)

@@ -11,6 +11,7 @@ are answered at once, and nobody waits until the answers are read.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, cast
@@ -164,11 +165,39 @@ class Connection(WebSocketsSansIOProtocol):
         self._at_end = call
 
     async def send(self, message: Any) -> None:
+        if message["type"] == "websocket.close":
+            self._cut_if_unread_soon()  # also where it waits until more may be written
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             self.handshake_complete = (
                 True  # refused with an answer; else uvicorn logs an error for each
             )
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self._cut_if_unread_soon()
+
+    def handle_close(self, event: Frame) -> None:
+        super().handle_close(event)
+        self._cut_if_unread_soon()
+
+    def handle_parser_exception(self) -> None:
+        super().handle_parser_exception()
+        self._cut_if_unread_soon()
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        super().on_task_complete(task)
+        self._cut_if_unread_soon()
+
+    def _cut_if_unread_soon(self) -> None:
+        """A transport that is closed first writes what waits: to a client that does not read, for
+        ever.
+        """
+        self.loop.call_later(CLOSED_WITHIN_S, self._cut_if_unread)
+
+    def _cut_if_unread(self) -> None:
+        if not self.disconnected and self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     @property
     def is_ready(self) -> bool:

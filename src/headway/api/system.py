@@ -54,12 +54,14 @@ KeyNumber = Annotated[str, Path(max_length=64, pattern="^[a-z0-9]+$")]
 
 
 class Ready(BaseModel):
-    """database: it can be reached; streets: running ones; spool: batches that wait for the
-    database. starting: parts that have not started yet.
+    """database: it can be reached; disk: the data folder took what was written, some seconds ago;
+    streets: running ones; spool: batches that wait for the database. starting: parts that have not
+    started yet.
     """
 
     ready: bool
     database: bool
+    disk: bool
     streets: int
     spool: int
     starting: list[str]
@@ -130,15 +132,19 @@ async def health(request: Request) -> Response:
     "/health/ready", tags=["system"], responses={503: {"model": Ready}}, dependencies=[PROBES]
 )
 def ready(request: Request, response: Response) -> Ready:
-    """It can do its work: the database can be reached and nothing waits to be written."""
+    """It can do its work: the database can be reached, the data folder takes what is written, and
+    nothing waits.
+    """
     services = services_of(request)
     alive, waiting = services.database.alive(), services.intake.spool.waiting
+    disk = services.lookout.disk_takes_writes
     streets = services.street_service.streets.values() if services.street_service else ()
     running = sum(not live.finished for live in streets)
     starting = [f"street {s.name}" for s in streets if s.status == "starting"]
     found = Ready(
-        ready=alive and waiting == 0,
+        ready=alive and disk and waiting == 0,
         database=alive,
+        disk=disk,
         streets=running,
         spool=waiting,
         starting=starting,

@@ -638,6 +638,8 @@ def keep(
     try:
         refuse_waiting(Path(data))
         rows = retain(database, days, runs_perhaps_under_way(database)).rows
+        if aside := RefusedRows(Path(data) / REFUSED).retain(days):
+            rows["refused"] = aside
         put_on_record(Path(data), "db retain", {"days": f"{days:g}"})
         console.print(", ".join(f"{name}: {count} rows" for name, count in rows.items()))
     finally:

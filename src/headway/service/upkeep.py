@@ -20,6 +20,8 @@ import sqlalchemy as sa
 from headway import telemetry
 from headway.settings import UpkeepSettings
 from headway.store import Database, DatabaseError
+from headway.store.refused import FILE as REFUSED
+from headway.store.refused import RefusedRows
 from headway.store.upkeep import backup, drill, new_key, read_key, retain
 from headway.telemetry import metrics
 from headway.telemetry.threads import keep_running
@@ -91,6 +93,8 @@ class UpkeepService:
         self.settings = settings
         self.backups = Path(settings.folder) if settings.folder else folder / "backups"
         self.key = Path(settings.key) if settings.key else folder / "backup.key"
+        self._aside = RefusedRows(folder / REFUSED)
+        self._aside_retained_at: datetime | None = None
         self._publish = publish
         self._clock = clock
         self._under_way = under_way
@@ -247,6 +251,21 @@ class UpkeepService:
             raise ValueError("upkeep.retention_days is 0: nothing is ever deleted")
         return {"deleted": retain(self._database, days, self._under_way()).rows}
 
+    def _retain_aside(self, done: datetime) -> None:
+        """Of what was put aside in the data folder, after each retention of the database, whichever
+        process made it.
+        """
+        if self._aside_retained_at == done or not self.settings.retention_days:
+            return
+        try:
+            gone = self._aside.retain(self.settings.retention_days)
+        except OSError as error:
+            self._log.error("upkeep: old lines that were put aside stay", error=str(error))
+            return
+        self._aside_retained_at = done
+        if gone:
+            self._log.info("upkeep: old lines that were put aside are deleted", lines=gone)
+
     def _drill(self) -> dict[str, Any]:
         found = drill(self._database, self.newest(), read_key(self.key))
         if found.fault:
@@ -323,6 +342,8 @@ class UpkeepService:
                     self.newest_run(task, run.ok, run.data)
                 if (done := self._newest_success(task)) is not None:
                     metrics.upkeep_done_at.labels(task).set(done.timestamp())
+                    if task == "retention":
+                        self._retain_aside(done)
             self._note_away(None)
         except sa.exc.SQLAlchemyError as error:
             self._note_away(error)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from headway.files import opened_to_add
 from headway.store import segments
 from headway.store.segments import Segments
 
@@ -299,7 +300,7 @@ class Spool:
                 self.waiting = max(self.waiting - ended, 0)
 
     def _put_aside(self, line: bytes) -> None:
-        with self.aside.open("ab") as stream:
+        with opened_to_add(self.aside) as stream:  # it may be erased meanwhile
             stream.write(line.rstrip(b"\n") + b"\n")
         self.damaged += 1
 
