@@ -47,6 +47,14 @@ def additional(tmp_path, text: str, name: str = "more.add.xml") -> str:
     return str(path)
 
 
+def test_durations_and_offsets_may_be_in_hours_minutes_and_seconds(tmp_path):
+    """As SUMO takes them."""
+    plan = programme("T", ("00:01:30", "Gr"), ("0:0:12.5", "rG"), offset="1:00:00:05")
+    programme_of_t = read(tmp_path, *two_ways(plan=plan)).junctions[0].programme
+    assert programme_of_t.duration_s.tolist() == [90.0, 12.5]
+    assert programme_of_t.offset_s == 86405.0
+
+
 def test_of_several_programmes_the_last_one_that_is_read_runs(tmp_path):
     both = programme("T", OWN, OTHER, programID="0") + programme("T", OTHER, OWN, programID="1")
     first = read(tmp_path, *two_ways(plan=both))

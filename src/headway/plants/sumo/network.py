@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headway.plants.sumo.programmes import RAIL, UNREADABLE, running_programmes
+from headway.plants.sumo.programmes import RAIL, UNREADABLE, running_programmes, seconds
 from headway.roads.network import (
     BoolArray,
     Colour,
@@ -308,7 +308,7 @@ def _phases(programme: ET.Element, width: int) -> _Phases:
     """
     name = programme.get("id", "")
     states = [p.get("state", "") for p in programme.findall("phase")]
-    durations = [float(p.get("duration", "0")) for p in programme.findall("phase")]
+    durations = [seconds(p.get("duration", "0")) for p in programme.findall("phase")]
     if not states or not 0.0 < sum(durations) < math.inf or min(durations) < 0.0:
         raise RoadsError(
             f"the programme of traffic light {name!r} has no phase of any length. "
@@ -326,7 +326,7 @@ def _phases(programme: ET.Element, width: int) -> _Phases:
                 f"{sorted(unknown)} in {state!r}."
             )
     offset = programme.get("offset", "0")
-    return states, durations, float(offset) if offset != "begin" else 0.0
+    return states, durations, seconds(offset) if offset != "begin" else 0.0
 
 
 def _right_of_way(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib
 import itertools
@@ -176,6 +177,7 @@ class SumoPlant:
         self._sumo, self._errors = connect(settings)
         if settings.is_elsewhere:
             self._require_same_network()
+        self._time_s = self._look_at_clock()
         self._step_s = float(self._sumo.simulation.getDeltaT())
         self._watcher = Watcher(self._sumo, network, settings.range_m)
         self._profile = profile(settings.sensing, network, settings.seed)
@@ -243,6 +245,10 @@ class SumoPlant:
 
     @property
     def time_s(self) -> float:
+        """As of the last step, also once SUMO has died."""
+        return self._time_s
+
+    def _look_at_clock(self) -> float:
         return float(self._sumo.simulation.getTime())
 
     @property
@@ -407,6 +413,7 @@ class SumoPlant:
         try:
             for _ in range(steps):
                 self._sumo.simulationStep()
+            self._time_s = self._look_at_clock()
         except self._errors as error:
             raise PlantError(f"SUMO failed at {self._last_s} s: {error}") from error
 
@@ -489,10 +496,12 @@ class SumoPlant:
             ) from error
         self._watcher = Watcher(self._sumo, self._network, self._settings.range_m)
         self._profile = profile(self._settings.sensing, self._network, self._settings.seed)
-        self._last_s = self.time_s
+        self._time_s = self._last_s = self._look_at_clock()
 
     def close(self) -> None:
-        self._sumo.close()
+        """Also one that has died: the fault that ends a run is the one that it died of."""
+        with contextlib.suppress(*self._errors, OSError):
+            self._sumo.close()
 
 
 class UnobservedPlant(SumoPlant):
