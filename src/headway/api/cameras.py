@@ -46,7 +46,7 @@ class StreamOptions(BaseModel):
     attempts: Annotated[int, Field(ge=0, le=10_000), WHOLE] | None = None
     delay_s: float | None = Field(default=None, ge=0.1, le=300.0)
     buffer: Annotated[int, Field(ge=1, le=64), WHOLE] | None = None
-    rate_hz: FrameRate | None = Field(default=None, ge=0.0, le=120.0)
+    rate_hz: FrameRate | None = None
     confidence: float | None = Field(default=None, ge=0.0, le=0.99)
     speed: bool | None = None
     violations: bool | None = None

@@ -111,9 +111,9 @@ class OptimisationIn(_Order):
 
     enabled: bool | None = None
     cycle_s: float | None = Field(default=None, ge=5.0, le=600.0, strict=False)
-    speed_factor: SpeedFactor | None = Field(default=None, ge=0.0, le=1000.0, strict=False)
-    realtime: SpeedFactor | None = Field(
-        default=None, ge=0.0, le=1000.0, strict=False, json_schema_extra={"deprecated": True}
+    speed_factor: Annotated[SpeedFactor, Field(strict=False)] | None = None
+    realtime: Annotated[SpeedFactor, Field(strict=False)] | None = Field(
+        default=None, json_schema_extra={"deprecated": True}
     )
 
     @model_validator(mode="after")

@@ -48,7 +48,7 @@ CAMERA_METRICS = {
 CLEAR_S = 10.0  # s; a figure that trembles about its threshold is told no more often than this
 
 # a slower camera never shows anything
-FrameRate = Annotated[float, zero_or_from(0.01, "all")]
+FrameRate = Annotated[float, Field(ge=0.0, le=120.0), zero_or_from(0.01, "all")]
 
 
 class CameraRule(Section):
@@ -107,7 +107,7 @@ class CameraSettings(Section):
     attempts: int = Field(default=0, ge=0, le=10_000)
     delay_s: float = Field(default=0.5, ge=0.1, le=300.0)
     buffer: int = Field(default=1, ge=1, le=64)
-    rate_hz: FrameRate = Field(default=0.0, ge=0.0, le=120.0)
+    rate_hz: FrameRate = 0.0
     confidence: float = Field(default=0.0, ge=0.0, le=0.99)
     speed: bool = True
     violations: bool = True

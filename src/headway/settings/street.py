@@ -24,7 +24,9 @@ SLOWEST_FACTOR = 0.01  # ticks of a second come every 100 s
 
 
 # a slower street stands still for whoever watches it
-SpeedFactor = Annotated[float, zero_or_from(SLOWEST_FACTOR, "as fast as possible")]
+SpeedFactor = Annotated[
+    float, Field(ge=0.0, le=1000.0), zero_or_from(SLOWEST_FACTOR, "as fast as possible")
+]
 
 
 class LoopSettings(Section):
@@ -36,8 +38,6 @@ class LoopSettings(Section):
     cycle_s: float = Field(default=30.0, ge=5.0, le=600.0)
     speed_factor: SpeedFactor = Field(
         default=0.0,
-        ge=0.0,
-        le=1000.0,
         description="simulated seconds per second; 0 is as fast as possible",
     )
     mode: Literal["performance", "balanced", "accuracy"] = "balanced"

@@ -18,7 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from headway.plants.sumo.programmes import RAIL, UNREADABLE, running_programmes, seconds
+from headway.plants.sumo.programmes import (
+    RAIL,
+    UNREADABLE,
+    running_programmes,
+    seconds,
+    stages_of_rings,
+)
 from headway.roads.network import (
     BoolArray,
     Colour,
@@ -307,8 +313,10 @@ def _phases(programme: ET.Element, width: int) -> _Phases:
     state. Raises RoadsError.
     """
     name = programme.get("id", "")
-    states = [p.get("state", "") for p in programme.findall("phase")]
-    durations = [seconds(p.get("duration", "0")) for p in programme.findall("phase")]
+    phases = stages_of_rings(programme) or [
+        (p.get("state", ""), seconds(p.get("duration", "0"))) for p in programme.findall("phase")
+    ]
+    states, durations = [state for state, _ in phases], [lasts_s for _, lasts_s in phases]
     if not states or not 0.0 < sum(durations) < math.inf or min(durations) < 0.0:
         raise RoadsError(
             f"the programme of traffic light {name!r} has no phase of any length. "

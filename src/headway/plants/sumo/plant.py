@@ -7,6 +7,7 @@ import gzip
 import importlib
 import itertools
 import os
+import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -114,9 +115,9 @@ class SumoSettings:
         ]
 
 
-def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
-    """SUMO's interface, started or connected, and the errors that it raises. Raises PlantError if
-    there is none to be had.
+def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], type[Exception]]]:
+    """SUMO's interface, started or connected, and the errors that it raises: what was refused, and
+    its end. Raises PlantError if there is none to be had.
     """
     library = importlib.import_module("traci" if settings.remote else "libsumo")
     errors = (library.TraCIException, library.FatalTraCIError)
@@ -215,11 +216,15 @@ class SumoPlant:
         self._halting = bare(self._sumo, "lane", "getLastStepHaltingNumber")
 
     def _require_same_network(self) -> None:
-        """Raises PlantError; SUMO is left then."""
+        """Raises PlantError, PlantAwayError for what answers as no SUMO does; it is left then."""
+        refused, died = self._errors
         try:
-            require_same_network(self._sumo, self._network, self._errors)
+            require_same_network(self._sumo, self._network, (refused,))
+        except (died, OSError, struct.error) as error:
+            self.close()
+            raise PlantAwayError(_why_no_sumo(self._settings, str(error).rstrip("."))) from error
         except BaseException:
-            self._sumo.close()
+            self.close()
             raise
 
     def _programmes(self) -> list[tuple[str, list[tuple[int, int]], list[str]]]:
@@ -500,7 +505,7 @@ class SumoPlant:
 
     def close(self) -> None:
         """Also one that has died: the fault that ends a run is the one that it died of."""
-        with contextlib.suppress(*self._errors, OSError):
+        with contextlib.suppress(*self._errors, OSError, struct.error):
             self._sumo.close()
 
 
