@@ -234,9 +234,9 @@ class _Ways:
         lanes = self._raw.lanes
         length_m = 0.0
         speed_mps = _figure(lanes[end].get("speed", DEFAULT_SPEED))
-        inside = []
+        inside = list[str]()
         lane = via
-        while lane in lanes:
+        while lane in lanes and lane not in inside:  # damaged ones may lead in a circle
             inside.append(lane)
             length_m += _figure(lanes[lane].get("length", "0"))
             speed_mps = min(speed_mps, _figure(lanes[lane].get("speed", DEFAULT_SPEED)))
