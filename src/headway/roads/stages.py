@@ -79,12 +79,13 @@ def maximal_stages(conflicts: BoolArray, limit: int = 256) -> ColourArray:
 
     extend(frozenset(), frozenset(range(n)), frozenset())
     while left := frozenset(range(n)).difference(*found):
-        chosen = {min(left)}
+        around = frozenset({min(left)})
         candidates = free[min(left)]
         while candidates:
-            chosen.add(first := min(candidates))
+            first = min(candidates)
+            around |= {first}
             candidates &= free[first]
-        found.append(frozenset(chosen))
+        found.append(around)
     stages = np.full((len(found), n), Colour.RED, np.int8)
     for k, chosen in enumerate(found):
         stages[k, sorted(chosen)] = Colour.GREEN
