@@ -5,6 +5,7 @@ followed while running.
 import logging
 import math
 import os
+import re
 from typing import get_args
 
 import pytest
@@ -253,7 +254,7 @@ BOUNDS = [
     ("loop.speed_factor", 0.0, 1000.0, -0.001, 1000.1),
     ("control.confidence", 0.0, 1.0, -0.001, 1.001),
     ("street.seed", 0, 2**31 - 1, -1, 2**31),
-    ("street.scale", 1e-9, 10.0, 0.0, 10.001),
+    ("street.scale", 0.001, 10.0, 0.0, 10.001),
     ("safety.limits.min_green_s", 4.0, 60.0, 3.999, 60.1),
     ("safety.limits.max_green_s", 10.0, 300.0, 9.999, 300.1),
     ("safety.limits.walk_s", 4.0, 60.0, 3.999, 60.1),
@@ -265,19 +266,19 @@ BOUNDS = [
     ("safety.limits.max_red_s", 30.0, 300.0, 29.999, 300.1),
     ("external.oldest_s", 3.0, 300.0, 2.999, 300.1),
     ("external.ahead_s", 0.0, 60.0, -0.001, 60.1),
-    ("external.rows_per_s", 1e-9, 100_000.0, 0.0, 100_000.1),
+    ("external.rows_per_s", 0.1, 100_000.0, 0.0, 100_000.1),
     ("external.sources.0.weight", 0.0, 1.0, -0.001, 1.001),
     ("external.mqtt.port", 1, 65535, 0, 65536),
     ("recovery.checkpoint_s", 1.0, 3600.0, 0.999, 3600.1),
     ("recovery.silent_s", 0.5, 300.0, 0.499, 300.1),
     ("recovery.restarts", 0, 1000, -1, 1001),
-    ("alerts.rules.0.hysteresis", 0.0, None, -0.001, None),
-    ("alerts.rules.0.for_s", 0.0, None, -0.001, None),
-    ("alerts.rules.0.clear_s", 0.0, None, -0.001, None),
+    ("alerts.rules.0.hysteresis", 0.0, 1e300, -0.001, math.inf),
+    ("alerts.rules.0.for_s", 0.0, 1e300, -0.001, math.inf),
+    ("alerts.rules.0.clear_s", 0.0, 1e300, -0.001, math.inf),
     ("alerts.rules.0.threshold", -1e300, 1e300, -math.inf, math.inf),
     ("notify.webhooks.0.attempts", 1, 20, 0, 21),
     ("notify.mail.port", 1, 65535, 0, 65536),
-    ("notify.mail.at_least_s", 0.0, None, -0.001, None),
+    ("notify.mail.at_least_s", 0.0, 86_400.0, -0.001, 86_400.1),
     ("cameras.attempts", 0, 10_000, -1, 10_001),
     ("cameras.delay_s", 0.1, 300.0, 0.099, 300.1),
     ("cameras.buffer", 1, 64, 0, 65),
@@ -295,9 +296,9 @@ BOUNDS = [
     ("api.ahead_s", 0.0, 86_400.0, -0.001, 86_400.1),
     ("database.pool_size", 1, 1000, 0, 1001),
     ("database.max_overflow", 0, 1000, -1, 1001),
-    ("database.pool_wait_s", 1e-9, 300.0, 0.0, 300.1),
+    ("database.pool_wait_s", 0.1, 300.0, 0.0, 300.1),
     ("database.answer_within_s", 1.0, 3600.0, 0.9, 3600.1),
-    ("spool.most_gb", 1e-9, 10_000.0, 0.0, 10_001.0),
+    ("spool.most_gb", 0.001, 10_000.0, 0.0, 10_001.0),
     ("spool.least_free_gb", 0.0, 10_000.0, -0.1, 10_001.0),
     ("spool.most_days", 0.0, 365.0, -0.1, 366.0),
     ("upkeep.backup_every_h", 0.0, 8784.0, -0.001, 8784.1),
@@ -419,8 +420,30 @@ def test_each_figure_is_allowed_up_to_its_bounds_and_refused_beyond_them(
 
 
 @pytest.mark.parametrize("place", [b[0] for b in BOUNDS])
-def test_no_figure_may_be_no_number(place):
-    assert f"settings: {place}: nan is not allowed: " in fault_of(tree_with(place, math.nan))
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_figure_may_be_no_number(place, value):
+    assert f"settings: {place}: {value} is not allowed: " in fault_of(tree_with(place, value))
+
+
+# of which nothing is lost where they are as good as zero: shares, weights, tolerances, times that
+# something lasts at least
+MAY_BE_TINY = re.compile(
+    r"_cost|_weight|weight$|_gain|_loss|confidence$|hysteresis$|threshold$|for_s$|clear_s$|ahead_s$"
+    r"|_room_m$|short_lane_m$|red_clearance_s$|min_cycle_s$|at_least_s$|cache_s$|least_free_gb$"
+    r"|hours_a_day$|business\.(?!occupancy)|teleport_s$|reward\.|q_learning\.(rate|gamma|trace_decay)$"
+)
+
+
+@pytest.mark.parametrize("place", [b[0] for b in BOUNDS])
+@pytest.mark.parametrize("tiny", [5e-324, 1e-300, 1e-9])
+def test_a_rate_or_a_period_may_be_zero_but_not_as_good_as_zero(place, tiny):
+    """Of 1e-300 Hz a camera shows nothing for ever, and 1e-300 s between two looks are a loop that
+    takes a processor.
+    """
+    if MAY_BE_TINY.search(place):
+        assert value_at(checked(tree_with(place, tiny)), place) == tiny
+    else:
+        assert f"settings: {place}: {tiny} is not allowed: " in fault_of(tree_with(place, tiny))
 
 
 @pytest.mark.parametrize(("place", "words"), WORDS.items(), ids=WORDS)

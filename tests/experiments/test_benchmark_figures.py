@@ -110,10 +110,19 @@ def test_what_a_record_does_not_say_is_nought_and_who_has_no_arrival_has_not_arr
         found["delay_s"],
         found["waiting_s"],
         found["stops"],
-        found["fuel_g"],
-        found["co2_g"],
-    ) == pytest.approx((4.0, 2.0, 2 / 3, 0.0, 0.0))
+    ) == pytest.approx((4.0, 2.0, 2 / 3))
     assert (found["arrived"], found["unfinished"]) == (2, 1)
+
+
+def test_fuel_is_that_of_the_vehicles_that_sumo_measures(tmp_path):
+    """A type with has.emissions.device=false has none; it drove with an engine all the same."""
+    measured, others = trip(1, 0, 0, 9, 0), trip(1, 0, 0, 9, 0, emissions="")
+    found = judged(
+        tmp_path, measured, others, others, trip(1, 0, 0, 9, 0, emissions="<emissions/>")
+    )
+    assert (found["fuel_g"], found["co2_g"]) == (2.5, 7.0)
+    found = judged(tmp_path, others, others)
+    assert [k for k, v in found.items() if v != v] == ["person_waiting_s", "fuel_g", "co2_g"]
 
 
 def test_persons_wait_on_all_their_ways(tmp_path):
@@ -133,14 +142,15 @@ def test_persons_wait_on_all_their_ways(tmp_path):
 def test_where_nobody_drove_only_the_delay_outside_is_a_number(tmp_path):
     found = judged(tmp_path, pending={"a": 40.0})
     assert {k: v for k, v in found.items() if v == v} == {
-        "delay_s": 40.0, "arrived": 0, "unfinished": 0, "never_entered": 1, "fuel_g": 0.0,
-        "co2_g": 0.0
+        "delay_s": 40.0, "arrived": 0, "unfinished": 0, "never_entered": 1,
     }  # fmt: skip
     assert [k for k, v in found.items() if v != v] == [
         "waiting_s",
         "duration_s",
         "person_waiting_s",
         "stops",
+        "fuel_g",
+        "co2_g",
     ]
 
 

@@ -481,3 +481,14 @@ def test_a_network_takes_nothing_in_from_other_files(tmp_path):
         "<net><edge>&a;</edge></net>"
     )
     assert "undefined entity &a;" in refused(path)
+
+
+def test_internal_lanes_that_lead_in_a_circle_are_an_unknown_right_of_way(tmp_path):
+    """The network was read for ever, with ever more memory."""
+    circle = (
+        internal(lane(":C_9_0", length=7, speed=10)),
+        connection("b_0", "z_0", via=":C_9_0", tl="T", linkIndex=1, dir="s"),
+        connection(":C_9_0", "z_0", via=":C_9_0", dir="s"),
+    )
+    with pytest.raises(RoadsError, match="connection b_0 -> z_0 of traffic light 'T' has no"):
+        read(tmp_path, *two_ways(more=circle))

@@ -17,6 +17,7 @@ from tests.roads.builders import connection, edge, internal, junction, lane, pro
 
 from headway.plants.sumo import SumoSettings, network_of, read_network
 from headway.plants.sumo.network import COLOUR_OF
+from headway.plants.sumo.programmes import stages_of_rings
 from headway.plants.sumo.scenarios import read_sumocfg
 from headway.plants.sumo.signal_record import read_states
 from headway.roads import PROFILES, RoadsError, work_out
@@ -45,6 +46,54 @@ def additional(tmp_path, text: str, name: str = "more.add.xml") -> str:
     data = f"<additional>{text}</additional>".encode()
     path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     return str(path)
+
+
+def test_durations_and_offsets_may_be_in_hours_minutes_and_seconds(tmp_path):
+    """As SUMO takes them."""
+    plan = programme("T", ("00:01:30", "Gr"), ("0:0:12.5", "rG"), offset="1:00:00:05")
+    programme_of_t = read(tmp_path, *two_ways(plan=plan)).junctions[0].programme
+    assert programme_of_t.duration_s.tolist() == [90.0, 12.5]
+    assert programme_of_t.offset_s == 86405.0
+
+
+NEMA = (
+    '<tlLogic id="T" type="NEMA" programID="0" offset="0">{}'
+    '<param key="ring1" value="{}"/><param key="ring2" value="{}"/>'
+    '<param key="barrierPhases" value="4,8"/><param key="{}" value="2,6"/></tlLogic>'
+)
+EIGHT = "".join(
+    f'<phase duration="90" name="{name}" maxDur="{most}" state="{state}"/>'
+    for name, most, state in (
+        ("1", 15, "Grrrrrrr"), ("2", 40, "rGgrrrrr"), ("3", 12, "rrrGrrrr"), ("4", 30, "rrrrGrrr"),
+        ("5", 20, "rrrrrGrr"), ("6", 35, "rrGrrrrr"), ("7", 12, "rrrrrrGr"), ("8", 30, "rrrrrrgG"),
+    )
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("barrier", ["barrier2Phases", "coordinatePhases"])
+def test_phases_of_two_rings_are_shown_in_pairs_up_to_each_barrier(barrier):
+    """One after the other the eight took 12 minutes, which was the network's own fixed time, and
+    no two opposing streams had green together.
+    """
+    logic = ET.fromstring(NEMA.format(EIGHT, "1,2,3,4", "5,6,7,8", barrier))
+    assert stages_of_rings(logic) == [
+        ("GrrrrGrr", 20.0),
+        ("rGGrrrrr", 40.0),
+        ("rrrGrrGr", 12.0),
+        ("rrrrGrgG", 30.0),
+    ]
+
+
+def test_a_ring_that_has_fewer_phases_up_to_a_barrier_shows_its_last_one_on():
+    logic = ET.fromstring(NEMA.format(EIGHT, "1,2,0,4", "0,6,0,0", "barrier2Phases"))
+    assert stages_of_rings(logic) == [("GrGrrrrr", 35.0), ("rGGrrrrr", 40.0), ("rrrrGrrr", 30.0)]
+
+
+def test_rings_of_phases_that_are_not_there_are_none():
+    for rings in (("1,9", "5"), ("", "")):
+        assert stages_of_rings(ET.fromstring(NEMA.format(EIGHT, *rings, "x"))) == []
+    static = NEMA.format(EIGHT, "1,2,3,4", "5,6,7,8", "x").replace("NEMA", "static")
+    assert stages_of_rings(ET.fromstring(static)) == []
 
 
 def test_of_several_programmes_the_last_one_that_is_read_runs(tmp_path):

@@ -4,7 +4,9 @@ each figure by hand, each call as it must be.
 
 from __future__ import annotations
 
+import socket
 import sys
+import threading
 import zlib
 from dataclasses import FrozenInstanceError, replace
 from types import SimpleNamespace
@@ -29,7 +31,7 @@ from tests.plants.street_by_hand import (
     network,
 )  # fmt: skip
 
-from headway.plants import PlantError
+from headway.plants import PlantAwayError, PlantError
 from headway.plants.sumo import SumoPlant, SumoSettings
 from headway.plants.sumo.plant import CLASSES
 from headway.plants.sumo.short_lanes import ShortLane, short_lanes
@@ -119,6 +121,29 @@ def test_a_sumo_of_another_process_with_another_network_is_refused(
     assert start == "sumo.remote: the SUMO there does not run by hand: "
     assert end.endswith("Start it with the scenario of the street.")
     assert traci.said[-1] == ("close",)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"HTTP/1.1 400 Bad\r\n\r\n", b"\0\0\0\2", b"\0\0\0\x20" + bytes(range(28))],
+    ids=["nothing", "a web server", "too short", "rubbish"],
+)
+def test_what_answers_as_no_sumo_does_is_away_and_no_other_network(answer):
+    """Orders are kept while SUMO is away; of another network they were given up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(PlantAwayError, match=f"sumo.remote: no SUMO answers at {place} "):
+            SumoPlant(SumoSettings("x.sumocfg", remote=place), network())
+        thread.join()
 
 
 def test_a_graphical_street_is_started_and_each_has_its_own_name(monkeypatch):

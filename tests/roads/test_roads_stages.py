@@ -168,12 +168,26 @@ def pairs_in_conflict(n: int) -> np.ndarray:
 
 def test_maximal_stages_are_limited():
     conflicts = pairs_in_conflict(3)
-    assert len(maximal_stages(conflicts)) == 8
-    for limit in (1, 7, 8, 9):
-        found = maximal_stages(conflicts, limit)
-        assert found.tolist() == maximal_stages(conflicts)[:limit].tolist()
-        assert len(found) == min(limit, 8)
-    assert len(maximal_stages(pairs_in_conflict(9))) == 256
+    every = maximal_stages(conflicts).tolist()
+    assert len(every) == 8
+    for limit in (5, 7, 8, 9):
+        assert maximal_stages(conflicts, limit).tolist() == every[:limit]
+
+
+def test_however_many_stages_there_are_each_group_is_in_one():
+    """Of a junction of 80 lamps whose programme is off, 36 were in none of the first 256."""
+    conflicts = pairs_in_conflict(9)
+    found = maximal_stages(conflicts)
+    assert len(found) == 257
+    assert (found == G).any(axis=0).all()
+    assert (found[:-1, 0] == G).all(), "those with the first group, which are 256"
+    assert found[-1].tolist() == [R, G] + [G, R] * 8, "a maximal one too"
+    assert maximal_stages(pairs_in_conflict(3), 1).tolist() == [
+        [G, R, G, R, G, R],
+        [R, G, G, R, G, R],
+        [G, R, R, G, G, R],
+        [G, R, G, R, R, G],
+    ]
 
 
 def test_maximal_stages_come_with_the_first_groups_first():

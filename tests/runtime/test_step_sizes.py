@@ -40,11 +40,16 @@ def test_the_factor_of_the_next_step(error, before, order, factor):
     assert pi_factor(error, before, order) == pytest.approx(factor, rel=1e-12)
 
 
+ORDER = {"rtol": 14, "atol": 16}  # of the least tolerance
+
+
 def test_default_bounds_of_steps_and_invalid_ones():
     assert astuple(StepBounds()) == (0.05, 0.2, 1e-4, 1e-6)
     for name in ("shortest_s", "longest_s", "rtol", "atol"):
-        for bad in (0.0, -0.5, math.inf, math.nan, "1", None):
-            with pytest.raises(ValueError, match=f"^{name}: .* a finite number above 0"):
+        least, most = ("1e-06", "3600") if name.endswith("_s") else (f"1e-{ORDER[name]}", "1")
+        for bad in (0.0, -0.5, math.inf, math.nan, "1", None, 1e-300, 5e-324, 1e-17, 1e300):
+            said = f"^{name}: {bad!r} is not allowed: a number from {least} to {most}\\."
+            with pytest.raises(ValueError, match=said.replace("+", r"\+")):
                 StepBounds(
                     **{"shortest_s": 0.1, "longest_s": 0.2, "rtol": 1.0, "atol": 1.0, name: bad}
                 )

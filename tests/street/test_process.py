@@ -11,6 +11,7 @@ import json
 import logging
 import pickle
 import shutil
+import subprocess
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,8 @@ import libsumo
 import numpy as np
 import pytest
 import structlog
+import sumo
+from tests.ports import free_port
 from tests.street.builders import MadePlant, Says, named, street_of, two_junctions, vehicles
 
 from headway.control.fixed import FixedTime
@@ -28,7 +31,7 @@ from headway.control.models import ModelFile
 from headway.control.planner import Planner
 from headway.control.qtable import QTable
 from headway.plants import PlantAwayError
-from headway.plants.sumo import SumoPlant
+from headway.plants.sumo import SumoPlant, SumoSettings
 from headway.plants.sumo import read_network as read_sumo_network
 from headway.plants.sumo.scenarios import demand_of
 from headway.plants.sumo.scenarios import scenario as find_scenario
@@ -710,6 +713,26 @@ def test_a_sumo_that_somebody_else_started_goes_on_from_the_state_that_it_loaded
         f"{state}"
     )
     assert refused == [{"checkpoint": "00000000125.000", "why": why}]
+
+
+def test_the_death_of_a_sumo_that_somebody_else_started_is_a_fault_on_record(play, tiny):
+    port = free_port()
+    options = SumoSettings(tiny, remote=f"127.0.0.1:{port}").arguments()[1:]
+    program = Path(sumo.SUMO_HOME) / "bin" / "sumo"  # that of the environment is a script
+    with subprocess.Popen(
+        [program, *options, "--remote-port", str(port)], stdout=subprocess.DEVNULL
+    ) as there:
+
+        def die():
+            there.kill()
+            there.wait()
+
+        died = play({10: [die]}, sumo={"remote": f"127.0.0.1:{port}"}, expect=StoppedError)
+    ((at_s, _, fault),) = died.events("runtime.fault")
+    assert (at_s, fault["strategy"]) == (110.0, "stop safely")
+    assert "SUMO failed at 110.0 s" in fault["error"] or "TraCI" in fault["error"]
+    assert "stopped safely at 110.000 s" in str(died.error)
+    assert [e.kind for e in read(died.folder / "events.jsonl")][-1] == "runtime.fault"
 
 
 def test_what_was_ordered_is_kept_while_no_sumo_answers(play, tmp_path):

@@ -19,6 +19,7 @@ from headway.api.security import Principal, Role
 from headway.api.streaming import Endless
 from headway.sensing import CalibrationError, SensingError
 from headway.service.cameras import OPTIONS, CameraService
+from headway.settings import FrameRate
 
 router = APIRouter(tags=["cameras"], dependencies=[Depends(need(Role.VIEWER))])
 Engineer = Depends(need(Role.ENGINEER))
@@ -45,7 +46,7 @@ class StreamOptions(BaseModel):
     attempts: Annotated[int, Field(ge=0, le=10_000), WHOLE] | None = None
     delay_s: float | None = Field(default=None, ge=0.1, le=300.0)
     buffer: Annotated[int, Field(ge=1, le=64), WHOLE] | None = None
-    rate_hz: float | None = Field(default=None, ge=0.0, le=120.0)
+    rate_hz: FrameRate | None = None
     confidence: float | None = Field(default=None, ge=0.0, le=0.99)
     speed: bool | None = None
     violations: bool | None = None

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self, get_args
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from headway.api.dependencies import bounds_of, need, services_of
 from headway.api.fields import WHOLE
@@ -26,7 +26,7 @@ from headway.safety import Order, Override
 from headway.service.orders import ORDERS_KEPT, OrderFilter, OrderState, PlacedOrder
 from headway.service.running_street import FIXED_TIME, RunningStreet, require_changeable, rules_of
 from headway.service.streets import StreetService
-from headway.settings import ControllerName, RuleSettings, require_pace
+from headway.settings import ControllerName, RuleSettings, SpeedFactor
 from headway.street.alerts import fault_of
 from headway.street.external.places import Places
 from headway.street.messages import (
@@ -111,15 +111,10 @@ class OptimisationIn(_Order):
 
     enabled: bool | None = None
     cycle_s: float | None = Field(default=None, ge=5.0, le=600.0, strict=False)
-    speed_factor: float | None = Field(default=None, ge=0.0, le=1000.0, strict=False)
-    realtime: float | None = Field(
-        default=None, ge=0.0, le=1000.0, strict=False, json_schema_extra={"deprecated": True}
+    speed_factor: Annotated[SpeedFactor, Field(strict=False)] | None = None
+    realtime: Annotated[SpeedFactor, Field(strict=False)] | None = Field(
+        default=None, json_schema_extra={"deprecated": True}
     )
-
-    @field_validator("speed_factor", "realtime")
-    @classmethod
-    def _is_pace(cls, speed_factor: float | None) -> float | None:
-        return None if speed_factor is None else require_pace(speed_factor)
 
     @model_validator(mode="after")
     def _take_old_name(self) -> Self:

@@ -333,8 +333,8 @@ def judge(trips: Path, pending: dict[str, float], site: Scenario) -> dict[str, A
         "unfinished": entered - arrived,
         "never_entered": len(pending),
         "stops": _mean(vehicles["waitingCount"]),
-        "fuel_g": float(vehicles["fuel_abs"].sum()) / 1e3 / max(entered, 1),
-        "co2_g": float(vehicles["CO2_abs"].sum()) / 1e3 / max(entered, 1),
+        "fuel_g": _mean(_known(vehicles["fuel_abs"])) / 1e3,
+        "co2_g": _mean(_known(vehicles["CO2_abs"])) / 1e3,
     }
 
 
@@ -348,7 +348,7 @@ def _read_trips(trips: Path) -> tuple[dict[str, FloatArray], FloatArray]:
             for name, default in TRIP.items():
                 columns[name].append(float(item.get(name, default)))
             for name in EMISSIONS:
-                found = emissions.get(name, "0") if emissions is not None else "0"
+                found = emissions.get(name, "nan") if emissions is not None else "nan"
                 columns[name].append(float(found))
             item.clear()
         elif item.tag == "personinfo":
@@ -356,6 +356,11 @@ def _read_trips(trips: Path) -> tuple[dict[str, FloatArray], FloatArray]:
             item.clear()
     arrays = {name: np.array(values, np.float64) for name, values in columns.items()}
     return arrays, np.array(persons, np.float64)
+
+
+def _known(values: FloatArray) -> FloatArray:
+    """Without the vehicles that SUMO does not measure, since their type has it so."""
+    return values[~np.isnan(values)]
 
 
 def _mean(values: FloatArray) -> float:

@@ -53,8 +53,8 @@ def green_phases(phases: ColourArray) -> ColourArray:
 
 
 def maximal_stages(conflicts: BoolArray, limit: int = 256) -> ColourArray:
-    """Every maximal set of groups without any conflict, all protected: (stages, n), at most `limit`
-    of them.
+    """Every maximal set of groups without any conflict, all protected: (stages, n). Where there are
+    more than `limit`, so many of them, and more until each group is in one.
 
     The maximal independent sets of the conflict graph, by Bron and Kerbosch with pivoting (CACM
     16(9), 1973) on its complement.
@@ -78,6 +78,14 @@ def maximal_stages(conflicts: BoolArray, limit: int = 256) -> ColourArray:
             excluded |= {v}
 
     extend(frozenset(), frozenset(range(n)), frozenset())
+    while left := frozenset(range(n)).difference(*found):
+        around = frozenset({min(left)})
+        candidates = free[min(left)]
+        while candidates:
+            first = min(candidates)
+            around |= {first}
+            candidates &= free[first]
+        found.append(around)
     stages = np.full((len(found), n), Colour.RED, np.int8)
     for k, chosen in enumerate(found):
         stages[k, sorted(chosen)] = Colour.GREEN

@@ -12,6 +12,12 @@ SMALLEST = 0.2  # factors from one step to the next
 LARGEST = 5.0
 HIGH_LOAD = 0.9  # above it the shortest step grows
 LOW_LOAD = 0.6  # below it the shortest step shrinks again
+ALLOWED = {  # of StepBounds
+    "shortest_s": (1e-6, 3600.0),
+    "longest_s": (1e-6, 3600.0),
+    "rtol": (1e-14, 1.0),
+    "atol": (1e-16, 1.0),
+}
 BATCH_LOAD = 0.5  # the share of the granted wall time that a batch is to take
 
 
@@ -33,7 +39,9 @@ def pi_factor(error: float, before: float, order: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class StepBounds:
-    """shortest_s, longest_s: bounds of a step; rtol, atol: tolerances of its local error."""
+    """shortest_s, longest_s: bounds of a step; rtol, atol: tolerances of its local error. Raises
+    ValueError for what is beyond ALLOWED: time would stand, or no step be good enough.
+    """
 
     shortest_s: float = 0.05
     longest_s: float = 0.2
@@ -41,10 +49,12 @@ class StepBounds:
     atol: float = 1e-6
 
     def __post_init__(self) -> None:
-        for name in ("shortest_s", "longest_s", "rtol", "atol"):
+        for name, (least, most) in ALLOWED.items():
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value > 0.0):
-                raise ValueError(f"{name}: {value!r} is not allowed: a finite number above 0.")
+            if not (isinstance(value, int | float) and least <= value <= most):
+                raise ValueError(
+                    f"{name}: {value!r} is not allowed: a number from {least:g} to {most:g}."
+                )
         if self.shortest_s > self.longest_s:
             raise ValueError(
                 f"shortest_s: {self.shortest_s} is above longest_s: {self.longest_s}. The "

@@ -20,6 +20,7 @@ from headway.settings.cameras import (
     CAMERA_METRICS,
     CameraRule,
     CameraSettings,
+    FrameRate,
     MetricInfo,
 )
 from headway.settings.models import BusinessSettings, ModelWatchSettings
@@ -62,9 +63,9 @@ from headway.settings.street import (
     RewardSettings,
     SafetySettings,
     SourceSettings,
+    SpeedFactor,
     StreetSettings,
     SumoSection,
-    require_pace,
 )
 from headway.settings.tree import (
     RESTART_ONLY,
@@ -91,6 +92,7 @@ __all__ = [
     "DatabaseSettings",
     "ExternalSettings",
     "FallbackName",
+    "FrameRate",
     "LimitSettings",
     "LogSettings",
     "LoopSettings",
@@ -110,6 +112,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "SourceSettings",
+    "SpeedFactor",
     "SpoolSettings",
     "StreetSettings",
     "SumoSection",
@@ -123,6 +126,5 @@ __all__ = [
     "read_secret_files",
     "read_tree",
     "refuse_unknown_variables",
-    "require_pace",
     "use_aliases",
 ]

@@ -21,9 +21,9 @@ class RuleSettings(Section):
     condition: Literal[">", ">=", "<", "<=", "==", "!="] = ">"
     threshold: float = Field(allow_inf_nan=False)
     level: Literal["info", "warning", "error", "critical"] = "warning"
-    hysteresis: float = Field(default=0.0, ge=0.0)
-    for_s: float = Field(default=0.0, ge=0.0)
-    clear_s: float = Field(default=0.0, ge=0.0)
+    hysteresis: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    for_s: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    clear_s: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
 
 
 SYSTEM_RULES = (
@@ -158,7 +158,7 @@ class MailSettings(Section):
     user: str = ""
     password: str = Field(default="", repr=False)
     security: Literal["tls", "starttls", "none"] = "starttls"
-    at_least_s: float = Field(default=60.0, ge=0.0)
+    at_least_s: float = Field(default=60.0, ge=0.0, le=86_400.0)
 
     @field_validator("sender")
     @classmethod

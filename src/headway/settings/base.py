@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 # Old names, accepted until 0.2 (docs/deprecated.md): keys by section, and values of street.sensing.
@@ -39,6 +39,20 @@ def with_new_keys(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def warn_of(old: str, new: str) -> None:
     logging.getLogger("headway.settings").warning("settings: %s is deprecated: use %s", old, new)
+
+
+def zero_or_from(least: float, means: str = "") -> AfterValidator:
+    """Of a figure of which 0 has a meaning of its own: one so close to it that nothing would
+    happen, or all the time, is refused.
+    """
+
+    def checked(value: float) -> float:
+        if 0.0 < value < least:
+            zero = f"0 ({means})" if means else "0"
+            raise PydanticCustomError("zero_or_from", f"must be {zero} or at least {least:g}")
+        return value
+
+    return AfterValidator(checked)
 
 
 def figure(default: float, least: float, most: float) -> Any:

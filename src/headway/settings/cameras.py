@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from headway.settings.base import Section
+from headway.settings.base import Section, zero_or_from
 
 
 class MetricInfo(NamedTuple):
@@ -46,6 +46,9 @@ CAMERA_METRICS = {
 
 
 CLEAR_S = 10.0  # s; a figure that trembles about its threshold is told no more often than this
+
+# a slower camera never shows anything
+FrameRate = Annotated[float, Field(ge=0.0, le=120.0), zero_or_from(0.01, "all")]
 
 
 class CameraRule(Section):
@@ -104,7 +107,7 @@ class CameraSettings(Section):
     attempts: int = Field(default=0, ge=0, le=10_000)
     delay_s: float = Field(default=0.5, ge=0.1, le=300.0)
     buffer: int = Field(default=1, ge=1, le=64)
-    rate_hz: float = Field(default=0.0, ge=0.0, le=120.0)
+    rate_hz: FrameRate = 0.0
     confidence: float = Field(default=0.0, ge=0.0, le=0.99)
     speed: bool = True
     violations: bool = True

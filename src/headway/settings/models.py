@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
-
-from headway.settings.base import Section, figure
+from headway.settings.base import Section, figure, zero_or_from
 
 
 class ModelWatchSettings(Section):
@@ -14,7 +12,7 @@ class ModelWatchSettings(Section):
     window_h: newest hours that are compared with the same time of day before, simulated.
     """
 
-    every_s: float = Field(default=300.0, ge=0.0, le=86_400.0, allow_inf_nan=False)
+    every_s: Annotated[float, zero_or_from(1.0, "none")] = figure(300.0, 0.0, 86_400.0)
     window_h: float = figure(6.0, 0.5, 24.0)
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from headway.settings.base import Section
+from headway.settings.base import Section, zero_or_from
 
 
 class LogSettings(Section):
@@ -46,7 +46,7 @@ class ApiLimits(Section):
         Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?$")], ...
     ] = ()
     cache_s: float = Field(default=10.0, ge=0.0, le=3600.0)
-    oldest_days: float = Field(default=3653.0, gt=0.0, le=36_525.0)
+    oldest_days: float = Field(default=3653.0, ge=0.001, le=36_525.0)
     ahead_s: float = Field(default=300.0, ge=0.0, le=86_400.0)
 
 
@@ -60,7 +60,7 @@ class DatabaseSettings(Section):
 
     pool_size: int = Field(default=20, ge=1, le=1000)
     max_overflow: int = Field(default=30, ge=0, le=1000)
-    pool_wait_s: float = Field(default=10.0, gt=0.0, le=300.0)
+    pool_wait_s: float = Field(default=10.0, ge=0.1, le=300.0)
     answer_within_s: float = Field(default=30.0, ge=1.0, le=3600.0)
     needed_at_start: bool = True
 
@@ -73,9 +73,9 @@ class SpoolSettings(Section):
     are refused. most_days: for which the former wait at most, 0 for as long as there is room.
     """
 
-    most_gb: float = Field(default=1.0, gt=0.0, le=10_000.0)
+    most_gb: float = Field(default=1.0, ge=0.001, le=10_000.0)
     least_free_gb: float = Field(default=1.0, ge=0.0, le=10_000.0)
-    most_days: float = Field(default=7.0, ge=0.0, le=365.0)
+    most_days: Annotated[float, zero_or_from(0.01)] = Field(default=7.0, ge=0.0, le=365.0)
 
 
 class UpkeepSettings(Section):
@@ -88,11 +88,15 @@ class UpkeepSettings(Section):
     """
 
     at: str = Field(default="03:00", pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")
-    backup_every_h: float = Field(default=24.0, ge=0.0, le=24.0 * 366)
+    backup_every_h: Annotated[float, zero_or_from(0.001, "none")] = Field(
+        default=24.0, ge=0.0, le=24.0 * 366
+    )
     keep: int = Field(default=7, ge=1, le=10_000)
     folder: str = ""
     key: str = ""
-    retention_days: float = Field(default=0.0, ge=0.0, le=100_000.0)
+    retention_days: Annotated[float, zero_or_from(0.1, "never")] = Field(
+        default=0.0, ge=0.0, le=100_000.0
+    )
 
 
 class ServerSettings(Section):

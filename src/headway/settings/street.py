@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from headway.settings.base import OLD_SENSING, Section, figure, warn_of
+from headway.settings.base import OLD_SENSING, Section, figure, warn_of, zero_or_from
 
 # Every list of controllers is made of these: the schema, the page, the commands' help. What each
 # name stands for is in `headway.control.catalogue`.
@@ -23,15 +23,10 @@ FOLDERS = ("backups", "followed", "handed", "media", "models", "postgres")
 SLOWEST_FACTOR = 0.01  # ticks of a second come every 100 s
 
 
-def require_pace(speed_factor: float) -> float:
-    """As it is. Raises PydanticCustomError for one so slow that the street stands still for whoever
-    watches it.
-    """
-    if 0.0 < speed_factor < SLOWEST_FACTOR:
-        raise PydanticCustomError(
-            "speed_factor", f"must be 0 (as fast as possible) or at least {SLOWEST_FACTOR:g}"
-        )
-    return speed_factor
+# a slower street stands still for whoever watches it
+SpeedFactor = Annotated[
+    float, Field(ge=0.0, le=1000.0), zero_or_from(SLOWEST_FACTOR, "as fast as possible")
+]
 
 
 class LoopSettings(Section):
@@ -41,19 +36,12 @@ class LoopSettings(Section):
 
     tick_s: float = Field(default=1.0, ge=0.1, le=5.0)
     cycle_s: float = Field(default=30.0, ge=5.0, le=600.0)
-    speed_factor: float = Field(
+    speed_factor: SpeedFactor = Field(
         default=0.0,
-        ge=0.0,
-        le=1000.0,
         description="simulated seconds per second; 0 is as fast as possible",
     )
     mode: Literal["performance", "balanced", "accuracy"] = "balanced"
     overrun: Literal["degrade", "skip", "slow"] = "degrade"
-
-    @field_validator("speed_factor")
-    @classmethod
-    def _is_pace(cls, speed_factor: float) -> float:
-        return require_pace(speed_factor)
 
 
 class ControlSettings(Section):
@@ -81,7 +69,7 @@ class StreetSettings(Section):
     name: str = Field(default="headway", pattern=r"^[a-z0-9-]{1,64}$")
     scenario: str = "cologne8"
     seed: int = Field(default=1, ge=0, le=2**31 - 1)  # as SUMO takes it
-    scale: float = Field(default=1.0, gt=0.0, le=10.0)
+    scale: float = Field(default=1.0, ge=0.001, le=10.0)
     timing: Literal["benchmark", "street"] = "street"
     sensing: Literal["connected", "camera", "loops", "rendered", "external"] = "connected"
 
@@ -180,7 +168,7 @@ class ExternalSettings(Section):
 
     oldest_s: float = Field(default=10.0, ge=3.0, le=300.0)
     ahead_s: float = Field(default=2.0, ge=0.0, le=60.0)
-    rows_per_s: float = Field(default=500.0, gt=0.0, le=100_000.0)
+    rows_per_s: float = Field(default=500.0, ge=0.1, le=100_000.0)
     sources: tuple[SourceSettings, ...] = ()
     mqtt: MqttSettings | None = None
 

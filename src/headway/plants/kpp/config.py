@@ -31,7 +31,7 @@ class KppStreams(_Section):
     """
 
     priority: tuple[str, ...] = PRIORITY
-    base_hz: float = Field(default=BASE_HZ, gt=0.0, le=HIGHEST_HZ, allow_inf_nan=False)
+    base_hz: float = Field(default=BASE_HZ, ge=LOWEST_HZ, le=HIGHEST_HZ, allow_inf_nan=False)
     buffer: int = Field(default=BUFFER, ge=1, le=1_000_000)
 
 

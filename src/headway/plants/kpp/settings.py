@@ -88,12 +88,11 @@ class KppSettings:
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 continue
-            low, high = BOUNDS.get(field.name, (0.0, math.inf))
-            zero = field.name in MAY_BE_ZERO
-            if not math.isfinite(value) or value < low or value > high or (value == 0 and not zero):
+            low, high = BOUNDS.get(field.name, (LEAST, MOST))
+            low = 0.0 if field.name in MAY_BE_ZERO else low
+            if not low <= value <= high:
                 raise ValueError(
-                    f"{field.name}: {value!r} is not allowed: a number "
-                    f"{'from' if zero or low else 'above'} {low:g} to {high:g}."
+                    f"{field.name}: {value!r} is not allowed: a number from {low:g} to {high:g}."
                 )
         if self.straight_m <= 0.0:
             raise ValueError(
@@ -209,12 +208,14 @@ class KppSettings:
         )
 
 
+# of what nothing else is said, in its own unit: beyond them the state is no number any more
+LEAST, MOST = 1e-6, 1e9
 BOUNDS = {
     "compression_index": (1.0, 1.4),
-    "generator_efficiency": (0.0, 1.0),
-    "compressor_efficiency": (0.0, 1.0),
+    "generator_efficiency": (LEAST, 1.0),
+    "compressor_efficiency": (LEAST, 1.0),
     "bubble_share": (0.0, 0.5),
-    "fill": (0.0, 2.0),
+    "fill": (LEAST, 2.0),
     "water_k": (273.15, 373.15),
     "floaters": (2, 10_000),
     "heat_rate_ps": (0.0, 1000.0),  # steps last 2 ms then; air of 1 ms is as good as isothermal

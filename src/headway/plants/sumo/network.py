@@ -18,7 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from headway.plants.sumo.programmes import RAIL, UNREADABLE, running_programmes
+from headway.plants.sumo.programmes import (
+    RAIL,
+    UNREADABLE,
+    running_programmes,
+    seconds,
+    stages_of_rings,
+)
 from headway.roads.network import (
     BoolArray,
     Colour,
@@ -228,9 +234,9 @@ class _Ways:
         lanes = self._raw.lanes
         length_m = 0.0
         speed_mps = _figure(lanes[end].get("speed", DEFAULT_SPEED))
-        inside = []
+        inside = list[str]()
         lane = via
-        while lane in lanes:
+        while lane in lanes and lane not in inside:  # damaged ones may lead in a circle
             inside.append(lane)
             length_m += _figure(lanes[lane].get("length", "0"))
             speed_mps = min(speed_mps, _figure(lanes[lane].get("speed", DEFAULT_SPEED)))
@@ -307,8 +313,10 @@ def _phases(programme: ET.Element, width: int) -> _Phases:
     state. Raises RoadsError.
     """
     name = programme.get("id", "")
-    states = [p.get("state", "") for p in programme.findall("phase")]
-    durations = [float(p.get("duration", "0")) for p in programme.findall("phase")]
+    phases = stages_of_rings(programme) or [
+        (p.get("state", ""), seconds(p.get("duration", "0"))) for p in programme.findall("phase")
+    ]
+    states, durations = [state for state, _ in phases], [lasts_s for _, lasts_s in phases]
     if not states or not 0.0 < sum(durations) < math.inf or min(durations) < 0.0:
         raise RoadsError(
             f"the programme of traffic light {name!r} has no phase of any length. "
@@ -326,7 +334,7 @@ def _phases(programme: ET.Element, width: int) -> _Phases:
                 f"{sorted(unknown)} in {state!r}."
             )
     offset = programme.get("offset", "0")
-    return states, durations, float(offset) if offset != "begin" else 0.0
+    return states, durations, seconds(offset) if offset != "begin" else 0.0
 
 
 def _right_of_way(

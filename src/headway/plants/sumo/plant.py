@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib
 import itertools
 import os
+import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -113,9 +115,9 @@ class SumoSettings:
         ]
 
 
-def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], ...]]:
-    """SUMO's interface, started or connected, and the errors that it raises. Raises PlantError if
-    there is none to be had.
+def connect(settings: SumoSettings) -> tuple[Any, tuple[type[Exception], type[Exception]]]:
+    """SUMO's interface, started or connected, and the errors that it raises: what was refused, and
+    its end. Raises PlantError if there is none to be had.
     """
     library = importlib.import_module("traci" if settings.remote else "libsumo")
     errors = (library.TraCIException, library.FatalTraCIError)
@@ -176,6 +178,7 @@ class SumoPlant:
         self._sumo, self._errors = connect(settings)
         if settings.is_elsewhere:
             self._require_same_network()
+        self._time_s = self._look_at_clock()
         self._step_s = float(self._sumo.simulation.getDeltaT())
         self._watcher = Watcher(self._sumo, network, settings.range_m)
         self._profile = profile(settings.sensing, network, settings.seed)
@@ -213,11 +216,15 @@ class SumoPlant:
         self._halting = bare(self._sumo, "lane", "getLastStepHaltingNumber")
 
     def _require_same_network(self) -> None:
-        """Raises PlantError; SUMO is left then."""
+        """Raises PlantError, PlantAwayError for what answers as no SUMO does; it is left then."""
+        refused, died = self._errors
         try:
-            require_same_network(self._sumo, self._network, self._errors)
+            require_same_network(self._sumo, self._network, (refused,))
+        except (died, OSError, struct.error) as error:
+            self.close()
+            raise PlantAwayError(_why_no_sumo(self._settings, str(error).rstrip("."))) from error
         except BaseException:
-            self._sumo.close()
+            self.close()
             raise
 
     def _programmes(self) -> list[tuple[str, list[tuple[int, int]], list[str]]]:
@@ -243,6 +250,10 @@ class SumoPlant:
 
     @property
     def time_s(self) -> float:
+        """As of the last step, also once SUMO has died."""
+        return self._time_s
+
+    def _look_at_clock(self) -> float:
         return float(self._sumo.simulation.getTime())
 
     @property
@@ -407,6 +418,7 @@ class SumoPlant:
         try:
             for _ in range(steps):
                 self._sumo.simulationStep()
+            self._time_s = self._look_at_clock()
         except self._errors as error:
             raise PlantError(f"SUMO failed at {self._last_s} s: {error}") from error
 
@@ -489,10 +501,12 @@ class SumoPlant:
             ) from error
         self._watcher = Watcher(self._sumo, self._network, self._settings.range_m)
         self._profile = profile(self._settings.sensing, self._network, self._settings.seed)
-        self._last_s = self.time_s
+        self._time_s = self._last_s = self._look_at_clock()
 
     def close(self) -> None:
-        self._sumo.close()
+        """Also one that has died: the fault that ends a run is the one that it died of."""
+        with contextlib.suppress(*self._errors, OSError, struct.error):
+            self._sumo.close()
 
 
 class UnobservedPlant(SumoPlant):

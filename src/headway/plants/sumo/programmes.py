@@ -8,7 +8,8 @@ import gzip
 import math
 import xml.etree.ElementTree as ET
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from headway.roads.network import RoadsError
@@ -16,6 +17,8 @@ from headway.roads.network import RoadsError
 UNREADABLE = (OSError, EOFError, zlib.error, ET.ParseError)
 RAIL = ("rail_signal", "rail_crossing")  # types of nodes and programmes that SUMO runs by itself
 RELEVANT = ("tlLogic", "WAUT", "wautJunction")
+BARRIERS = ("barrierPhases", "barrier2Phases", "coordinatePhases")  # the last is an older name
+BY_GREEN = "GgyYosOur"  # of two phases that are shown together, the letter of a place
 DEEPEST = 8  # files that include each other
 
 _Variants = dict[str, dict[str, ET.Element]]
@@ -59,6 +62,42 @@ def running_programmes(
         if wanted in variants.get(name, {}):
             running[name] = variants[name][wanted]
     return running
+
+
+def stages_of_rings(programme: ET.Element) -> list[tuple[str, float]]:
+    """The stages of a controller with two rings (SUMO's type NEMA), whose phases are not shown one
+    after the other but in pairs, one of each ring, up to the next barrier: (state, seconds of green
+    at most). Empty for any other, and where its rings name phases that it does not have.
+    """
+    if programme.get("type") != "NEMA":
+        return []
+    phases = {p.get("name", ""): p for p in programme.findall("phase")}
+    of = {p.get("key", ""): p.get("value", "").split(",") for p in programme.findall("param")}
+    barriers = {name.strip() for key in BARRIERS for name in of.get(key, ())}
+    rings = [_up_to_barriers(of.get(key, []), barriers) for key in ("ring1", "ring2")]
+    stages = []
+    for one, other in zip_longest(*rings, fillvalue=()):
+        for at in range(max(len(one), len(other))):
+            names = {ring[min(at, len(ring) - 1)] for ring in (one, other) if ring}
+            if not names <= phases.keys():
+                return []
+            shown = [phases[name] for name in sorted(names)]
+            lights = zip(*(p.get("state", "") for p in shown), strict=False)
+            state = "".join(min(places, key=BY_GREEN.find) for places in lights)
+            lasts_s = max(seconds(p.get("maxDur", p.get("duration", "0"))) for p in shown)
+            stages.append((state, lasts_s))
+    return stages
+
+
+def _up_to_barriers(ring: Sequence[str], barriers: Container[str]) -> list[tuple[str, ...]]:
+    """The phases of a ring, barrier by barrier; 0 stands for none."""
+    parts: list[tuple[str, ...]] = [()]
+    for name in map(str.strip, ring):
+        if name not in ("0", ""):
+            parts[-1] += (name,)
+        if name in barriers:
+            parts.append(())
+    return parts if parts[-1] else parts[:-1]
 
 
 def _add(variants: dict[str, ET.Element], running: dict[str, ET.Element], item: ET.Element) -> None:
