@@ -205,7 +205,7 @@ def of(one):
 
 
 class OneDriver(RuleBasedStateMachine):
-    """Faults begin after `later` quarters of a second, also amid a question; then time passes."""
+    """A fault begins after `later` quarters of a second, also amid a question, and ends."""
 
     def __init__(self):
         super().__init__()
@@ -216,44 +216,65 @@ class OneDriver(RuleBasedStateMachine):
         self.world.pass_time(30)
 
     who = st.integers(0, 1)
-    witness = st.sampled_from(("valkey", "postgres", "both"))
-    link = st.sampled_from(("well", "cut", "deaf", "hung"))
-    slow = st.sampled_from((0, 1, 3, 8, 22))
-    later = st.sampled_from((0, 0, 1, 2, 3, 19))
-    passes = st.sampled_from((0, 1, 5, 18, 30))
+    witness = st.sampled_from(("both", "valkey", "postgres"))
+    link = st.sampled_from(("cut", "deaf", "hung"))
+    slow = st.sampled_from((0, 1, 3, 8, 16))
+    later = st.sampled_from((0, 1, 2, 3, 19))
+    lasts = st.sampled_from((4, 8, 14, 26, 60))
+    passes = st.sampled_from((0, 1, 4, 18, 30))
 
     @rule(passes=passes, first=who)
     def time_passes(self, passes, first):
         self.world.pass_time(passes, first)
 
-    @rule(who=who, is_stopped=st.booleans(), later=later, passes=passes)
-    def is_stopped_or_goes_on(self, who, is_stopped, later, passes):
-        process = self.processes[who]
-        self.world.in_quarters(later, lambda: setattr(process, "is_stopped", is_stopped))
+    def _for_a_time(self, one, name, fault, well, later, lasts):
+        self.world.in_quarters(later, lambda: setattr(one, name, fault))
+        self.world.in_quarters(later + lasts, lambda: setattr(one, name, well))
+
+    @rule(who=who, later=later, lasts=lasts, passes=passes)
+    def is_stopped(self, who, later, lasts, passes):
+        self._for_a_time(self.processes[who], "is_stopped", True, False, later, lasts)
         self.world.pass_time(passes)
 
-    @rule(who=who, witness=witness, link=link, later=later, passes=passes)
-    def has_another_link(self, who, witness, link, later, passes):
+    @rule(who=who, witness=witness, link=link, later=later, lasts=lasts, passes=passes)
+    def has_a_bad_link(self, who, witness, link, later, lasts, passes):
         for name in of(witness):
             one = self.processes[who].witnesses[name]
-            self.world.in_quarters(later, partial(setattr, one, "link", link))
+            self._for_a_time(one, "link", link, "well", later, lasts)
         self.world.pass_time(passes)
 
-    @rule(who=who, witness=witness, asks=slow, answers=slow, passes=passes)
-    def is_slow(self, who, witness, asks, answers, passes):
+    @rule(who=who, link=link)
+    def is_cut_off_for_long(self, who, link):
+        self.has_a_bad_link(who, "both", link, 0, 60, 52)
+
+    @rule(who=who, witness=witness, asks=slow, answers=slow, lasts=lasts, passes=passes)
+    def is_slow(self, who, witness, asks, answers, lasts, passes):
         for name in of(witness):
-            self.processes[who].witnesses[name].slow = (asks, answers)
+            one = self.processes[who].witnesses[name]
+            self._for_a_time(one, "slow", (asks, answers), (0, 0), 0, lasts)
         self.world.pass_time(passes)
 
-    @rule(witness=witness, passes=passes)
-    def a_witness_hangs_for_a_time(self, witness, passes):
-        witnesses = [p.witnesses[name] for p in self.processes for name in of(witness)]
-        for one in witnesses:
-            one.link = "hung"
+    @rule(witness=witness, later=later, lasts=lasts, passes=passes)
+    def a_witness_hangs(self, witness, later, lasts, passes):
+        for process in self.processes:
+            for name in of(witness):
+                one = process.witnesses[name]
+                self._for_a_time(one, "link", "hung", "well", later, lasts)
+        self.world.in_quarters(later + lasts, lambda: self.what_was_asked_arrives(first=0))
         self.world.pass_time(passes)
-        for one in witnesses:
-            one.link = "well"
-        self.what_was_asked_arrives(first=0)
+
+    @rule(who=who, lasts=lasts, again=later, passes=passes)
+    def witnesses_forget_one_who_is_stopped(self, who, lasts, again, passes):
+        """Once, and perhaps again."""
+        self._for_a_time(self.processes[who], "is_stopped", True, False, 0, lasts)
+        self.a_witness_forgets("both", 0, 0)
+        self.a_witness_forgets("both", again, passes)
+
+    @rule(who=who, answers=st.sampled_from((6, 10, 13)), later=st.integers(1, 4), passes=passes)
+    def witnesses_forget_one_who_waits(self, who, answers, later, passes):
+        """For an answer that was given before."""
+        self.is_slow(who, "both", 0, answers, 4, 0)
+        self.a_witness_forgets("both", later, passes)
 
     @rule(first=who)
     def what_was_asked_arrives(self, first):
@@ -297,7 +318,7 @@ class OneDriver(RuleBasedStateMachine):
 
 
 TestOneDriver = OneDriver.TestCase
-TestOneDriver.settings = settings(max_examples=300, stateful_step_count=20, deadline=None)
+TestOneDriver.settings = settings(max_examples=400, stateful_step_count=20, deadline=None)
 
 
 def test_a_holder_goes_on_with_one_witness_and_without_until_what_was_promised_has_passed():
@@ -446,6 +467,17 @@ def test_an_answer_that_comes_late_is_none():
     assert one.is_valid
     one.renew(witness)
     assert one.is_lost
+
+
+def test_what_is_promised_counts_from_before_it_was_asked_for():
+    world = World()
+    one, _ = drives(world)
+    witness = held(one, "valkey")
+    witness.witness.slow = (4, 8)
+    asked_s = world.now_s
+    one.renew(witness)
+    assert world.now_s == asked_s + 3.0
+    assert witness.until_s == asked_s + LEASE_S - MARGIN_S
 
 
 def test_what_has_passed_is_not_ours_again():
