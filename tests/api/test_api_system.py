@@ -26,6 +26,7 @@ from headway.api.services import ApiSettings
 from headway.learning.jobs import Jobs
 from headway.sensing import MISSING
 from headway.store.database import MIGRATIONS
+from headway.store.spool import Backlog
 from headway.telemetry import metrics
 from headway.telemetry.bursts import Burst
 from tests.api.service import record, serving, swapped
@@ -130,6 +131,26 @@ def test_metrics_are_in_prometheus_form(running, admin, monkeypatch):
         in answer.text.splitlines()
     )
     assert running.app.state.services.intake.stored >= 1
+
+
+def test_metrics_tell_what_of_a_street_elsewhere_waits_on_its_disk(running, monkeypatch):
+    services = running.app.state.services
+    street = services.street_service.streets["baseline"]
+
+    def told(backlog):
+        monkeypatch.setattr(street, "backlog", backlog)
+        monkeypatch.setattr(services, "scraped", metrics.Scraped(0.0))
+        lines = httpx.get(f"{running.url}/metrics").text.splitlines()
+        return [line.split(" ") for line in lines if line.startswith("headway_street_spool_")]
+
+    of = '{street="baseline"}'
+    names = [
+        f"headway_street_spool_{x}{of}" for x in ("batches", "bytes", "since_timestamp_seconds")
+    ]
+    assert told(Backlog(3, 4096, 1.7e9)) == [
+        [n, v] for n, v in zip(names, ("3.0", "4096.0", "1.7e+09"), strict=True)
+    ]
+    assert told(Backlog()) == [[n, v] for n, v in zip(names, ("0.0", "0.0", "NaN"), strict=True)]
 
 
 def test_metrics_tell_of_notifications_also_without_cameras(tmp_path, new_record, monkeypatch):

@@ -37,6 +37,7 @@ case "$1" in
   --version) echo "headway $(cat "$here/VERSION")"; exit ;;
 esac
 echo "$(cat "$here/VERSION") $*" >> "$here/../log"
+[ "$1" != test-gate ] || { [ ! -e "$here/older" ] || exit 2; set -- "" test-gate; }
 [ ! -e "$here/fails-$2" ] || { echo "headway: $2 is broken" >&2; exit 1; }
 echo "$2 done"
 """
@@ -175,7 +176,11 @@ def log(folder):
 def test_an_update_backs_up_migrates_and_restarts_one_after_the_other(deploy, service, tmp_path):
     ran = deploy()
     assert (ran.status, ran.err) == (0, "")
-    assert log(tmp_path) == ["1 db upkeep backup --data data", "2 db migrate --data data"]
+    assert log(tmp_path) == [
+        "2 test-gate",
+        "1 db upkeep backup --data data",
+        "2 db migrate --data data",
+    ]
     assert [service.version(n) for n in (0, 1)] == ["2", "2"]
     assert (tmp_path / "current").resolve() == tmp_path / "r2"
     assert "the record is whole: simulation_record 0, event 0, audit 1, run 0" in ran.out
@@ -187,6 +192,46 @@ def test_an_update_backs_up_migrates_and_restarts_one_after_the_other(deploy, se
     assert service.records == {}, "what was sent for the check is erased"
 
 
+def test_a_gate_that_breaks_a_rule_ends_an_update_before_anything_is_changed(deploy, tmp_path):
+    (tmp_path / "r2" / "fails-test-gate").touch()
+    ran = deploy()
+    assert (ran.status, "nothing was changed: headway test-gate: " in ran.err) == (1, True)
+    assert log(tmp_path) == ["2 test-gate"]
+    assert (tmp_path / "current").resolve() == tmp_path / "r1"
+
+
+def test_a_version_without_a_test_of_its_gate_can_be_gone_back_to(deploy, service, tmp_path):
+    (tmp_path / "r2" / "older").touch()
+    ran = deploy()
+    assert (ran.status, "the safety gate was not tried out" in ran.out) == (0, True)
+    assert [service.version(n) for n in (0, 1)] == ["2", "2"]
+
+
+def test_workers_are_restarted_last_and_have_to_live(deploy, service, tmp_path):
+    alive = tmp_path / "data" / "worker.alive"
+    alive.touch()
+    starts = "sh -c 'readlink -f current >> started; touch data/worker.alive'"
+    ran = deploy("--worker", starts, "--worker", starts)
+    assert (ran.status, ran.out.count("a worker lives")) == (0, 2)
+    assert (tmp_path / "started").read_text().splitlines() == [str(tmp_path / "r2")] * 2
+    assert [service.version(n) for n in (0, 1)] == ["2", "2"]
+
+
+def test_a_worker_that_does_not_live_takes_the_update_back(deploy, service, tmp_path):
+    (tmp_path / "data" / "worker.alive").touch()
+    ran = deploy(
+        "--worker",
+        "sh -c 'readlink -f current >> started; "
+        "[ $(readlink -f current) = $(readlink -f r2) ] || touch data/worker.alive'",
+    )
+    assert (ran.status, "no worker lives within 1 s" in ran.err) == (1, True)
+    assert (tmp_path / "started").read_text().splitlines() == [
+        str(tmp_path / "r2"),
+        str(tmp_path / "r1"),
+    ]
+    assert [service.version(n) for n in (0, 1)] == ["1", "1"]
+
+
 def test_once_done_nothing_is_done_again(deploy, tmp_path):
     assert deploy().status == 0
     before = log(tmp_path)
@@ -196,7 +241,7 @@ def test_once_done_nothing_is_done_again(deploy, tmp_path):
 
 def test_a_dry_run_tells_all_and_changes_nothing(deploy, service, tmp_path):
     ran = deploy("--dry-run")
-    assert (ran.status, len(ran.out.splitlines())) == (0, 7)
+    assert (ran.status, len(ran.out.splitlines())) == (0, 8)
     assert "from 1 " in ran.out
     assert log(tmp_path) == ["2 db migrate --dry-run --data data"]
     assert ((tmp_path / "current").resolve(), service.version(0)) == (tmp_path / "r1", "1")
@@ -209,7 +254,7 @@ def test_what_is_not_well_is_taken_back(deploy, service, tmp_path, broken):
     service.broken["2"] = ["/admin/simulations" if broken == "DELETE" else broken]
     ran = deploy()
     assert (ran.status, "the update was taken back, and 1 runs: " in ran.err) == (1, True)
-    assert log(tmp_path)[2:] == [f"2 db migrate --back-to {schemas()[-1]} --data data"]
+    assert log(tmp_path)[3:] == [f"2 db migrate --back-to {schemas()[-1]} --data data"]
     assert [service.version(n) for n in (0, 1)] == ["1", "1"]
     assert (tmp_path / "current").resolve() == tmp_path / "r1"
     assert "the record is whole" in ran.out
@@ -516,7 +561,7 @@ def test_streets_of_their_own_follow_the_service(deploy, service, street, tmp_pa
     assert (ran.status, ran.err) == (0, "")
     assert (street.version, street.token, street.restarted()) == ("2", 101, ["2"])
     said = ran.out.splitlines()
-    assert said.index(next(x for x in said if x.startswith("street main: box process 101"))) == 4
+    assert said.index(next(x for x in said if x.startswith("street main: box process 101"))) == 5
     assert deploy(*street.words()).out == "nothing to do: 2 runs\n"
     assert street.restarted() == ["2"]
 

@@ -30,6 +30,7 @@ from headway.service.street_record import StreetRecord
 from headway.service.streets import StreetService
 from headway.service.wire import Placed, decode, encode, key_of
 from headway.settings import Settings
+from headway.store.spool import Backlog
 from headway.street.external.merge import Reported, SourceRows
 from headway.street.external.rows import ObservationRow
 from headway.street.messages import Identified, Pause, RunEnded, SignalChanges, Switch, Task
@@ -423,8 +424,11 @@ def test_rows_that_do_not_reach_the_database_are_known_to_all(site, monkeypatch)
     site.street()
     api = site.api()
     running(api)
-    monkeypatch.setattr(StreetRecord, "trouble", "the disk is full")
-    until(lambda: api.street.trouble == "the disk is full")
+    assert api.street.backlog == Backlog()
+    monkeypatch.setattr(StreetRecord, "trouble", "the database is away")
+    monkeypatch.setattr(StreetRecord, "backlog", Backlog(3, 4096, 1.7e9))
+    until(lambda: api.street.trouble == "the database is away")
+    assert api.street.backlog == Backlog(3, 4096, 1.7e9)
 
 
 def test_a_street_whose_network_is_not_here_is_not_followed(site, link, tmp_path, tiny):

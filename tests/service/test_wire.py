@@ -35,6 +35,7 @@ from headway.service.wire import (
     stamp_of,
 )
 from headway.settings import RecoverySettings, RuleSettings, Settings, overridden
+from headway.store.spool import Backlog
 from headway.street.external.merge import Reported, SourceRows
 from headway.street.external.rows import ObservationRow, ObservedVehicle
 from headway.street.messages import (
@@ -67,7 +68,7 @@ WHOLE = replace(
 STANDING = Standing(
     "main", "box process 7", False, 12, "cologne1", "cologne1", "a.net.xml", ("a.add.xml",),
     25200.0, "ab", settings_to_send(Settings()), True, stop=Stop("Ann", 5.0),
-    alerts=({"number": 1},),
+    alerts=({"number": 1},), backlog=Backlog(3, 4096, 1.7e9),
 )  # fmt: skip
 PAST = Past(
     7, 44, WHOLE, {"a": 1}, (PastRow(5.0, 1.5, 3, 1),), ({"kind": "x"},), ({"id": "a"},),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from headway.telemetry.bursts import Burst
 
 
@@ -20,9 +22,14 @@ class Intake:
         self.numbers = {}
         self.known = set()
         self.during = []
+        self.on_disk = []
+        self.is_disk_full = False
+        self.hanging = threading.Event()
+        self.hanging.set()
         self.losses = Burst()
 
     def write(self, table, rows):
+        self.hanging.wait(60.0)
         if table in self.away:
             for row in self.during:
                 self.recorder.put(*row)
@@ -31,6 +38,11 @@ class Intake:
 
     def write_sound(self, table, rows):
         self.write(table, rows)
+
+    def put_on_disk(self, table, rows):
+        if self.is_disk_full:
+            raise OSError(28, "the disk is full")
+        self.on_disk.append((table, list(rows)))
 
     def catch_up(self):
         self.caught_up += 1

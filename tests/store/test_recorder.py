@@ -4,6 +4,9 @@ a rejected row does not delay the others.
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import threading
 import time
 
@@ -11,8 +14,10 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 from tests.store.intakes import Intake
+from tests.waiting import until
 
-from headway.store import Recorder
+from headway import store
+from headway.store import Recorder, open_database
 from headway.store import recorder as room
 from headway.telemetry import metrics
 
@@ -126,16 +131,16 @@ def test_two_hundred_thousand_rows_may_wait(recorder):
     assert one.lost == 1
 
 
-def test_closing_writes_waiting_rows_and_ends_the_thread(recorder, intake):
+def test_closing_writes_waiting_rows_and_ends_the_threads(recorder, intake):
     before = set(threading.enumerate())
     one = recorder()
-    (thread,) = set(threading.enumerate()) - before
-    assert thread.name == "recorder"
-    assert thread.daemon, "it must not hold up the end of the process"
+    threads = set(threading.enumerate()) - before
+    assert {thread.name for thread in threads} == {"recorder", "recorder to disk"}
+    assert all(thread.daemon for thread in threads), "they must not hold up the process' end"
     one.put("a", (1,))
     one.close()
     assert intake.written == [("a", [(1,)])]
-    assert not thread.is_alive()
+    assert not any(thread.is_alive() for thread in threads)
 
 
 @pytest.mark.slow
@@ -167,3 +172,72 @@ def test_rows_are_written_within_a_second(intake):
     assert took_s >= 0.5, "not at once: rows are gathered"
     one.close()
     assert intake.written == [("a", [(1,)])]
+
+
+@pytest.mark.database
+def test_rows_of_a_database_that_hangs_are_on_disk_within_seconds_and_stored_once(
+    new_record, tmp_path
+):
+    """Those under way, too: a process that is killed meanwhile has lost neither."""
+    database = open_database(tmp_path, new_record())
+    intake = store.Intake(database, tmp_path)
+    run = intake.begin_run("a", "cologne1", "planner", 1)
+    one = Recorder(intake)
+
+    def put(number):
+        one.put("event", (run, number, 0.5, "k", "J", "{}"))
+
+    def numbers_on_disk():
+        path = tmp_path / "spool.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [row[1] for line in lines for row in json.loads(line)["rows"]]
+
+    put(1)
+    until(lambda: intake.stored == 1, 10.0)
+    backends = [
+        row["pid"]
+        for row in database.rows(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name LIKE 'headway %'"
+        )
+    ]
+    for pid in backends:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        put(2)
+        time.sleep(1.2)
+        put(3)
+        until(lambda: numbers_on_disk() == [2, 3], 4.0)
+    finally:
+        for pid in backends:
+            os.kill(pid, signal.SIGCONT)
+    put(4)
+
+    def stored():
+        return [row["number"] for row in database.rows("SELECT number FROM event ORDER BY number")]
+
+    until(lambda: stored() == [1, 2, 3, 4] and not intake.spool.waiting, 30.0)
+    one.close()
+    database.close()
+
+
+def test_what_the_disk_does_not_take_either_waits_in_its_order(recorder, intake, monkeypatch):
+    monkeypatch.setattr(room, "TO_DISK_AFTER_S", 0.1)
+    one = recorder()
+    intake.hanging.clear()
+    intake.is_disk_full = True
+    one.put("a", (1,))
+    flushing = threading.Thread(target=one.flush)
+    flushing.start()
+    time.sleep(0.1)
+    one.put("a", (2,))
+    one.put("a", (3,))
+    time.sleep(1.0)
+    assert intake.on_disk == []
+    intake.is_disk_full = False
+    until(lambda: intake.on_disk, 5.0)
+    intake.hanging.set()
+    flushing.join(10.0)
+    assert intake.on_disk == [("a", [(2,), (3,)])]
+    assert intake.written == [("a", [(1,)])]
+    assert one.lost == 0

@@ -631,3 +631,19 @@ def test_a_disk_that_takes_no_draft_drops_nothing(small, tmp_path, monkeypatch):
 
 def _no_space(*_):
     raise OSError(errno.ENOSPC, "no space")
+
+
+def test_the_backlog_is_what_waits_and_since_when(spool, path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(room.time, "time", lambda: now[0])
+    assert spool.backlog() == room.Backlog(0, 0, 0.0)
+    spool.put("event", [[1]])
+    now[0] = 2000.0
+    spool.put("event", [[2]])
+    assert spool.backlog() == room.Backlog(2, path.stat().st_size, 1000.0)
+    given_back(spool)
+    assert spool.backlog() == room.Backlog(0, 0, 0.0)
+    spool.put("event", [[3]])
+    os.utime(path, (1500.0, 1500.0))
+    assert spool.backlog().since_s == 2000.0
+    assert Spool(path).backlog() == room.Backlog(1, path.stat().st_size, 1500.0), "after a start"

@@ -56,6 +56,13 @@ METRICS = {
         ("thread",),
     ),
     "spooled": ("headway_spool_batches", "gauge", ()),
+    "street_spooled": ("headway_street_spool_batches", "gauge", ("street",)),
+    "street_spooled_bytes": ("headway_street_spool_bytes", "gauge", ("street",)),
+    "street_spooled_since": (
+        "headway_street_spool_since_timestamp_seconds",
+        "gauge",
+        ("street",),
+    ),
     "stored": ("headway_rows_stored", "gauge", ()),
     "cache_hits": ("headway_cache", "counter", ("result",)),
     "camera_frames": ("headway_camera_frames", "gauge", ("stream", "what")),

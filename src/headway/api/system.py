@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import platform
 import time
 from datetime import datetime
@@ -28,6 +29,7 @@ from headway.api.services import Services
 from headway.service.cameras import CameraService
 from headway.service.upkeep import SCHEDULED, UpkeepError, UpkeepRun, UpkeepTask
 from headway.store.inspection import DatabaseState, inspect
+from headway.store.spool import Backlog
 from headway.store.upkeep import erase
 from headway.telemetry import metrics
 
@@ -169,12 +171,22 @@ def prometheus(request: Request) -> Response:
 def _exposed(services: Services) -> bytes:
     metrics.spooled.set(services.intake.spool.waiting)
     metrics.stored.set(services.intake.stored)
+    if services.street_service is not None:
+        for street in list(services.street_service.streets.values()):
+            if street.backlog is not None:
+                _tell_backlog(street.name, street.backlog)
     if services.camera_service is not None:
         _tell_cameras(services.camera_service)
     if services.notifier is not None:
         for what in ("waiting", "sent", "failed"):
             metrics.undelivered.labels(what).set(getattr(services.notifier, what))
     return metrics.exposition(services.folder)
+
+
+def _tell_backlog(street: str, backlog: Backlog) -> None:
+    metrics.street_spooled.labels(street).set(backlog.batches)
+    metrics.street_spooled_bytes.labels(street).set(backlog.size_bytes)
+    metrics.street_spooled_since.labels(street).set(backlog.since_s or math.nan)
 
 
 def _tell_cameras(cameras: CameraService) -> None:

@@ -14,7 +14,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from headway import __version__
-from headway.cli import deploy, feed, keys, kpp, registry, serve, street, tuning, vision, worker
+from headway.cli import (
+    deploy,
+    feed,
+    gate,
+    keys,
+    kpp,
+    registry,
+    serve,
+    street,
+    tuning,
+    vision,
+    worker,
+)
 from headway.cli.live import run_to_end
 from headway.cli.tables import comparison, left_to_others, not_recorded
 from headway.cli.tuning import SENSING, Cluster, checked_profiles
@@ -49,6 +61,7 @@ app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
 app.command("feed")(feed.feed)
 app.command("street")(street.street)
+app.command("test-gate")(gate.try_gate)
 app.command("token")(serve.token)
 app.command("tune")(tuning.tune)
 app.command("watch")(vision.watch)

@@ -1,8 +1,9 @@
 """`headway deploy`: a new version in the place of the one that runs, on processes that a service
 manager starts from a link (`current`) to a folder (a release: a virtual environment with Headway).
 
-All is looked at before anything is changed. Then: a backup, the tables, the link, and one instance
-after the other, each until it is well. Where one is not, all of it is taken back.
+All is looked at before anything is changed, and the safety gate of the new version is tried out.
+Then: a backup, the tables, the link, and one process after the other, each until it is well. Where
+one is not, all of it is taken back.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ NOT_NOW = 503
 NO_STREETS = 404  # of a process without any
 LOOK_EVERY_S = 0.5
 TOKEN_S = 3600.0
+CALLED_WRONGLY = 2  # exit status, also of a command that a release does not have
 WELL = ("running", "paused", "stopped", "finished")
 PROBE = "headway-deploy"  # the simulation of the record that is sent, read and erased
 GROWING = ("simulation_record", "event", "audit", "run")  # but for retention and erasures
@@ -94,6 +96,27 @@ class Instance:
 
 
 @dataclass(frozen=True)
+class WorkerProcess:
+    """A process of `headway worker`. restart: as of an Instance."""
+
+    restart: tuple[str, ...]
+
+    @classmethod
+    def parsed(cls, text: str) -> WorkerProcess:
+        """Of "COMMAND...". Raises typer.BadParameter."""
+        try:
+            words = shlex.split(text)
+        except ValueError:
+            words = []
+        if not words:
+            raise typer.BadParameter(
+                f"worker {text!r}: give the command that restarts it, such as "
+                "'systemctl restart headway-worker'."
+            )
+        return cls(tuple(words))
+
+
+@dataclass(frozen=True)
 class Rows:
     """Rows of each table, and when they were counted, by the database's clock."""
 
@@ -113,8 +136,11 @@ class Deployment:
     within_s: float
     say: Callable[[str], None]
     streets: list[StreetProcess] = field(default_factory=list)
+    workers: list[WorkerProcess] = field(default_factory=list)
     before: Path = field(init=False)
-    _restarted: list[Instance | StreetProcess] = field(init=False, default_factory=list)
+    _restarted: list[Instance | StreetProcess | WorkerProcess] = field(
+        init=False, default_factory=list
+    )
 
     def __post_init__(self) -> None:
         """An update that was cut off has moved the link: `previous` says where it led to."""
@@ -214,17 +240,20 @@ class Deployment:
         return [
             f"from {self.version(self.before)} ({self.before}) "
             f"to {self.version(self.release)} ({self.release})",
+            "try out the safety gate of the new version",
             "back up the database",
             pending.strip().splitlines()[-1],
             f"let {self.current} lead to {self.release}",
             *(f"{shlex.join(one.restart)}, until {one.url} is well" for one in self.instances),
             *(f"{shlex.join(one.restart)}, until {one.name} is well" for one in self.streets),
+            *(f"{shlex.join(one.restart)}, until the worker lives" for one in self.workers),
             "compare the record with what it was",
         ]
 
     def make(self) -> None:
         """The update. Raises DeployError where it was taken back, for whatever reason."""
         version = self.version(self.release)
+        self._test_gate()
         with closing(_database(self.data)) as database:
             rows, was = _rows(database), schema(database)
         well = {one.url: _well(one.url, self._token()) for one in self.instances}
@@ -244,6 +273,7 @@ class Deployment:
             for instance in self.instances if self.streets else ():
                 self._require_streets(instance.url, well[instance.url])
                 predict(instance.url, self._token(), self.within_s)
+            self._restart_workers(self.workers, self._restarted.append)
             self._prove(rows)
             self._done.write_text(f"{self.release}\n", encoding="utf-8")
         except (Exception, KeyboardInterrupt) as error:  # half of an update must not stay
@@ -254,6 +284,17 @@ class Deployment:
             raise DeployError(
                 f"the update was taken back, and {self.version(self.before)} runs: {why}"
             ) from error
+
+    def _test_gate(self) -> None:
+        """Of the new version, on this machine. Raises DeployError."""
+        config = ["--config", self.config] if self.config else []
+        done = self._run(self.release / "bin" / "headway", "test-gate", *config, group=0)
+        if done.returncode == CALLED_WRONGLY:
+            self.say("the safety gate was not tried out: this version has no `test-gate`")
+        elif done.returncode:
+            raise DeployError(f"nothing was changed: headway test-gate: {_last(done)}")
+        else:
+            self.say(done.stdout.strip())
 
     def _upkeep(self) -> list[str]:
         config = ["--config", self.config] if self.config else []
@@ -272,6 +313,8 @@ class Deployment:
                     self._restart(one, version)
             streets = [one for one in self._restarted if isinstance(one, StreetProcess)]
             self._restart_streets(streets, version, _ignore)
+            workers = [one for one in self._restarted if isinstance(one, WorkerProcess)]
+            self._restart_workers(workers, _ignore)
             self._prove(rows)
         except Exception as error:  # of whatever class: who reads it has to act
             raise DeployError(
@@ -326,6 +369,25 @@ class Deployment:
             self.say(
                 f"street {one.name}: {seen.standing.holder} runs it, well after {took_s:.1f} s"
             )
+
+    def _restart_workers(
+        self, workers: list[WorkerProcess], begun: Callable[[WorkerProcess], object]
+    ) -> None:
+        """A job under way is left to whoever is there next, and goes on where it was."""
+        alive = self.data / "worker.alive"
+        for one in workers:
+            begun(one)
+            alive.unlink(missing_ok=True)  # of the process before; the next one makes it
+            self._run_restart(one.restart)
+            begun_s = time.monotonic()
+            while not alive.exists():
+                if time.monotonic() - begun_s > self.within_s:
+                    raise DeployError(
+                        f"{shlex.join(one.restart)}: no worker lives within {self.within_s:g} s; "
+                        f"it touches {alive}"
+                    )
+                time.sleep(LOOK_EVERY_S)
+            self.say(f"a worker lives, {time.monotonic() - begun_s:.1f} s after its restart")
 
     def _require_streets(self, url: str, before: set[str]) -> None:
         """Those that were well there are so again."""
@@ -575,6 +637,13 @@ def deploy(
             "after those of the service. Needs HEADWAY_REDIS_URL."
         ),
     ] = [],  # noqa: B006
+    worker: Annotated[
+        list[str],
+        typer.Option(
+            help="The command that restarts a process of `headway worker`, as one word; may be "
+            "repeated. They are restarted last."
+        ),
+    ] = [],  # noqa: B006
     current: Annotated[Path, typer.Option(help="Link that the processes are started from.")] = Path(
         "current"
     ),
@@ -592,6 +661,7 @@ def deploy(
     """
     instances = [Instance.parsed(text) for text in instance]
     streets = [StreetProcess.parsed(text) for text in street]
+    workers = [WorkerProcess.parsed(text) for text in worker]
     if config:
         try:
             load(config)
@@ -606,7 +676,9 @@ def deploy(
         if not dry_run and current.is_symlink():
             held.enter_context(alone(current))
         held.enter_context(interruptible())
-        found = Deployment(release, current, instances, Path(data), config, within, say, streets)
+        found = Deployment(
+            release, current, instances, Path(data), config, within, say, streets, workers
+        )
         found.check()
         if found.is_done():
             say(f"nothing to do: {found.version(found.release)} runs")

@@ -534,6 +534,7 @@ class Follower:
         street.repeat, street.fault, street.stop = standing.repeat, standing.fault, standing.stop
         street.finished, street.ended = standing.finished, standing.ended
         street.controller_ordered, street.trouble = standing.controller_ordered, standing.trouble
+        street.backlog = standing.backlog
         followed.engine.is_restarting = standing.restarting
         if not standing.has_snapshot:
             street.snapshot = None

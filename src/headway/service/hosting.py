@@ -283,6 +283,7 @@ class StreetHost:
             trouble=self.service.record.trouble,
             alerts=tuple(plain(alert) for alert in list(street.alerts.values())),
             version=__version__,
+            backlog=self.service.record.backlog,
         )
 
     def _first_files(self, street: RunningStreet) -> NetworkFiles:

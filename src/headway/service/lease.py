@@ -5,7 +5,8 @@
 
 Whoever wants to begin needs both; whoever runs the street goes on while it has one of them. So it
 goes on while one of the two is away, and nobody else can begin meanwhile. Times are of the
-holder's own clock, from before it asked: they end here before they end there.
+holder's own clock, from before it asked: they end here before they end there. A witness that does
+not answer takes nothing back: what it promised holds until its time.
 
 Who has both does not drive at once, unless one that could drive has said that it ended: for
 SETTLE_S both have to stay its own, and then to say so once more. A witness that has forgotten it
@@ -19,16 +20,20 @@ import contextlib
 import math
 import os
 import secrets
+import select
 import socket
 import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import Any, Protocol
 
 import psycopg
 import redis
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn
 
 from headway import telemetry
 from headway.service.wire import key_of
@@ -80,13 +85,21 @@ class LeaseError(RuntimeError):
     """Another process runs the street; the message says which."""
 
 
+class Answer(Enum):
+    """Of a witness that is asked for more time."""
+
+    OURS = "ours"
+    LOST = "lost"  # somebody else has it, or it was forgotten
+    NONE = "none"  # in time
+
+
 class Witness(Protocol):
-    """What of a holder it knows. Its methods raise nothing: a witness that is away says no."""
+    """What of a holder it knows. Its methods raise nothing."""
 
     def take(self) -> bool:
-        """Whether it is ours now."""
+        """Whether it is ours now; False also where there is no answer."""
 
-    def renew(self, again: bool) -> bool:
+    def renew(self, again: bool) -> Answer:
         """Whether it is ours still; again: or is, where it was forgotten."""
 
     def free(self) -> None: ...
@@ -152,8 +165,11 @@ class InValkey:
             self.token, self.was_freed = int(token), said == "free"
         return bool(token)
 
-    def renew(self, again: bool) -> bool:
-        return bool(self._ask(RENEW, "again" if again else "") == 1)
+    def renew(self, again: bool) -> Answer:
+        found = self._ask(RENEW, "again" if again else "")
+        if found is None:
+            return Answer.NONE
+        return Answer.OURS if found == 1 else Answer.LOST
 
     def free(self) -> None:
         self._ask(FREE)
@@ -179,8 +195,10 @@ class InPostgres:
     def __init__(self, url: str, street: str, lease_s: float = LEASE_S) -> None:
         self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
         self._lock = zlib.crc32(street.encode()) - (1 << 31)
-        self._lease_ms = round(1e3 * lease_s)
+        self._lease_s = lease_s
         self._link: connections.Connection | None = None
+        self._is_asked = False  # a question is under way, whose answer has not come yet
+        self._silent_from_s = 0.0  # it has answered what was asked then, and nothing since
         self.trouble = ""
 
     def take(self) -> bool:
@@ -191,9 +209,11 @@ class InPostgres:
                     self._url, autocommit=True, connect_timeout=2, application_name="headway lease"
                 )
                 self._link.patience_s = ANSWER_WITHIN_S
-                self._link.execute(f"SET idle_session_timeout = {self._lease_ms}")
+                self._link.execute(f"SET idle_session_timeout = {round(1e3 * self._lease_s)}")
+            asked_s = clock_s()
             row = self._link.execute("SELECT pg_try_advisory_lock(%s, %s)", (LOCKS, self._lock))
             is_ours = bool(row.fetchone() == (True,))
+            self._silent_from_s = asked_s
         except (psycopg.Error, OSError) as error:
             self.trouble = str(error) or type(error).__name__
             is_ours = False
@@ -201,25 +221,65 @@ class InPostgres:
             self.free()
         return is_ours
 
-    def renew(self, again: bool) -> bool:
-        """A session that is gone has lost the lock, and says no; the next call takes it by another
-        one.
+    def renew(self, again: bool) -> Answer:
+        """A session that is gone, or silent for as long as a lease, has lost the lock; the next
+        call takes it by another one.
         """
         if self._link is None:
-            return self.take()
+            if self.take():
+                return Answer.OURS
+            return Answer.NONE if self.trouble else Answer.LOST
         try:
-            self._link.execute("SELECT 1")
-            return True
+            if self._answers(self._link):
+                self.trouble = ""
+                return Answer.OURS
+            self.trouble = f"no answer for {ANSWER_WITHIN_S:g} s"
         except (psycopg.Error, OSError) as error:
             self.trouble = str(error) or type(error).__name__
             self.free()
+            return Answer.LOST
+        if clock_s() - self._silent_from_s < self._lease_s:
+            return Answer.NONE
+        self.free()
+        return Answer.LOST
+
+    def _answers(self, link: connections.Connection) -> bool:
+        """Whether a question of now is answered in time; one that is not stays under way, since to
+        give it up is to end the session, and the lock with it. Raises psycopg.Error, OSError.
+        """
+        asked_s = clock_s()
+        end_s = asked_s + ANSWER_WITHIN_S
+        if self._is_asked and not self._has_answered(link.pgconn, end_s):
             return False
+        asked_s = clock_s()
+        link.pgconn.send_query(b"SELECT 1")
+        link.pgconn.flush()
+        self._is_asked = True
+        if not self._has_answered(link.pgconn, end_s):
+            return False
+        self._silent_from_s = asked_s
+        return True
+
+    def _has_answered(self, server: PGconn, end_s: float) -> bool:
+        """What was asked last. Raises psycopg.Error, OSError where the session is gone."""
+        readable = select.poll()
+        readable.register(server.socket, select.POLLIN)
+        while server.is_busy():
+            left_s = end_s - clock_s()
+            if left_s <= 0.0 or not readable.poll(1e3 * left_s):
+                return False
+            server.consume_input()
+        while (result := server.get_result()) is not None:
+            if result.status != ExecStatus.TUPLES_OK:
+                raise psycopg.OperationalError(result.get_error_message())
+        self._is_asked = False
+        return True
 
     def free(self) -> None:
         if self._link is not None:
             with contextlib.suppress(psycopg.Error, OSError):
                 self._link.close()
-        self._link = None
+        self._link, self._is_asked = None, False
 
 
 @dataclass
@@ -345,40 +405,49 @@ class Lease:
         return "another process runs it, as the database knows"
 
     def _renew(self, held: Held) -> None:
-        while not self._stop.wait(self._pause_s()):
-            was_ours = held.until_s > 0.0
+        asked_s, was_ours = self._clock(), True
+        while not self._stop.wait(self._pause_s(asked_s)):
+            asked_s = self._clock()
             self.renew(held)
-            is_ours = held.until_s > 0.0
+            is_ours = held.until_s > self._clock()
             metrics.degraded.labels(f"lease {held.name}").set(float(not is_ours))
             if is_ours != was_ours:
                 about = {"witness": held.name, "is_ours": is_ours, "is_valid": self.is_valid}
                 self._log.warning("the lease has changed", **about)
+            was_ours = is_ours
 
-    def _pause_s(self) -> float:
-        """Until the next renewal, which is not late for what it can confirm."""
-        left_s = self._confirm_s - self._clock()
-        return left_s if 0.0 < left_s < RENEW_S else RENEW_S
+    def _pause_s(self, asked_s: float) -> float:
+        """Until the next renewal: none after one that was not answered in time; not late for what
+        it can confirm.
+        """
+        now_s, due_s = self._clock(), asked_s + RENEW_S
+        if now_s < self._confirm_s < due_s:
+            due_s = self._confirm_s
+        return max(due_s - now_s, 0.0)
 
     def renew(self, held: Held) -> None:
         """Once, with one of `held`. What has passed is not ours again: somebody else may have begun
         meanwhile.
         """
         asked_s = self._clock()
-        is_ours = held.witness.renew(again=not self._unconfirmed)
+        answer = held.witness.renew(again=not self._unconfirmed)
         with self._lock:
             if self._stop.is_set() or self._clock() >= self.until_s:
                 return
-            held.until_s = asked_s + LEASE_S - MARGIN_S if is_ours else 0.0
+            if answer is Answer.OURS:
+                held.until_s = asked_s + LEASE_S - MARGIN_S
+            elif answer is Answer.LOST:
+                held.until_s = 0.0
             if self._unconfirmed:
-                self._settle(held.name, is_ours, asked_s)
+                self._settle(held, answer, asked_s)
             self._on_renewed()
 
-    def _settle(self, name: str, is_ours: bool, asked_s: float) -> None:
+    def _settle(self, held: Held, answer: Answer, asked_s: float) -> None:
         """What a witness said before it may drive."""
-        if not is_ours:
+        if self._clock() >= held.until_s:
             self._is_void = True  # somebody else may have renewed it
-        elif asked_s >= self._confirm_s:
-            self._unconfirmed.discard(name)
+        elif answer is Answer.OURS and asked_s >= self._confirm_s:
+            self._unconfirmed.discard(held.name)
         if not self._unconfirmed and not self._is_void:
             self.from_s = self._clock()
 

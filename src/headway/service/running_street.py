@@ -14,6 +14,7 @@ from headway.service.kept_run import KeptRun
 from headway.service.orders import PlacedOrder
 from headway.service.stops import Stop
 from headway.settings import ControlSettings
+from headway.store.spool import Backlog
 from headway.street.alerts import MOST_ORDERED
 from headway.street.engine import Engine
 from headway.street.messages import (
@@ -103,6 +104,7 @@ class RunningStreet:
     kept:     the run that it was in before this process, until its engine says how it starts.
     events_kept: numbers of events up to which the run is kept.
     trouble:  of a process of its own: why its rows do not reach the database.
+    backlog:  of a process of its own: of the rows that wait on its disk, where it says so.
     files:    of its network, once another scenario than the first has begun.
     """
 
@@ -142,6 +144,7 @@ class RunningStreet:
     run_key: str = ""
     events_kept: int = 0
     trouble: str = ""
+    backlog: Backlog | None = None
     files: NetworkFiles = field(default_factory=NetworkFiles)
 
     @property

@@ -14,6 +14,7 @@ from headway.service.kept_run import NUMBERS_AHEAD, KeptRun, keep_run, kept_run
 from headway.service.running_street import RunningStreet
 from headway.store import Intake, Recorder
 from headway.store.intake import CONTROLLER
+from headway.store.spool import Backlog
 from headway.street.messages import JunctionState, SignalChanges
 from headway.telemetry.plain import plain
 from headway.values import Event
@@ -49,6 +50,11 @@ class StreetRecord:
         if self._intake is None or self.recorder is None:
             return ""
         return self.recorder.trouble or self._intake.trouble
+
+    @property
+    def backlog(self) -> Backlog:
+        """Rows that wait on disk for the database."""
+        return Backlog() if self._intake is None else self._intake.spool.backlog()
 
     # --- runs
 

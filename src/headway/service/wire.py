@@ -32,6 +32,7 @@ from headway.settings import (
     StreetSettings,
     SumoSection,
 )
+from headway.store.spool import Backlog
 from headway.street.external.merge import Reported
 from headway.street.messages import (
     AtJunction,
@@ -102,6 +103,7 @@ class Standing:
     holder:   who runs it, and since when the token is his.
     leaving:  its process ends in order.
     trouble:  why its rows wait on disk; empty where the database takes them.
+    backlog:  of them; None where its process is of a version that did not say so.
     net, additional, begin_s: from which its network is read, where it is none of the catalogue.
     stamp:    of the network, see `stamp_of`.
     version:  of Headway; empty where its process is of one that did not say so.
@@ -131,6 +133,7 @@ class Standing:
     trouble: str = ""
     alerts: tuple[Mapping[str, Any], ...] = ()
     version: str = ""
+    backlog: Backlog | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,7 +230,7 @@ class Intake:
             return Outcome(0, 0)
         waiting = self.spool.waiting
         if self.hangs or (waiting and (waiting > MOST_CAUGHT_UP or not self.catch_up())):
-            return self._put(table, rows)
+            return self.put_on_disk(table, rows)
         begun_s = time.monotonic()
         try:
             outcome = self._copy(table, rows)
@@ -239,12 +239,12 @@ class Intake:
                 raise
             self.outages += 1
             self._tell_trouble(error, begun_s)
-            return self._put(table, rows)
+            return self.put_on_disk(table, rows)
         self._tell_trouble(None)
         return outcome
 
-    def _put(self, table: str, rows: Sequence[Sequence[Any]]) -> Outcome:
-        """On disk. Raises SpoolFullError, OSError."""
+    def put_on_disk(self, table: str, rows: Sequence[Sequence[Any]]) -> Outcome:
+        """Where they wait for the database. Raises SpoolFullError, OSError."""
         self.spool.put(table, [list(r) for r in rows])
         self._tell_shed()
         return Outcome(0, 0, len(rows))

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,18 @@ LONGEST_LINE = 1 << 26  # bytes that are read at once
 AGES_EVERY_S = 60.0
 OLDEST_DAYS = 366.0  # a file that seems older was written by a clock that was not set yet
 DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in a spool. since_s: seconds since 1970, from when on something has been waiting;
+    after a start of its process, no later than the last line of the oldest file; 0 where nothing
+    waits.
+    """
+
+    batches: int = 0
+    size_bytes: int = 0
+    since_s: float = 0.0
 
 
 class SpoolFullError(RuntimeError):
@@ -72,6 +85,8 @@ class Spool:
         self._files.remove_doubles()
         self._newest_lines = self._mend()
         self.waiting = segments.waiting(self._files.full()) + self._newest_lines
+        oldest = segments.first_waiting(path)
+        self._since_s = oldest.stat().st_mtime if oldest is not None else 0.0
 
     def put(self, kind: str, rows: list[Any]) -> None:
         """Raises SpoolFullError, or OSError if the disk does not take it; then nothing of it is
@@ -96,6 +111,7 @@ class Spool:
                 except OSError:
                     stream.truncate(size)
                     raise
+            self._since_s = self._since_s if self.waiting else time.time()
             self._newest_lines += len(lines)
             self.waiting += len(lines)
 
@@ -104,6 +120,12 @@ class Spool:
         with self._lock:
             held = self._bytes()
         return held + size <= self._most
+
+    def backlog(self) -> Backlog:
+        with self._lock:
+            if not self.waiting:
+                return Backlog()
+            return Backlog(self.waiting, self._bytes(), self._since_s)
 
     def take_shed(self) -> Counter[str]:
         """Rows that were dropped since the last time, by kind."""

@@ -111,6 +111,21 @@ sent = Counter(
 spooled = Gauge(
     "headway_spool_batches", "Batches in the spool, waiting for the database", registry=registry
 )
+street_spooled = Gauge(
+    "headway_street_spool_batches",
+    "Batches of a street that is a process of its own, waiting on its disk for the database",
+    ("street",),
+    registry=registry,
+)
+street_spooled_bytes = Gauge(
+    "headway_street_spool_bytes", "Their size on disk, bytes", ("street",), registry=registry
+)
+street_spooled_since = Gauge(
+    "headway_street_spool_since_timestamp_seconds",
+    "From when on some have been waiting, seconds since 1970; NaN where none wait",
+    ("street",),
+    registry=registry,
+)
 stored = Gauge(
     "headway_rows_stored", "Rows stored in the database since the start", registry=registry
 )
