@@ -30,75 +30,84 @@ BUCKETS: dict[Bucket, str] = {
 
 OF_MOMENTS: tuple[Bucket, ...] = ("hour", "day")  # of these the newest come first, if not all fit
 
-# the records asked for; then an entry a direction of each, and an entry a vehicle type of these.
-# Less than 1e-100 counts as nought: PostgreSQL refuses a quotient that is too small for it, so that
-# one such record would end the answer for all
+# The records asked for, each with an entry a direction, vehicle type or both, made of that record
+# alone: nothing has to be sorted, and PostgreSQL's workers share the records. Less than 1e-100
+# counts as nought: PostgreSQL refuses a quotient that is too small for it, so that one such record
+# would end the answer for all
 QUERY = """
-    WITH
-        r AS (
-            SELECT
-                row_number() OVER () AS record,
-                at,
-                CASE WHEN throughput > 1e-100 THEN throughput ELSE 0.0 END AS throughput,
-                signals
-            FROM simulation_record
-            WHERE {where}
-        ),
-        d AS (
-            SELECT
-                record,
-                at,
-                s ->> 'direction' AS direction,
-                CASE
-                    WHEN CAST(s ->> 'avg_wait_time' AS double precision) > 1e-100
-                        THEN CAST(s ->> 'avg_wait_time' AS double precision)
-                    ELSE 0.0
-                END AS wait_s,
-                CAST(s ->> 'vehicles_crossed' AS double precision) AS crossed,
-                throughput * CAST(s ->> 'vehicles_crossed' AS double precision) / nullif(
-                    sum(CAST(s ->> 'vehicles_crossed' AS double precision))
-                        OVER (PARTITION BY record), 0) AS flow,
-                s -> 'vehicle_counts' AS counts,
-                (SELECT coalesce(sum(CAST(c.value AS double precision)), 0)
-                    FROM jsonb_each_text(s -> 'vehicle_counts') c) AS vehicles
-            FROM r, jsonb_array_elements(signals) s
-        ),
-        e AS ({entries})
+    WITH r AS (
+        SELECT
+            at,
+            CASE WHEN throughput > 1e-100 THEN throughput ELSE 0.0 END AS throughput,
+            signals
+        FROM simulation_record
+        WHERE {where}
+    )
     SELECT
         {bucket} AS bucket,
         direction,
         vehicle_type,
-        count(DISTINCT record) AS n,
+        count(*) AS n,
         sum(vehicles) AS vehicles,
-        sum(vehicles) / count(DISTINCT record) AS mean_vehicles,
-        sum(wait_s * weight) / nullif(sum(weight), 0) AS mean_wait_s,
-        max(wait_s) FILTER (WHERE weight > 0) AS longest_wait_s,
+        sum(vehicles) / count(*) AS mean_vehicles,
+        sum(waited_s) / nullif(sum(weight), 0) AS mean_wait_s,
+        max(longest_wait_s) AS longest_wait_s,
         sum(crossed) AS crossed,
-        coalesce(sum(flow), 0) / count(DISTINCT record) AS throughput
-    FROM e
-    WHERE TRUE{narrower}
+        coalesce(sum(flow), 0) / count(*) AS throughput
+    FROM r CROSS JOIN LATERAL ({entries}) e
     GROUP BY 1, 2, 3
     ORDER BY {order}
     LIMIT :limit OFFSET :offset
 """
-DIRECTIONS = """
-    SELECT record, at, direction, direction AS came_from, NULL AS vehicle_type, wait_s, crossed,
-        flow, vehicles, 1.0 AS weight
-    FROM d
-"""
-VEHICLE_TYPES = """
+SIGNALS = """
     SELECT
-        record,
-        at,
-        {direction} AS direction,
-        direction AS came_from,
+        s ->> 'direction' AS direction,
+        CASE
+            WHEN CAST(s ->> 'avg_wait_time' AS double precision) > 1e-100
+                THEN CAST(s ->> 'avg_wait_time' AS double precision)
+            ELSE 0.0
+        END AS wait_s,
+        CAST(s ->> 'vehicles_crossed' AS double precision) AS crossed,
+        r.throughput * CAST(s ->> 'vehicles_crossed' AS double precision) / total AS flow,
+        s -> 'vehicle_counts' AS counts,
+        (SELECT coalesce(sum(CAST(c.value AS double precision)), 0)
+            FROM jsonb_each_text(s -> 'vehicle_counts') c) AS vehicles
+    FROM
+        jsonb_array_elements(r.signals) s,
+        (SELECT nullif(sum(CAST(x ->> 'vehicles_crossed' AS double precision)), 0) AS total
+            FROM jsonb_array_elements(r.signals) x) of_record
+    OFFSET 0  -- or each column is worked out again wherever it is used
+"""
+DIRECTIONS = f"""
+    SELECT
+        direction,
+        NULL AS vehicle_type,
+        sum(vehicles) AS vehicles,
+        sum(wait_s) AS waited_s,
+        count(*) AS weight,
+        max(wait_s) AS longest_wait_s,
+        sum(crossed) AS crossed,
+        sum(flow) AS flow
+    FROM ({SIGNALS}) d
+    WHERE TRUE{{narrower}}
+    GROUP BY direction
+"""
+VEHICLE_TYPES = f"""
+    SELECT
+        {{direction}} AS direction,
         c.key AS vehicle_type,
-        wait_s,
-        crossed * CAST(c.value AS double precision) / nullif(vehicles, 0) AS crossed,
-        flow * CAST(c.value AS double precision) / nullif(vehicles, 0) AS flow,
-        CAST(c.value AS double precision) AS vehicles,
-        CAST(c.value AS double precision) AS weight
-    FROM d, jsonb_each_text(counts) c
+        sum(counted) AS vehicles,
+        sum(wait_s * counted) AS waited_s,
+        sum(counted) AS weight,
+        max(wait_s) AS longest_wait_s,
+        sum(crossed * counted / nullif(vehicles, 0)) AS crossed,
+        sum(flow * counted / nullif(vehicles, 0)) AS flow
+    FROM
+        ({SIGNALS}) d,
+        jsonb_each_text(counts) c,
+        CAST(c.value AS double precision) counted
+    WHERE counted > 0{{narrower}}
+    GROUP BY 1, 2
 """
 
 
@@ -144,15 +153,15 @@ def breakdown(
     """
     need_ingested(scope, "its vehicles are not counted by direction or type")
     where, values = scope.where()
-    narrower = " AND vehicles > 0" if by != "direction" else ""
+    narrower = ""
     if vehicle_type is not None:
         where += f" AND {TYPES} @> CAST(:types AS jsonb)"
         values["types"] = json.dumps([vehicle_type])
         if by != "direction":
-            narrower += " AND vehicle_type = :vehicle_type"
+            narrower += " AND c.key = :vehicle_type"
             values["vehicle_type"] = vehicle_type
     if direction is not None:
-        narrower += " AND came_from = :direction"
+        narrower += " AND d.direction = :direction"
         values["direction"] = direction
     rows = database.rows(
         _query(where, by, bucket, narrower),
@@ -166,18 +175,14 @@ def breakdown(
 
 def _query(where: str, by: By, bucket: Bucket, narrower: str) -> str:
     entries = (
-        DIRECTIONS
+        DIRECTIONS.format(narrower=narrower)
         if by == "direction"
-        else VEHICLE_TYPES.format(direction="direction" if by == "both" else "NULL")
+        else VEHICLE_TYPES.format(
+            direction="d.direction" if by == "both" else "NULL", narrower=narrower
+        )
     )
     order = "1 DESC, 2 DESC, 3 DESC" if bucket in OF_MOMENTS else "1, 2, 3"
-    return QUERY.format(
-        where=where,
-        entries=entries,
-        bucket=BUCKETS[bucket],
-        narrower=narrower,
-        order=order,
-    )
+    return QUERY.format(where=where, entries=entries, bucket=BUCKETS[bucket], order=order)
 
 
 def _row(row: dict[str, Any], bucket: Bucket) -> Breakdown:
