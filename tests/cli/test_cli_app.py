@@ -107,6 +107,7 @@ def test_these_are_all_commands(headway):
         (["bench", "--nonsense"], "No such option: --nonsense"),
         (["kpp", "nonsense"], "No such command 'nonsense'."),
         (["bench", "--scale", "much"], "Invalid value for '--scale'"),
+        (["run", "--until", "nan"], "--until nan: give seconds."),
     ],
 )  # fmt: skip
 def test_what_is_called_wrongly_ends_with_2(headway, words, said):

@@ -239,8 +239,33 @@ def test_a_point_with_a_height_is_a_place_on_the_map_as_any_other(tmp_path):
     )
 
 
-def test_links_of_one_lamp_that_are_foes_are_no_conflict_of_the_lamp_with_itself(tmp_path):
-    network = read(tmp_path, *two_ways(index=(0, 0), plan=programme("T", (30, "G"))))
+def test_a_lamp_for_two_roads_that_cross_each_other_is_left_to_the_network(tmp_path):
+    """Each green of it is two greens in conflict, of which a table of groups says nothing."""
+    plan = programme("T", (30, "G"))
+    with pytest.raises(RoadsError) as refused:
+        read(tmp_path, *two_ways(index=(0, 0), plan=plan))
+    assert str(refused.value).endswith(
+        "link 0 of traffic light 'T' is one lamp for streams that cross each other, from a and b. "
+        "Give each a linkIndex of its own."
+    )
+    peaceful = two_ways(index=(0, 0), plan=plan, requests=(((), ()), ((), ())))
+    assert read(tmp_path, *peaceful).junctions[0].conflicts.tolist() == [[False]]
+
+
+def test_lanes_of_one_road_that_merge_under_one_lamp_are_no_conflict_of_the_lamp(tmp_path):
+    pieces = [
+        piece.replace('"b"', '"a"').replace("b_0", "a_1")
+        for piece in two_ways(index=(0, 0), plan=programme("T", (30, "G")))
+    ]
+    pieces = [
+        piece.replace(
+            'from="a" to="z" fromLane="0" toLane="0" via=":C_1_0"',
+            'from="a" to="z" fromLane="1" toLane="0" via=":C_1_0"',
+        )
+        for piece in pieces
+    ]
+    network = read(tmp_path, *pieces)
+    assert [network.lanes[x.from_lane].id for x in network.links] == ["a_0", "a_1"]
     assert network.junctions[0].conflicts.tolist() == [[False]]
     assert network.junctions[0].yields.tolist() == [[False]]
 

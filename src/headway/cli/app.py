@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -336,6 +337,8 @@ def run(
         "recovery": {"folder": data} if data else {},
         "loop": {} if speed_factor is None else {"speed_factor": speed_factor},
     }
+    if math.isnan(until):
+        raise typer.BadParameter("--until nan: give seconds.")
     settings = overridden(load(config or None), changes)
     scenario(settings.street.scenario)
     warn_without_q_table([settings.control.controller])

@@ -13,7 +13,7 @@ import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations, product
+from itertools import combinations, permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -347,15 +347,10 @@ def _right_of_way(
     none = frozenset[int]()
     for a, b in permutations(range(n), 2):
         for i, j in product(members[a], members[b]):
-            one, other = links[i], links[j]
-            if one.node != other.node or one.from_lane == other.from_lane:
-                continue
-            request, against = (one.node, one.request), (other.node, other.request)
-            if other.request in raw.foes.get(request, none) or one.request in raw.foes.get(
-                against, none
-            ):
+            if _are_foes(raw, links[i], links[j]):
+                request = (links[i].node, links[i].request)
                 conflicts[a, b] = True
-                all_yield[a, b] &= other.request in raw.gives_way_to.get(request, none)
+                all_yield[a, b] &= links[j].request in raw.gives_way_to.get(request, none)
     yields = conflicts & all_yield
     # conflicts of which the network puts neither first (opposing left turns that cut each other):
     # each
@@ -364,12 +359,43 @@ def _right_of_way(
     return conflicts, yields
 
 
+def _are_foes(raw: _Raw, one: Link, other: Link) -> bool:
+    """Their ways over the node cross or meet; those of one lane follow each other."""
+    if one.node != other.node or one.from_lane == other.from_lane:
+        return False
+    none = frozenset[int]()
+    return other.request in raw.foes.get((one.node, one.request), none) or (
+        one.request in raw.foes.get((other.node, other.request), none)
+    )
+
+
+def _note_foes_on_one_lamp(
+    raw: _Raw, links: list[Link], places: dict[int, list[int]], tl: str, edges: list[str]
+) -> None:
+    """Whatever a lamp shows, it would show green to two roads whose streams cross each other; lanes
+    of one road may merge. edges: of each lane.
+    """
+    for place, own in places.items():
+        for i, j in combinations(own, 2):
+            one, other = links[i], links[j]
+            if edges[one.from_lane] != edges[other.from_lane] and _are_foes(raw, one, other):
+                fault = (
+                    f"link {place} of traffic light {tl!r} is one lamp for streams that cross each "
+                    f"other, from {edges[one.from_lane]} and {edges[other.from_lane]}. Give each a "
+                    "linkIndex of its own."
+                )
+                raw.faults.setdefault(tl, fault)
+
+
 def _assemble(
     path: str, raw: _Raw, lane_of: dict[str, int], found: list[tuple[Link, str, int]]
 ) -> Network:
     """The network of the links that were found."""
     links = [link for link, _, _ in found]
     by_programme = _links_by_programme(raw, found)
+    edges = [raw.edge_of[name] for name in lane_of]
+    for tl, places in by_programme.items():
+        _note_foes_on_one_lamp(raw, links, places, tl, edges)
     nodes_of = {
         tl: {links[i].node for own in places.values() for i in own} - {""}
         for tl, places in by_programme.items()
