@@ -944,7 +944,7 @@ def test_what_a_source_and_a_broker_leave_out_has_its_default():
     source, broker = settings["external"]["sources"][0], settings["external"]["mqtt"]
     assert source == SOURCE | {"junctions": (), "weight": 1.0, "emergencies": True}
     assert broker == {
-        "host": "h", "port": 8883, "topic": "headway/observations/+", "street": "headway",
+        "host": "h", "port": 8883, "topic": "headway/observations/+", "street": "",
         "user": "", "password": "", "tls": True, "ca_file": "",
     }  # fmt: skip
 

@@ -178,16 +178,21 @@ def _ingest(records: Sequence[Mapping[str, object]]) -> _Request:
     return _Request("POST", "/api/v1/ingest/batch", body=list(records))
 
 
-def _observe(street: str, rows: Sequence[Mapping[str, object]]) -> _Request:
-    return _Request("POST", "/api/v1/observations", {"street": street}, list(rows))
+def _of(street: str | None) -> dict[str, Any]:
+    """The query; None for the street of the service's settings, or the only one there is."""
+    return {"street": street} if street else {}
 
 
-def _sources(street: str) -> _Request:
-    return _Request("GET", "/api/v1/observations/sources", {"street": street})
+def _observe(street: str | None, rows: Sequence[Mapping[str, object]]) -> _Request:
+    return _Request("POST", "/api/v1/observations", _of(street), list(rows))
 
 
-def _places(street: str) -> _Request:
-    return _Request("GET", "/api/v1/observations/places", {"street": street})
+def _sources(street: str | None) -> _Request:
+    return _Request("GET", "/api/v1/observations/sources", _of(street))
+
+
+def _places(street: str | None) -> _Request:
+    return _Request("GET", "/api/v1/observations/places", _of(street))
 
 
 def _analytics(name: str, query: Query) -> _Request:
@@ -425,17 +430,17 @@ class Headway(Routes):
         answer: IngestResult = self.call(*_ingest(records))
         return answer
 
-    def observe(self, rows: Sequence[Mapping[str, object]], street: str = "headway") -> Json:
+    def observe(self, rows: Sequence[Mapping[str, object]], street: str | None = None) -> Json:
         """Observations in the form of the API; what came of them."""
         answer: Json = self.call(*_observe(street, rows))
         return answer
 
-    def sources(self, street: str = "headway") -> list[Json]:
+    def sources(self, street: str | None = None) -> list[Json]:
         """The sources of observations, with the weight of each and what it is made of."""
         answer: list[Json] = self.call(*_sources(street))
         return answer
 
-    def places(self, street: str = "headway") -> list[Json]:
+    def places(self, street: str | None = None) -> list[Json]:
         """What observations may speak of: junctions, with their approaches and crossings."""
         answer: list[Json] = self.call(*_places(street))
         return answer
@@ -600,15 +605,17 @@ class AsyncHeadway(Routes):
         answer: IngestResult = await self.call(*_ingest(records))
         return answer
 
-    async def observe(self, rows: Sequence[Mapping[str, object]], street: str = "headway") -> Json:
+    async def observe(
+        self, rows: Sequence[Mapping[str, object]], street: str | None = None
+    ) -> Json:
         answer: Json = await self.call(*_observe(street, rows))
         return answer
 
-    async def sources(self, street: str = "headway") -> list[Json]:
+    async def sources(self, street: str | None = None) -> list[Json]:
         answer: list[Json] = await self.call(*_sources(street))
         return answer
 
-    async def places(self, street: str = "headway") -> list[Json]:
+    async def places(self, street: str | None = None) -> list[Json]:
         answer: list[Json] = await self.call(*_places(street))
         return answer
 

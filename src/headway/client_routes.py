@@ -31,6 +31,11 @@ def _given(query: Mapping[str, Any]) -> Json:
     return {name: _text(value) for name, value in query.items() if value is not None}
 
 
+def _of(street: str | None) -> Json:
+    """The query; None for the street of the service's settings, or the only one there is."""
+    return {"street": street} if street else {}
+
+
 def _text(value: Any) -> str:
     """A value as a part of an address."""
     if isinstance(value, datetime):
@@ -709,11 +714,11 @@ class Routes(ABC):
         return self.call("GET", _path("/api/v1/live/{}/history", topic), _given(query))
 
     def start_job(
-        self, kind: str, arguments: Json, street: str = "headway", idempotency_key: str = ""
+        self, kind: str, arguments: Json, street: str | None = None, idempotency_key: str = ""
     ) -> Any:
         """Train, tune or evaluate, which `headway worker` does; `id` of the answer is the job's."""
         body = {"kind": kind, "arguments": arguments}
-        return self.call("POST", "/api/v1/ml/train", {"street": street}, body, idempotency_key)
+        return self.call("POST", "/api/v1/ml/train", _of(street), body, idempotency_key)
 
     def jobs(self, **query: Unpack[JobQuery]) -> Any:
         """A page of the jobs, the newest first."""
@@ -744,7 +749,7 @@ class Routes(ABC):
         model_id: int,
         mode: str,
         *,
-        street: str = "headway",
+        street: str | None = None,
         junctions: Sequence[str] = (),
         hours: Sequence[Sequence[float]] = (),
         turn_s: float = 240.0,
@@ -764,7 +769,7 @@ class Routes(ABC):
             "false_alarms": false_alarms,
         }
         path = _path("/api/v1/ml/deploy/{}", model_id)
-        return self.call("POST", path, {"street": street}, body, idempotency_key)
+        return self.call("POST", path, _of(street), body, idempotency_key)
 
     def roll_back(
         self,
@@ -773,7 +778,7 @@ class Routes(ABC):
         *,
         everywhere: bool = False,
         model: str = "",
-        street: str = "headway",
+        street: str | None = None,
         idempotency_key: str = "",
     ) -> Any:
         """what: deploy (the champion of the whole street), canary or shadow. model: the one that is
@@ -781,16 +786,16 @@ class Routes(ABC):
         """
         body = {"what": what, "everywhere": everywhere, "model": model}
         path = _path("/api/v1/ml/rollback/{}", junction)
-        return self.call("POST", path, {"street": street}, body, idempotency_key)
+        return self.call("POST", path, _of(street), body, idempotency_key)
 
     def model_metrics(self, junction: str, **query: Unpack[StreetQuery]) -> Any:
         """Drift, calibration, and quality of the data."""
         return self.call("GET", _path("/api/v1/ml/metrics/{}", junction), _given(query))
 
-    def metrics_of_junctions(self, intersections: Sequence[str], street: str = "headway") -> Any:
+    def metrics_of_junctions(self, intersections: Sequence[str], street: str | None = None) -> Any:
         """The same of several junctions."""
         body = {"intersections": list(intersections)}
-        return self.call("POST", "/api/v1/ml/metrics", {"street": street}, body)
+        return self.call("POST", "/api/v1/ml/metrics", _of(street), body)
 
     def model_performance(self, junction: str, **query: Unpack[StreetQuery]) -> Any:
         """How it does now, how long decisions take, what is saved."""

@@ -20,8 +20,10 @@ import uvicorn
 
 from headway import __version__, web
 from headway.api import app as room
-from headway.api import health
+from headway.api import health, observations
 from headway.api.cache import Cache
+from headway.api.scopes import Bounds
+from headway.api.security import Role
 from headway.api.services import ApiSettings
 from headway.learning.jobs import Jobs
 from headway.sensing import MISSING
@@ -688,3 +690,42 @@ def test_nothing_that_uses_the_database_outlives_the_application(tmp_path, new_r
         threads = set(ours()) - before
         assert {t.name for t in threads} == {"self-watch", "lookout", "upkeep", "spool"}
     assert not any(t.is_alive() for t in threads)
+
+
+def test_who_names_no_street_means_that_of_the_settings_or_the_only_one(
+    running, admin, monkeypatch
+):
+    services = running.app.state.services
+    streets, seen = dict(services.street_service.streets), []
+    find = observations.street_by_name
+    monkeypatch.setattr(
+        observations, "street_by_name", lambda of, name: seen.append(name) or find(of, name)
+    )
+
+    def ask(street, known):
+        with (
+            swapped(services, "settings", replace(services.settings, street=street)),
+            swapped(services.street_service, "streets", known),
+        ):
+            answer = admin.get("/api/v1/observations/places")
+        return answer.status_code, answer.json()
+
+    assert sorted(streets) == ["baseline", "headway"]
+    assert ask("baseline", streets)[0] == 200
+    assert ask("north", {"headway": streets["headway"]})[0] == 200
+    status, found = ask("north", streets)
+    assert (status, "as in ?street=NAME. There are: " in found["detail"]) == (422, True)
+    assert ask("north", {})[0] == 404
+    assert seen == ["baseline", "headway", "north"]
+
+
+def test_who_is_bounded_to_a_street_and_names_none_is_heard_where_that_is_meant(running):
+    services = running.app.state.services
+    bound = services.keyring.token("Bea", Role.VIEWER, 60.0, Bounds(frozenset({"baseline"})))
+    who = {"Authorization": f"Bearer {bound}"}
+
+    def ask(street):
+        with swapped(services, "settings", replace(services.settings, street=street)):
+            return httpx.get(f"{running.url}/api/v1/ml/metrics/none", headers=who).status_code
+
+    assert [ask("baseline"), ask("headway"), ask("north")] == [404, 403, 403]

@@ -60,7 +60,7 @@ def asked(method, path, query=b""):
     ],
 )  # fmt: skip
 def test_what_is_of_its_own_street_or_camera_is_allowed(method, path, query):
-    A.require(asked(method, path, query))
+    A.require(asked(method, path, query), "headway")
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_what_is_of_its_own_street_or_camera_is_allowed(method, path, query):
 )  # fmt: skip
 def test_what_is_of_another_one_or_of_all_is_refused(method, path, query):
     with pytest.raises(ProblemError, match="for the streets a and the cameras cam-a alone") as e:
-        A.require(asked(method, path, query))
+        A.require(asked(method, path, query), "headway")
     assert e.value.status == 403
-    UNBOUNDED.require(asked(method, path, query))
+    UNBOUNDED.require(asked(method, path, query), "headway")
 
 
 def test_no_route_is_open_to_bounds_unless_it_knows_them(service):

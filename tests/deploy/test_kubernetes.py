@@ -5,6 +5,7 @@ They are rendered by kubectl where it is; else the base is read as it stands.
 from __future__ import annotations
 
 import copy
+import math
 import re
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from headway import settings
+from headway.cli.worker import POOL as WORKERS
 from headway.telemetry.metrics import registry
 from tests.deploy import policy
 from tests.deploy.manifests import HERE, ROOT, base, generate, validate
@@ -231,6 +233,62 @@ def test_what_is_referred_to_is_there():
     for scaler in of_kind(found, "HorizontalPodAutoscaler").values():
         target = scaler["spec"]["scaleTargetRef"]
         assert target["name"] in of_kind(found, target["kind"])
+
+
+AT_ONCE = 5  # connections of a command that does one thing after the other
+OF_OTHERS = 20  # of the operator, of backups, of an administrator
+
+
+def most_at_once(who, resources):
+    """Pods of a kind that there may be: as many as it may grow to, and those of a new version that
+    begin before the old ones end.
+    """
+    kind, _, name = who.partition(" ")
+    most = of_kind(resources, kind)[name]["spec"].get("replicas", 1)
+    for scaler in of_kind(resources, "HorizontalPodAutoscaler").values():
+        if scaler["spec"]["scaleTargetRef"] == {
+            "apiVersion": "apps/v1",
+            "kind": kind,
+            "name": name,
+        }:
+            most = scaler["spec"]["maxReplicas"]
+    return most + math.ceil(0.25 * most) if kind == "Deployment" else most
+
+
+def connections_of(words):
+    """That one process of ours may open."""
+    if words[0] == "worker":
+        pool = WORKERS
+    elif "--config" in words and words[0] in ("serve", "street"):
+        name = Path(words[words.index("--config") + 1]).name
+        pool = settings.load(HERE / "base" / "settings" / name).database
+    else:
+        return AT_ONCE
+    return pool.pool_size + pool.max_overflow + (words[0] == "street")  # and one of its lease
+
+
+def test_the_database_takes_all_connections_that_the_pods_may_open(resources):
+    wanted = {
+        who: most_at_once(who, resources) * connections_of(container["args"])
+        for who, _, spec, _ in policy.pods(resources)
+        for container in spec["containers"]
+        if container.get("args", [""])[0] in ("serve", "street", "worker", "db")
+    }
+    assert len(wanted) >= 7
+    (cluster,) = of_kind(resources, "Cluster").values()
+    most = int(cluster["spec"]["postgresql"]["parameters"]["max_connections"])
+    assert sum(wanted.values()) + OF_OTHERS <= most, wanted
+
+
+def test_records_and_backups_are_kept_for_as_long_as_with_compose():
+    """Whoever moves from one to the other loses neither."""
+    compose = settings.load(ROOT / "deploy" / "compose" / "headway.yaml").upkeep
+    cameras, backup = (
+        settings.load(HERE / "base" / "settings" / f"{name}.yaml").upkeep
+        for name in ("cameras", "backup")
+    )
+    assert cameras.retention_days == compose.retention_days == 730
+    assert backup.keep == compose.keep == 14
 
 
 def test_streets_run_once():

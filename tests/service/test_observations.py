@@ -39,6 +39,11 @@ class AtOnce:
         self.put = send
 
 
+def own_name():
+    """Of the street that is meant where none is named."""
+    return "headway"
+
+
 class World:
     """A street at its second 100, and what was sent to it. `now_s`: of both clocks."""
 
@@ -394,7 +399,7 @@ def test_messages_of_a_broker_come_from_the_holder_that_their_topic_names(broker
     settings = MqttSettings(
         host="127.0.0.1", port=broker.port, tls=False, user="headway", password="secret"
     )
-    listener = MqttListener(settings, world.service, world)
+    listener = MqttListener(settings, world.service, world, own_name)
     listener.start()
     try:
         until(lambda: broker.link)
@@ -419,7 +424,7 @@ def test_a_subscription_that_the_broker_refuses_is_told():
     broker, world = Broker(granted=0x80), World()
     settings = MqttSettings(host="127.0.0.1", port=broker.port, tls=False)
     with structlog.testing.capture_logs() as lines:
-        listener = MqttListener(settings, world.service, world)
+        listener = MqttListener(settings, world.service, world, own_name)
         listener.start()
         try:
             until(lambda: lines)
@@ -442,7 +447,9 @@ def degraded(part):
 def test_a_flood_of_names_and_a_long_one_do_not_fill_the_log(monkeypatch):
     world, now_s = World(), [50.0]
     monkeypatch.setattr("headway.service.mqtt.time.monotonic", lambda: now_s[0])
-    listener = MqttListener(MqttSettings(host="h", tls=False), world.service, world)
+    listener = MqttListener(
+        MqttSettings(host="h", tls=False), world.service, world, lambda: "headway"
+    )
 
     def publish(holder):
         topic = f"headway/observations/{holder}"
@@ -467,4 +474,6 @@ def test_a_flood_of_names_and_a_long_one_do_not_fill_the_log(monkeypatch):
 def test_a_broker_is_asked_for_by_tls_unless_told_otherwise():
     world = World()
     with pytest.raises((OSError, ValueError)):
-        MqttListener(MqttSettings(host="h", ca_file="/nowhere.pem"), world.service, world)
+        MqttListener(
+            MqttSettings(host="h", ca_file="/nowhere.pem"), world.service, world, lambda: "headway"
+        )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import time
+from collections.abc import Callable
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, QueryParams
@@ -36,7 +37,9 @@ ENDED = 4401  # close code of a socket whose credentials do not
 
 
 class Identity:
-    """What credentials are checked against; keys by the database, in its turns."""
+    """What credentials are checked against; keys by the database, in its turns. usual_street: of
+    whoever names none; empty where that is not clear.
+    """
 
     def __init__(
         self,
@@ -45,7 +48,9 @@ class Identity:
         revoked: RevokedTokens,
         turns: Turns | None = None,
         provider: Provider | None = None,
+        usual_street: Callable[[], str] = str,
     ) -> None:
+        self._usual_street = usual_street
         self._keyring = keyring
         self._keys = keys
         self._revoked = revoked
@@ -78,7 +83,7 @@ class Identity:
             raise ProblemError(
                 403, f"this needs the role {role.name.lower()}; yours is {found.role.name.lower()}"
             )
-        found.bounds.require(scope)
+        found.bounds.require(scope, self._usual_street())
         return found
 
     async def end_of(self, who: Principal) -> str:

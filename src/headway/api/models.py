@@ -18,7 +18,7 @@ from headway.api.dependencies import ASKS, PREDICTS, need, services_of
 from headway.api.problems import ProblemError, responses
 from headway.api.security import Principal, Role
 from headway.api.services import Services
-from headway.api.streets import Done, folders_of, junction_of, street_by_name
+from headway.api.streets import Done, folders_of, junction_of, street_by_name, usual_street
 from headway.api.streets import service as street_service
 from headway.control.models import KINDS, ModelFile
 from headway.learning.jobs import STATES, Backlog, Jobs, LearningJob, UnknownJobError
@@ -59,7 +59,7 @@ KNOWN_NAME = r"^[a-z0-9-]+$"
 Viewer = Annotated[Principal, Depends(need(Role.VIEWER))]
 Operator = Annotated[Principal, Depends(need(Role.OPERATOR))]
 Engineer = Annotated[Principal, Depends(need(Role.ENGINEER))]
-StreetName = Annotated[str, Query(max_length=64, pattern=KNOWN_NAME)]
+StreetName = Annotated[str | None, Query(max_length=64, pattern=KNOWN_NAME)]
 Junction = Annotated[str, Path(max_length=256, examples=["360082"])]
 Id = Annotated[int, Path(ge=1, lt=1 << 63)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -251,8 +251,8 @@ def _json(schema: str, many: bool = False) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": of}}}}
 
 
-def street_of(request: Request, street: StreetName = "headway") -> RunningStreet:
-    return street_by_name(request, street)
+def street_of(request: Request, street: StreetName = None) -> RunningStreet:
+    return street_by_name(request, usual_street(request) if street is None else street)
 
 
 Body = Annotated[bytes, Depends(body_of)]
@@ -279,17 +279,20 @@ Street = Annotated[RunningStreet, Depends(street_of)]
 
 
 @router.post("/train", status_code=202, responses=FOUND, dependencies=[ASKS])
-def train(who: Operator, jobs: AllJobs, body: JobIn, street: StreetName = "headway") -> LearningJob:
+def train(
+    request: Request, who: Operator, jobs: AllJobs, body: JobIn, street: StreetName = None
+) -> LearningJob:
     """Train, tune or evaluate, as a job that `headway worker` does; one a street at a time. Who is
     bounded to streets makes versions of names that are theirs alone, or new.
     """
+    of = usual_street(request) if street is None else street
     name = str(body.arguments.get("name", ""))
     if not all(map(who.bounds.has_street, jobs.streets_of_model(name))):
         raise ProblemError(
             403, f"model {name!r} is of other streets than yours. Give another name."
         )
     with refusing():
-        return jobs.job(jobs.enqueue(body.kind, street, body.arguments, who.name))
+        return jobs.job(jobs.enqueue(body.kind, of, body.arguments, who.name))
 
 
 @router.get("/jobs", responses=LIST, dependencies=[ASKS])

@@ -18,7 +18,7 @@ from headway.api.dependencies import need, require_known_names, services_of
 from headway.api.problems import Fault, ProblemError, problem, responses
 from headway.api.security import Principal, Role
 from headway.api.sockets import LONG_MESSAGES
-from headway.api.streets import street_by_name
+from headway.api.streets import street_by_name, usual_street
 from headway.runtime import WorkerError
 from headway.service.observations import NotStartedError, ObservationService, Outcome, RateError
 from headway.service.running_street import RunningStreet
@@ -114,9 +114,9 @@ def service_of(request: Request) -> ObservationService:
 
 
 def street_of(
-    request: Request, street: Annotated[str, Query(max_length=64)] = "headway"
+    request: Request, street: Annotated[str | None, Query(max_length=64)] = None
 ) -> RunningStreet:
-    return street_by_name(request, street)
+    return street_by_name(request, usual_street(request) if street is None else street)
 
 
 Street = Annotated[RunningStreet, Depends(street_of)]
@@ -198,7 +198,8 @@ async def socket(socket: WebSocket) -> None:
     try:
         who = await services.identity.require(socket.scope, Role.SOURCE)
         streets = services.street_service.streets if services.street_service is not None else {}
-        name = socket.query_params.get("street", "headway")
+        asked = socket.query_params.get("street")
+        name = usual_street(socket) if asked is None else asked
         if services.observations is None or name not in streets:
             known = ", ".join(filter(who.bounds.has_street, streets)) or "none"
             raise ProblemError(404, f"no street {name!r}. There are: {known}.")

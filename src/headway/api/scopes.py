@@ -33,7 +33,7 @@ BY_SIMULATION = re.compile(
 SOME_OF_SIMULATIONS = re.compile(r"/api/v1/(?:export/)?(?:simulations|junctions|records)")
 SOME_OF_CAMERAS = re.compile(r"/api/v1/(?:export/)?counts")
 BY_DEVICE = re.compile(r"(?:/api/v1/violations|/analytics/violations)")
-# of the street that is named, or else the usual one
+# of the street that is named, or else of the usual one
 BY_STREET = re.compile(
     r"/api/v1/observations(?:/sources|/places)?"
     r"|/api/v1/ml/(?:train|predict(?:/batch)?|metrics|(?:status|metrics|performance)/.+"
@@ -42,7 +42,6 @@ BY_STREET = re.compile(
 BY_NAMED_STREET = re.compile(r"/api/v1/ml/jobs")
 KINDS_OF_CAMERAS = ("camera.", "violation.")  # of live messages
 KINDS_OF_EITHER = ("alert.",)  # acknowledged or silenced
-USUAL_STREET = "headway"  # of observations that name none
 # routes that look at the bounds themselves, by what they answer or take
 OWN = {
     "GET": re.compile(
@@ -109,12 +108,14 @@ class Bounds:
         if not all(map(self.has_street, names)):
             raise self._refusal()
 
-    def require(self, connection: Connection) -> None:
-        """Raises ProblemError 403 where a request or socket asks for anything outside."""
-        if not self.are_none and not self._allow(connection):
+    def require(self, connection: Connection, usual_street: str) -> None:
+        """Raises ProblemError 403 where a request or socket asks for anything outside.
+        usual_street: which is meant where none is named.
+        """
+        if not self.are_none and not self._allow(connection, usual_street):
             raise self._refusal()
 
-    def _allow(self, connection: Connection) -> bool:
+    def _allow(self, connection: Connection, usual_street: str) -> bool:
         path, method = connection["path"], connection.get("method", "GET")
         if (own := OWN.get(method)) and own.fullmatch(path):
             return True
@@ -124,7 +125,7 @@ class Bounds:
             return self.has_camera(found[1])
         query = QueryParams(connection.get("query_string", b""))
         if BY_STREET.fullmatch(path):
-            return all(map(self.has_street, query.getlist("street") or [USUAL_STREET]))
+            return all(map(self.has_street, query.getlist("street") or [usual_street]))
         if BY_NAMED_STREET.fullmatch(path):
             asked = query.getlist("street")
             return bool(asked) and all(map(self.has_street, asked))

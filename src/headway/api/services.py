@@ -85,6 +85,7 @@ class ApiSettings:
     oidc:       the provider whose tokens are taken beside our own; none without an issuer.
     watched:    the settings file that is followed; None for none.
     follow:     streets that are processes of their own are found over Valkey, and shown here.
+    street:     whose name stands in the settings.
     """
 
     folder: Path
@@ -105,6 +106,7 @@ class ApiSettings:
     model_watch: ModelWatchSettings = field(default_factory=ModelWatchSettings)
     watched: Watched | None = None
     follow: bool = False
+    street: str = "headway"
 
 
 @dataclass(eq=False)
@@ -161,7 +163,10 @@ class Services:
     def __post_init__(self) -> None:
         self.revoked = RevokedTokens(self.database, self.revocations)
         provider = Provider(self.settings.oidc) if self.settings.oidc.issuer else None
-        self.identity = Identity(self.keyring, self.keys, self.revoked, self.key_turns, provider)
+        self.identity = Identity(
+            self.keyring, self.keys, self.revoked, self.key_turns, provider,
+            lambda: self.usual_street,
+        )  # fmt: skip
         self.scraped = Scraped(min(self.settings.cache_s, SCRAPED_S))
         self.lookout = Lookout(self)
         self.aliases = AliasKeeper(lambda: self.registry)
@@ -269,6 +274,17 @@ class Services:
         self.aliases.begin()
         self.selfwatch.begin()
 
+    @property
+    def usual_street(self) -> str:
+        """Of whoever names none: that of the settings, or else the only one; empty where there are
+        several others.
+        """
+        streets = list(self.street_service.streets) if self.street_service is not None else []
+        own = self.settings.street
+        if own in streets or not streets:
+            return own
+        return streets[0] if len(streets) == 1 else ""
+
     def is_followed(self, street: str) -> bool:
         """Whether it is a process of its own elsewhere, heard by every process that follows it."""
         found = self.street_service.streets.get(street) if self.street_service else None
@@ -302,7 +318,9 @@ class Services:
         external = self.settings.external
         self.observations = ObservationService(streets, external)
         if external.mqtt is not None:
-            self.mqtt = MqttListener(external.mqtt, self.observations, streets)
+            self.mqtt = MqttListener(
+                external.mqtt, self.observations, streets, lambda: self.usual_street
+            )
             self.mqtt.start()
 
     async def stop(self) -> None:

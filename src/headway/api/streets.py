@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.requests import HTTPConnection
 
 from headway.api.dependencies import bounds_of, need, services_of
 from headway.api.fields import WHOLE
@@ -189,6 +190,16 @@ def street_by_name(request: Request, name: Name) -> RunningStreet:
         known = ", ".join(filter(bounds_of(request).has_street, streets)) or "none"
         raise ProblemError(404, f"no street {name!r}. There are: {known}.")
     return streets[name]
+
+
+def usual_street(connection: HTTPConnection) -> str:
+    """Of whoever names none. Raises ProblemError 422 where it is not clear which is meant."""
+    services = services_of(connection)
+    if name := services.usual_street:
+        return name
+    streets = services.street_service.streets if services.street_service is not None else {}
+    known = ", ".join(filter(bounds_of(connection).has_street, streets))
+    raise ProblemError(422, f"name the street, as in ?street=NAME. There are: {known}.")
 
 
 def junction_of(street: RunningStreet, junction: str) -> int:

@@ -274,6 +274,7 @@ def _api_settings(settings: Settings, folder: Path, watched: Watched | None) -> 
         oidc=settings.oidc,
         model_watch=settings.model_watch,
         watched=watched,
+        street=settings.street.name,
     )
 
 

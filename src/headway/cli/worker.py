@@ -13,8 +13,11 @@ from headway import telemetry
 from headway.cli.environment import SECRET_KEY
 from headway.learning.registry import Registry, signing_key
 from headway.learning.worker import STALE_S, Worker
+from headway.settings import DatabaseSettings
 from headway.store import open_database
 from headway.telemetry.life import SignsOfLife
+
+POOL = DatabaseSettings(pool_size=2, max_overflow=3)  # one job at a time, and its signs of life
 
 
 def worker(
@@ -36,7 +39,7 @@ def worker(
     """
     telemetry.set_up("info")
     folder = Path(data)
-    database = open_database(folder, create=False)
+    database = open_database(folder, create=False, pool=POOL)
     try:
         key = signing_key(folder, os.environ.get(SECRET_KEY, ""))
         for newest in Registry(database, folder, key).list(1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from headway import telemetry
@@ -31,9 +32,14 @@ class MqttListener:
     """
 
     def __init__(
-        self, settings: MqttSettings, observations: ObservationService, streets: StreetService
+        self,
+        settings: MqttSettings,
+        observations: ObservationService,
+        streets: StreetService,
+        usual_street: Callable[[], str],
     ) -> None:
         self._settings = settings
+        self._usual_street = usual_street
         self._observations = observations
         self._streets = streets
         self._log = telemetry.log("api")
@@ -101,10 +107,11 @@ class MqttListener:
         if len(holder) > LONGEST_HOLDER:
             self._say(f"{holder[:LONGEST_HOLDER]}...", TOO_LONG)
             return
-        street = self._streets.streets.get(self._settings.street)
+        name = self._settings.street or self._usual_street()
+        street = self._streets.streets.get(name)
         try:
             if street is None:
-                raise NotStartedError(f"no street {self._settings.street!r} runs here")
+                raise NotStartedError(f"no street {name!r} runs here (external.mqtt.street)")
             found = self._observations.take(street, holder, bytes(message.payload), received_ns)
         except (ValueError, NotStartedError, RateError, WorkerError) as error:
             self._say(holder, str(error))

@@ -149,12 +149,14 @@ class SourceSettings(Section):
 
 
 class MqttSettings(Section):
-    """A broker from which observations are taken. topic: its last level names the holder."""
+    """A broker from which observations are taken. topic: its last level names the holder. street:
+    empty for that of `street.name`, or else the only one.
+    """
 
     host: str = Field(min_length=1)
     port: int = Field(default=8883, ge=1, le=65535)
     topic: str = Field(default="headway/observations/+", pattern=r"^[^#+]*/\+$")
-    street: str = "headway"
+    street: str = ""
     user: str = ""
     password: str = ""
     tls: bool = True
