@@ -70,6 +70,7 @@ COMMANDS = [
         "feed",
         "deploy",
         "street",
+        "test-gate",
     ),
 ]
 
