@@ -24,7 +24,8 @@ class System extends Group {
   }
 
   /**
-   * It can do its work: the database can be reached and nothing waits to be written.
+   * It can do its work: the database can be reached, the data folder takes what is written, and
+   * nothing waits.
    */
   ready(options = {}) {
     return this.call("GET", "/health/ready", asked(options));
