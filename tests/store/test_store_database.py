@@ -147,10 +147,10 @@ def test_the_pool_keeps_20_connections_and_opens_30_more_unless_the_settings_say
 ):
     pool = database.engine.pool
     assert (pool.size(), pool.timeout(), pool._max_overflow) == (20, 10.0, 30)
-    sizes = DatabaseSettings(pool_size=2, max_overflow=3, pool_wait_s=0.05)
+    sizes = DatabaseSettings(pool_size=2, max_overflow=3, pool_wait_s=0.1)
     small = open_database(tmp_path, database.url, pool=sizes)
     held = [small.engine.connect() for _ in range(5)]
-    with pytest.raises(sa.exc.TimeoutError, match=r"size 2 overflow 3 .* timeout 0.05"):
+    with pytest.raises(sa.exc.TimeoutError, match=r"size 2 overflow 3 .* timeout 0.10"):
         small.engine.connect()
     for one in held:
         one.close()

@@ -456,7 +456,7 @@ def test_an_outage_in_the_middle_of_a_batch_stores_nothing_and_spools_all_of_it(
 
 
 def test_without_database_and_spool_an_error_is_raised(database, tmp_path):
-    intake = Intake(database, tmp_path, SpoolSettings(most_gb=100e-9))
+    intake = Intake(database, tmp_path, SpoolSettings.model_construct(most_gb=100e-9))
     with away(database):
         assert intake.write("crossing", [(1, "J", 1)]).spooled == 1
         with pytest.raises(SpoolFullError, match="holds 39 bytes of 100"):
