@@ -24,22 +24,17 @@ from headway.values import Observation, Proposal
 
 WARM_TICKS = 60  # left out: caches and the branch predictor are cold, and the network is empty
 
-# steps only, after each of which something else has used so much of the processor's caches
 BARE = """
-import sys, time, libsumo, numpy as np
+import sys, time, libsumo
 from headway.plants.sumo import SumoSettings
 from headway.plants.sumo.scenarios import scenario
-of, used = scenario(sys.argv[1]), np.zeros(int(sys.argv[2]) * 1024, np.int8)
+of = scenario(sys.argv[1])
 libsumo.start(SumoSettings(of.sumocfg).arguments())
-wall = 0.0
+begun = time.perf_counter()
 while libsumo.simulation.getTime() < of.end_s:
-    begun = time.perf_counter()
     libsumo.simulationStep()
-    wall += time.perf_counter() - begun
-    used += 1
-print(wall)
+print(time.perf_counter() - begun)
 """
-USED_KIB = 512
 LOOP = """
 import sys, time, numpy as np
 from pathlib import Path
@@ -66,22 +61,19 @@ print(wall, np.percentile(parts[:, 1], 99) * 1e3, *parts.sum(axis=0))
 
 def loop() -> None:
     """Wall time of bare libsumo stepping / wall time of the whole loop (observe, plan, gate,
-    record, apply, advance); to reach: 0.40 on cologne8, 0.60 on ingolstadt21 (decision 39).
+    record, apply, advance); to reach: 0.40.
     """
     with TemporaryDirectory() as folder:
         for name in ("cologne8", "ingolstadt21"):
             pairs = []
             for _ in range(3):
-                bare, cold = (
-                    float(
-                        subprocess.run(
-                            [sys.executable, "-c", BARE, name, str(kib)],
-                            capture_output=True,
-                            text=True,
-                            check=True,
-                        ).stdout
-                    )
-                    for kib in (0, USED_KIB)
+                bare = float(
+                    subprocess.run(
+                        [sys.executable, "-c", BARE, name],
+                        capture_output=True,
+                        text=True,
+                        check=True,
+                    ).stdout
                 )
                 whole = subprocess.run(
                     [sys.executable, "-c", LOOP, name, folder],
@@ -89,17 +81,16 @@ def loop() -> None:
                     text=True,
                     check=True,
                 ).stdout.split()
-                pairs.append((bare, *map(float, whole), cold))
+                pairs.append((bare, *map(float, whole)))
             best = sorted(pairs, key=lambda p: p[0] / p[1])[1]
             parts = ", ".join(
                 f"{n} {s:.2f}"
                 for n, s in zip(
-                    ("observe", "decide", "gate", "apply", "advance"), best[3:-1], strict=True
+                    ("observe", "decide", "gate", "apply", "advance"), best[3:], strict=True
                 )
             )
             print(
                 f"{name:13s} ratio {best[0] / best[1]:.2f} (median of 3; bare {best[0]:.2f} s, "
-                f"with {USED_KIB} KiB written between steps {best[-1]:.2f} s, "
                 f"loop {best[1]:.2f} s: {parts}); "
                   f"decision of all junctions p99 {best[2]:.2f} ms")  # fmt: skip
 
