@@ -292,6 +292,9 @@ def test_the_socket_is_refused_to_who_may_not(running, street, role, query, stat
     ):
         pass
     assert refused.value.response.status_code == status
+    if status == 422:
+        (fault,) = json.loads(refused.value.response.body)["faults"]
+        assert fault["message"] == "there is no such name here, but: street"
 
 
 def test_one_holder_has_so_many_sockets_and_others_theirs(running, street, row, monkeypatch):

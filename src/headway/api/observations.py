@@ -210,7 +210,7 @@ async def socket(socket: WebSocket) -> None:
             raise ProblemError(429, detail, headers={"Retry-After": "5"})
     except ProblemError as error:
         await socket.send_denial_response(
-            problem(socket, error.status, error.detail, headers=error.headers)
+            problem(socket, error.status, error.detail, error.faults, error.headers)
         )
         return
     open_sockets[who.name] += 1
