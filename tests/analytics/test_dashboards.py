@@ -70,27 +70,27 @@ def streets(new_record, tmp_path):
 
 
 def test_two_streets_are_paired_by_junction_and_block_over_the_same_demand(streets):
-    """Blocks of 300 s: the baseline waits 20 and 30 s, at J2 twice as long; Headway half of it.
+    """Blocks of 60 s: the baseline waits 20 and 30 s, at J2 twice as long; Headway half of it.
     What is beyond the last whole block does not count.
     """
     streets.run("baseline", lambda j, t: (20.0 if t < 300 else 30.0) * (1 + (j == "J2")), 125)
     streets.run("headway", lambda j, t: (10.0 if t < 300 else 15.0) * (1 + (j == "J2")), 130)
     found = dashboards.compare(streets.database, "street:baseline", "street:headway", Scope())
-    assert (found.wait_s.n, found.unpaired, found.block_s) == (4, 0, 300.0)
+    assert (found.wait_s.n, found.unpaired, found.block_s) == (20, 0, 60.0)
     assert (found.wait_s.mean_a, found.wait_s.mean_b) == (37.5, 18.75)
     assert (found.wait_s.change_percent, found.wait_s.effect_size) == (-50.0, -1.0)
-    assert (found.speed_kmh.n, found.speed_kmh.mean_difference) == (2, 0.0)  # J2 measured none
+    assert (found.speed_kmh.n, found.speed_kmh.mean_difference) == (10, 0.0)  # J2 measured none
     assert found.throughput.mean_a == pytest.approx(0.4)
     assert [(r.run, r.street, r.scenario, r.seed) for r in found.runs] == [
         (1, "baseline", "cologne1", 1),
         (2, "headway", "cologne1", 1),
     ]
-    of_runs = dashboards.compare(streets.database, "run:1", "run:2", Scope(), 60.0)
-    assert (of_runs.wait_s.n, of_runs.wait_s.change_percent) == (20, -50.0)
+    of_runs = dashboards.compare(streets.database, "run:1", "run:2", Scope(), 300.0)
+    assert (of_runs.wait_s.n, of_runs.wait_s.change_percent) == (4, -50.0)
     at_one = dashboards.compare(
         streets.database, "street:baseline", "street:headway", Scope(junction="J2")
     )
-    assert (at_one.wait_s.n, at_one.wait_s.mean_a, at_one.speed_kmh) == (2, 50.0, None)
+    assert (at_one.wait_s.n, at_one.wait_s.mean_a, at_one.speed_kmh) == (10, 50.0, None)
 
 
 def test_the_runs_that_share_the_most_time_are_compared(streets):
@@ -100,14 +100,14 @@ def test_the_runs_that_share_the_most_time_are_compared(streets):
     streets.run("baseline", lambda j, t: 99.0, rows=70)
     found = dashboards.compare(streets.database, "street:baseline", "street:headway", Scope())
     assert [r.run for r in found.runs] == [first, mine]
-    assert (found.wait_s.n, found.wait_s.mean_a) == (4, 20.0)
+    assert (found.wait_s.n, found.wait_s.mean_a) == (20, 20.0)
 
 
 def test_a_run_that_was_resumed_later_is_compared_from_its_first_whole_block(streets):
     streets.run("baseline", lambda j, t: 20.0)
     streets.run("headway", lambda j, t: 10.0, first=100)
     found = dashboards.compare(streets.database, "street:baseline", "street:headway", Scope())
-    assert (found.wait_s.n, found.unpaired) == (2, 0)
+    assert (found.wait_s.n, found.unpaired) == (16, 0), "720 to 1200 s, of two junctions"
 
 
 def test_a_window_of_two_streets_of_different_pace_is_compared_over_the_same_seconds(streets):
@@ -118,15 +118,15 @@ def test_a_window_of_two_streets_of_different_pace_is_compared_over_the_same_sec
     streets.run("headway", lambda j, t: float(t), rows=281)
     window = Scope(begin=NOW - timedelta(seconds=200.5), end=NOW - timedelta(seconds=20.5))
     found = dashboards.compare(streets.database, "street:baseline", "street:headway", window)
-    assert (found.wait_s.n, found.unpaired) == (2, 0), "the block from 600 s on, of two junctions"
+    assert (found.wait_s.n, found.unpaired) == (22, 0), "1020 to 1680 s, of two junctions"
     assert found.wait_s.mean_difference == 0.0
-    late = Scope(begin=NOW - timedelta(seconds=90.5))
-    with pytest.raises(MissingError, match="no whole block of 300 simulated seconds"):
+    late = Scope(begin=NOW - timedelta(seconds=50.5))
+    with pytest.raises(MissingError, match="no whole block of 60 simulated seconds"):
         dashboards.compare(streets.database, "street:baseline", "street:headway", late)
 
 
 def test_a_block_of_which_one_street_lacks_a_part_has_no_partner(streets):
-    """Rows were lost from 300 to 450 s: what is left of that block is other seconds."""
+    """Rows were lost from 300 to 450 s: what is left of the last block is other seconds."""
     streets.run("baseline", lambda j, t: float(t))
     number = streets.run("headway", lambda j, t: float(t))
     with streets.database.engine.begin() as connection:
@@ -135,8 +135,8 @@ def test_a_block_of_which_one_street_lacks_a_part_has_no_partner(streets):
             f"{streets.begin_s + 300.0} AND at_s < {streets.begin_s + 450.0}"
         )
     found = dashboards.compare(streets.database, "street:baseline", "street:headway", Scope())
-    assert (found.wait_s.n, found.wait_s.mean_difference) == (2, 0.0)
-    assert found.unpaired == 4, "both halves, of two junctions"
+    assert (found.wait_s.n, found.wait_s.mean_difference) == (14, 0.0)
+    assert found.unpaired == 8, "two blocks of the baseline, both halves; of two junctions"
 
 
 @pytest.mark.parametrize("other", [{"seed": 2}, {"scenario": "cologne3"}, {"scale": 1.5}])
@@ -153,10 +153,10 @@ def test_what_cannot_be_compared_says_why(streets):
             dashboards.compare(streets.database, a, b, Scope(**more))
         return str(found.value)
 
-    streets.run("baseline", lambda j, t: 20.0, rows=40)
-    streets.run("headway", lambda j, t: 10.0, rows=40)
+    streets.run("baseline", lambda j, t: 20.0, rows=10)
+    streets.run("headway", lambda j, t: 10.0, rows=10)
     both = ("street:baseline", "street:headway")
-    assert "no whole block of 300 simulated seconds" in why(*both)
+    assert "no whole block of 60 simulated seconds" in why(*both)
     assert (
         why("street:baseline", "street:gone") == "nothing of 'street:gone' is in the database yet"
     )

@@ -136,7 +136,7 @@ def test_b13_headway_beside_fixed_time_over_the_same_demand_with_statistics(serv
     """The service compares its own streets while they run: waits of Headway and of fixed time over
     the same demand, with n, the difference, its 95 % interval, p and effect size.
     """
-    ask = {"baseline": "street:baseline", "ai": "street:headway", "block_s": 60}
+    ask = {"baseline": "street:baseline", "ai": "street:headway"}
     with (
         serve("--scenario", "cologne1", "--speed-factor", "60", "--per-minute", "0") as product,
         product.http() as client,

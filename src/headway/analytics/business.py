@@ -17,7 +17,7 @@ from headway.settings import BusinessSettings
 from headway.store import Database
 from headway.values import CountArray, FloatArray
 
-BLOCK_S = 300.0  # simulated, as in `dashboards`
+BLOCK_S = 60.0  # simulated, as in `dashboards`
 DAYS_A_YEAR = 365.0
 
 
@@ -56,7 +56,7 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class Business:
-    """Of two runs over the hours that both cover, in blocks of 300 simulated seconds. Blocks in
+    """Of two runs over the hours that both cover, in blocks of 60 simulated seconds. Blocks in
     which one of them was not looked at do not count.
 
     fuel_l: petrol at 0.745 kg/l, by SUMO's emission model; co2_kg; time_h: hours of vehicles on the
@@ -113,8 +113,8 @@ BLOCKS = """
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Of a run, the whole blocks of 300 s that are known. number: int (n,), ascending, simulated
-    time over 300 s; sums: float (n, 3), vehicle seconds, mg of fuel, mg of CO2.
+    """Of a run, the whole blocks of 60 s that are known. number: int (n,), ascending, simulated
+    time over 60 s; sums: float (n, 3), vehicle seconds, mg of fuel, mg of CO2.
     """
 
     number: CountArray

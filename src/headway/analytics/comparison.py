@@ -17,11 +17,15 @@ import numpy as np
 from headway.values import FloatArray
 
 METHOD = "equal-weighted cosine t-test"
-LEAST_TIMES = 8  # fewer say nothing of how long a difference lasts
+LEAST_TIMES = 12  # fewer say nothing of how long a difference lasts
 PARTS = 32  # the series is looked at in 32 to 63; faster changes do not matter for its mean
 LEAST_COSINES = 4
 COSINES_A_SPAN = 0.3  # cosines for each correlation time that the series lasts
-LEAST_SPANS = 3.0  # correlation times that a series must last to have a p
+# a series has a p where its parts, times what their autocorrelation is below 1, are so many: else a
+# difference that lasts as long as the series is not ruled out. Single values need more than sums of
+# several, which are smoother; by simulation, so that 7 % of series without a difference have one
+LEAST_DECAY = 3.0
+MORE_OF_SINGLE_VALUES = 7.0
 ROUNDING = 1e-12  # of a value; differences that vary by less do not vary
 
 
@@ -33,7 +37,7 @@ class Paired:
     method:              of the interval and p; it respects autocorrelation.
     times:               different times that the pairs are of; those of one time count together.
     correlation_s:       how long a difference lasts, seconds (its autocorrelation falls to 1/e);
-                         0 where none is found. None with fewer than 8 times.
+                         0 where none is found. None with fewer than 12 times.
     effective_n:         independent pairs that would give the same standard error, n at most.
     degrees_of_freedom:  of t: cosine transforms that the variance is estimated from.
     why:                 why there are neither interval nor p; "" where there are.
@@ -121,13 +125,14 @@ def _tested(d: FloatArray, at_s: FloatArray) -> _Test:
     width = max(len(times) // PARTS, 1)
     parts = np.array_split(added, len(times) // width)
     sums = np.array([part.sum() for part in parts])
-    spans = _spans(sums)
+    first = _autocorrelation(sums)
+    spans = _spans(first, len(sums))
     lasted_s = float(times[-1] - times[0]) * len(times) / (len(times) - 1)
     correlation_s = lasted_s / spans
-    if spans < LEAST_SPANS:
+    if len(sums) * (1.0 - first) < LEAST_DECAY + MORE_OF_SINGLE_VALUES / width**0.75:
         return _Test(
             len(times),
-            f"a difference lasts some {correlation_s:.0f} s, more than a third of the "
+            f"a difference lasts some {correlation_s:.0f} s, and perhaps as long as the "
             f"{lasted_s:.0f} s compared: compare longer runs, or several pairs of runs",
             correlation_s=correlation_s,
         )
@@ -151,19 +156,24 @@ def _tested(d: FloatArray, at_s: FloatArray) -> _Test:
     )
 
 
-def _spans(sums: FloatArray) -> float:
-    """Correlation times that the series lasts: of the first-order autoregression with its first
-    autocorrelation, less that estimate's bias (F. H. C. Marriott and J. A. Pope, Biometrika 1954).
-    inf where neighbours do not resemble each other, 1 at least: a longer one cannot be told.
+def _autocorrelation(sums: FloatArray) -> float:
+    """Of neighbours, less the bias of its estimate (F. H. C. Marriott and J. A. Pope, Biometrika
+    1954); 0 where nothing varies.
     """
     n, power = len(sums), float((sums**2).sum())
     if power == 0.0:
-        return inf
+        return 0.0
     first = float((sums[1:] * sums[:-1]).sum()) / power
-    unbiased = first + (1.0 + 4.0 * first) / n
-    if unbiased <= 0.0:
+    return first + (1.0 + 4.0 * first) / n
+
+
+def _spans(first: float, n: int) -> float:
+    """Correlation times that a series of n lasts, as a first-order autoregression. inf where
+    neighbours do not resemble each other, 1 at least: a longer one cannot be told.
+    """
+    if first <= 0.0:
         return inf
-    return max(-n * float(np.log(min(unbiased, 1.0))), 1.0)
+    return max(-n * float(np.log(min(first, 1.0))), 1.0)
 
 
 def _cosines(n: int, spans: float) -> int:

@@ -17,7 +17,7 @@ from headway.store import Database
 
 RUNS_CONSIDERED = 3  # of each street, the newest; older ones had the same demand, longer ago
 BEGUN_TOGETHER_S = 10.0  # simulated; runs are looked at every 5 s
-BLOCK_S = 300.0  # simulated; long enough that what is left of one block hardly shapes the next
+BLOCK_S = 60.0  # simulated; `paired` knows that what is left of one block shapes the next
 
 # newest row of each junction of each street's newest run
 LIVE = """
