@@ -132,11 +132,11 @@ def test_pace_mode_and_folder_make_the_loop(headway, asked, words, loop):
         (["--seconds", "-1"], "seconds -1.0"), (["--seconds", "inf"], "seconds inf"),
         (["--seconds", "nan"], "seconds nan"),
         (["--mode", "fast"], "no mode 'fast'. There are: performance, balanced, accuracy."),
-        (["--floaters", "7"], "floaters"), (["--floaters", "65"], "even"),
-        (["--volume", "-1"], "volume_m3"),
-        (["--depth", "-1"], "depth_m"), (["--speed", "-1"], "target_mps"),
-        (["--dt-min", "1"], "shortest_s"),
-        (["--rtol", "0"], "rtol"),
+        (["--floaters", "7"], "--floaters: 7 is not allowed"), (["--floaters", "65"], "even"),
+        (["--volume", "-1"], "--volume: -1.0 is not allowed"),
+        (["--depth", "-1"], "--depth: -1.0"), (["--speed", "-1"], "--speed: -1.0"),
+        (["--dt-min", "1"], "--dt-min: 1.0 is above --dt-max: 0.2"),
+        (["--rtol", "0"], "--rtol: 0.0"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_a_wrong_call(headway, asked, words, said):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import signal
 import time
 from collections import deque
@@ -30,6 +31,16 @@ app = typer.Typer(
 )
 console = Console()
 KWH_J = 3.6e6
+# settings of plant, steps and load control that have an option
+OPTIONS = {
+    "floaters": "--floaters",
+    "depth_m": "--depth",
+    "volume_m3": "--volume",
+    "target_mps": "--speed",
+    "shortest_s": "--dt-min",
+    "longest_s": "--dt-max",
+    "rtol": "--rtol",
+}
 SAMPLES = (
     "time_s",
     "v_chain",
@@ -132,11 +143,14 @@ def run(
         raise typer.BadParameter(f"no mode {mode!r}. There are: {', '.join(MODES)}.")
     try:
         loop_options = _loop_options(config_, mode, hz, alert or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    try:
         plant = KppSettings(floaters=floaters, depth_m=depth, volume_m3=volume, h1=h1, h2=h2, h3=h3)
         bounds = StepBounds(dt_min, dt_max, rtol, 0.01 * rtol)
         control = LoadControl(speed)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+        raise typer.BadParameter(_by_option(str(error))) from error
     driven = KppRun(plant, bounds, control, Path(data) if data else None)
     went_on = driven.take_up(seconds)
     lines: deque[str] = deque(maxlen=6)
@@ -181,6 +195,15 @@ def run(
     driven.forget()  # not before its result is written
     if plot and json_ != "-":
         _plot(samples)
+
+
+def _by_option(fault: str) -> str:
+    """The fault with the names of settings as the options that give them.
+
+    >>> _by_option("shortest_s: 1.0 is above longest_s: 0.5")
+    '--dt-min: 1.0 is above --dt-max: 0.5'
+    """
+    return re.sub(r"\w+", lambda word: OPTIONS.get(word[0], word[0]), fault)
 
 
 def _loop_options(
