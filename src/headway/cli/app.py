@@ -16,6 +16,7 @@ from rich.table import Table
 
 from headway import __version__
 from headway.cli import (
+    database,
     deploy,
     feed,
     gate,
@@ -55,15 +56,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(kpp.app, name="kpp")
-app.add_typer(serve.db, name="db")
-app.add_typer(serve.audit, name="audit")
+app.add_typer(database.db, name="db")
+app.add_typer(database.audit, name="audit")
 app.add_typer(keys.app, name="key")
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)
 app.command("feed")(feed.feed)
 app.command("street")(street.street)
 app.command("test-gate")(gate.try_gate)
-app.command("token")(serve.token)
+app.command("token")(keys.token)
 app.command("tune")(tuning.tune)
 app.command("watch")(vision.watch)
 app.command("worker")(worker.worker)

@@ -1,4 +1,6 @@
-"""API keys, and the secret that signs tokens: another one in place of one that may be known."""
+"""Tokens, API keys, and the secret that signs tokens: another one in place of one that may be
+known.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from rich.console import Console
 
 from headway.api.audit import Audit
 from headway.api.keys import Keys
+from headway.api.scopes import UNBOUNDED, Bounds
 from headway.api.seal import Seal
 from headway.api.security import Keyring, Principal, Role
 from headway.cli.environment import SECRET_KEY
@@ -23,6 +26,44 @@ app = typer.Typer(help="API keys, and the secret of tokens.", no_args_is_help=Tr
 console = Console()
 errors = Console(stderr=True)
 Data = Annotated[str, typer.Option(help="Data folder.")]
+LONGEST_NAME = 64  # letters, of a holder of credentials
+
+
+def token(
+    name: Annotated[str, typer.Argument(help="Name of the holder, for the audit trail.")],
+    role: Annotated[
+        str, typer.Option(help=f"Role: {', '.join(r.name.lower() for r in Role)}.")
+    ] = "viewer",
+    hours: Annotated[
+        float, typer.Option(min=0.01, max=24 * 366, help="Validity of the token, hours.")
+    ] = 12.0,
+    street: Annotated[
+        list[str], typer.Option(help="Street that it is bounded to; may be repeated.")
+    ] = [],  # noqa: B006 - typer copies it
+    camera: Annotated[
+        list[str], typer.Option(help="Camera that it is bounded to; may be repeated.")
+    ] = [],  # noqa: B006
+    data: Data = "data",
+) -> None:
+    """Print an access token for a server; needs read access to its data folder."""
+    if ":" in name or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+        raise typer.BadParameter(
+            f"no holder may be named {name!r}: 1 to {LONGEST_NAME} letters that can be printed, "
+            "without ':', which divides a holder from the parts it reports for."
+        )
+    if role.upper() not in Role.__members__:
+        raise typer.BadParameter(
+            f"no role {role!r}. There are: {', '.join(r.name.lower() for r in Role)}."
+        )
+    secret = os.environ.get(SECRET_KEY, "")
+    keyring = Keyring(Path(data) / "keys.json", secret, create=False)
+    bounds = Bounds.of(street, camera) if street or camera else UNBOUNDED
+    if role.upper() == "ADMIN" and not bounds.are_none:
+        raise typer.BadParameter("an admin cannot be bounded to streets and cameras")
+    made = keyring.token(name, Role[role.upper()], hours * 3600.0, bounds)
+    told = {"name": name, "role": role.lower(), "hours": f"{hours:g}", **bounds.claims()}
+    put_on_record(Path(data), "token", {**told, "number": keyring.read(made).token})
+    print(made)
 
 
 @app.command()
