@@ -17,6 +17,7 @@ Junctions that it is not for are left to the fallback: its confidence there is 0
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ OBSERVATION, INTERVAL_S = "headway_observation", "headway_interval_s"
 JUNCTION, NETWORK = "headway_junction", "headway_network"
 LONGEST_INTERVAL_S = 3600
 ERRORS_ALONE = 3  # severity from which onnxruntime logs
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"  # its default: the cwd
 DISAGREES = 0.5  # share of the two advisers, it and the greatest demand, that would do the same
 
 
@@ -204,7 +206,9 @@ class OnnxPolicy:
 
 
 def _session(data: bytes, place: str) -> Any:
-    """One thread: a street has one processor. Raises ValueError."""
+    """One thread: a street has one processor. Its weights are those of the file, which a sha256
+    covers: beside it, there are none. Raises ValueError.
+    """
     try:
         import onnxruntime as ort
     except ImportError:
@@ -214,6 +218,7 @@ def _session(data: bytes, place: str) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = ERRORS_ALONE
+    options.add_session_config_entry(WEIGHTS_FOLDER, os.devnull)  # a folder without files
     try:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a class of its own for each fault
