@@ -82,8 +82,11 @@ class TestACanary:
         ticks(street, 60)  # the champion's turn
         assert plant.applied[-1] == list(FIRST)
         assert street.rollout.report("champion", 1.0)["canary"]["decides"] is False
-        ticks(street, 120)  # it begins the second pair; then the canary again
-        assert plant.applied[-1] == [*A_SECOND, *B_FIRST]
+        shown = []
+        for _ in range(2):  # the turns of the second pair
+            ticks(street, 60)
+            shown.append(plant.applied[-1])
+        assert sorted(shown) == [[*A_SECOND, *B_FIRST], list(FIRST)]
 
     def test_is_in_force_at_the_next_tick(self, plant):
         street, _ = street_of(plant, Says("champion", FIRST))

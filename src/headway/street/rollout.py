@@ -204,7 +204,7 @@ class Rollout:
         return Canary(
             order=order,
             controller=controller,
-            trial=Trial(self._network, of_junction, order.canary),
+            trial=Trial(self._network, of_junction, order.canary, order.model.sha256),
             of_junction=of_junction,
             of_group=of_junction[self._network.group_junction],
             state=self._guards[CANARY].start(controller, observation),
