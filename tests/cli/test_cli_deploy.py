@@ -470,6 +470,44 @@ def test_an_update_that_was_cut_off_is_gone_on_with_and_can_still_go_back(
     assert [service.version(n) for n in (0, 1)] == ["2", "2"]
 
 
+@pytest.fixture
+def cut_off(deploy, tmp_path, monkeypatch):
+    """An update that was killed once the tables were those of the new version. Returns the schema
+    that it found.
+    """
+    old, new = schemas()[-2:]
+    with monkeypatch.context() as then:
+        then.setattr(room, "schema", lambda database: old)
+
+        def killed(link, target):
+            raise SystemExit(137)
+
+        then.setattr(room, "point", killed)
+        assert deploy().status == 137
+    monkeypatch.setattr(room, "schema", lambda database: new)
+    (tmp_path / "log").unlink()
+    (tmp_path / "r1" / "fails-upkeep").touch()  # it does not know the tables
+    return old
+
+
+def test_after_a_kill_the_tables_go_back_to_those_of_the_version_before(
+    deploy, service, cut_off, tmp_path
+):
+    service.broken["2"] = ["predict"]
+    ran = deploy()
+    assert (ran.status, "the update was taken back, and 1 runs" in ran.err) == (1, True)
+    backed_up = next(line for line in log(tmp_path) if "upkeep backup" in line)
+    assert backed_up.startswith("2 "), "by the version that knows the tables"
+    assert f"2 db migrate --back-to {cut_off} --data data" in log(tmp_path)
+    assert not (tmp_path / ".updating").exists()
+
+
+def test_after_a_kill_the_update_is_gone_on_with(deploy, service, cut_off, tmp_path):
+    assert deploy().status == 0
+    assert [service.version(n) for n in (0, 1)] == ["2", "2"]
+    assert not (tmp_path / ".updating").exists()
+
+
 def test_an_update_that_was_cut_off_is_not_done_though_both_releases_have_one_version(
     deploy, service, tmp_path
 ):

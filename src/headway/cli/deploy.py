@@ -43,6 +43,7 @@ from headway.cli.deploy_streets import (
     wait_until_well,
 )
 from headway.cli.environment import SECRET_KEY
+from headway.files import write_whole
 from headway.runtime.folder_lock import FolderLockedError, locked
 from headway.service.upkeep import RUN_LOCK
 from headway.settings import SettingsError, load
@@ -168,6 +169,11 @@ class Deployment:
         """Names the release whose update came to its end last: two may have one version."""
         return self.current.with_name(".deployed")
 
+    @property
+    def _begun(self) -> Path:
+        """Names the update under way, or that was cut off, and the schema that it found."""
+        return self.current.with_name(".updating")
+
     def check(self) -> None:
         """Everything that is needed, without a change. Raises DeployError with all that is not."""
         faults = [*self._missing(), *self._wrong_settings()]
@@ -265,10 +271,12 @@ class Deployment:
         version = self.version(self.release)
         self._test_gate()
         with closing(_database(self.data)) as database:
-            rows, was = _rows(database), schema(database)
+            rows, present = _rows(database), schema(database)
+        was = self._schema_before(present)
         well = {one.url: _well(one.url, self._token()) for one in self.instances}
         self._done.unlink(missing_ok=True)
-        backup = self._checked(self.before, *self._upkeep())
+        knows_tables = self.before if present == was else self.release
+        backup = self._checked(knows_tables, *self._upkeep())
         self.say(f"backup: {backup.strip()}")
         try:
             self.say(self._checked(self.release, "db", "migrate", "--data", str(self.data)).strip())
@@ -286,6 +294,7 @@ class Deployment:
             self._restart_workers(self.workers, version, self._restarted.append)
             self._prove(rows)
             self._done.write_text(f"{self.release}\n", encoding="utf-8")
+            self._begun.unlink(missing_ok=True)
         except (Exception, KeyboardInterrupt) as error:  # half of an update must not stay
             why = _why(error)
             self.say(f"failed: {why}; going back to {self.before}")
@@ -294,6 +303,18 @@ class Deployment:
             raise DeployError(
                 f"the update was taken back, and {self.version(self.before)} runs: {why}"
             ) from error
+
+    def _schema_before(self, present: str) -> str:
+        """That of the version before: where this update was cut off, the tables may be the new
+        version's by now.
+        """
+        update = [str(self.before), str(self.release)]
+        with contextlib.suppress(OSError, ValueError):
+            *kept, was = json.loads(self._begun.read_text(encoding="utf-8"))
+            if kept == update:
+                return str(was)
+        write_whole(self._begun, json.dumps([*update, present]))
+        return present
 
     def _test_gate(self) -> None:
         """Of the new version, on this machine: with the street and the limits of the settings, and
@@ -345,6 +366,7 @@ class Deployment:
             workers = [one for one in self._restarted if isinstance(one, WorkerProcess)]
             self._restart_workers(workers, version, _ignore)
             self._prove(rows)
+            self._begun.unlink(missing_ok=True)
         except Exception as error:  # of whatever class: who reads it has to act
             raise DeployError(
                 f"GOING BACK FAILED: {_why(error)}. The backup made before the update is whole: "
