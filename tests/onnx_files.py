@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 FLOAT = 1
+INT64 = 7
 RAW = 9
 
 
@@ -59,5 +60,19 @@ def linear(weights, bias, metadata, rows="n", inputs=1, beside=""):
     for i in range(inputs):
         graph += part(11, declared("seen" if i == 0 else f"more{i}", rows, weights.shape[0]))
     graph += part(12, declared("values", rows, weights.shape[1]))
+    said = b"".join(part(14, part(1, key) + part(2, value)) for key, value in metadata.items())
+    return whole(1, 8) + part(7, graph) + part(8, part(1, "") + whole(2, 13)) + said
+
+
+def heavy(count, metadata):
+    """values = seen @ weights + mean of `count` noughts, which are made when it is run."""
+    numbers = np.array([count], np.int64)
+    shape = whole(1, 1) + whole(2, INT64) + part(8, "shape") + part(RAW, numbers.tobytes())
+    graph = part(1, node("ConstantOfShape", ("shape",), "noughts"))
+    graph += part(1, node("ReduceMean", ("noughts",), "mean"))
+    graph += part(1, node("MatMul", ("seen", "weights"), "product"))
+    graph += part(1, node("Add", ("product", "mean"), "values")) + part(2, "heavy")
+    graph += part(5, tensor("weights", np.ones((4, 2)))) + part(5, shape)
+    graph += part(11, declared("seen", "n", 4)) + part(12, declared("values", "n", 2))
     said = b"".join(part(14, part(1, key) + part(2, value)) for key, value in metadata.items())
     return whole(1, 8) + part(7, graph) + part(8, part(1, "") + whole(2, 13)) + said
