@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -37,6 +38,7 @@ case "$1" in
   --version) echo "headway $(cat "$here/VERSION")"; exit ;;
 esac
 echo "$(cat "$here/VERSION") $*" >> "$here/../log"
+[ "$1 $2" != "test-gate --config" ] || cat "$3" > "$here/../tried"
 [ "$1" != test-gate ] || { [ ! -e "$here/older" ] || exit 2; set -- "" test-gate; }
 [ ! -e "$here/fails-$2" ] || { echo "headway: $2 is broken" >&2; exit 1; }
 echo "$2 done"
@@ -161,8 +163,8 @@ def service(tmp_path, record, monkeypatch):
 
 @pytest.fixture
 def deploy(headway, service, monkeypatch):
-    def call(*more, release="r2"):
-        words = ("--current", "current", "--data", "data", "--within", "1")
+    def call(*more, release="r2", within="1"):
+        words = ("--current", "current", "--data", "data", "--within", within)
         return headway("deploy", release, *service.instances(), *words, *more)
 
     return call
@@ -207,29 +209,71 @@ def test_a_version_without_a_test_of_its_gate_can_be_gone_back_to(deploy, servic
     assert [service.version(n) for n in (0, 1)] == ["2", "2"]
 
 
-def test_workers_are_restarted_last_and_have_to_live(deploy, service, tmp_path):
-    alive = tmp_path / "data" / "worker.alive"
-    alive.touch()
-    starts = "sh -c 'readlink -f current >> started; touch data/worker.alive'"
-    ran = deploy("--worker", starts, "--worker", starts)
+# a worker of the release that the link leads to gives signs of life for as long as it lives
+WORKS = """
+import pathlib, sys, time
+from headway.telemetry import life
+life.__version__ = pathlib.Path("current/VERSION").read_text()
+with open("started", "a") as out:
+    print(life.__version__, file=out)
+until_s = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < until_s:
+    signs = life.SignsOfLife(pathlib.Path("data/worker.alive"), {})
+    signs.every_s = 0.05
+    signs.give()
+    begun = [time.sleep(0.05) or signs.give() for _ in range(int(sys.argv[2]))]
+"""
+
+
+@pytest.fixture
+def starts(tmp_path, monkeypatch):
+    """The command that starts a worker for so many seconds, in so many signs of each process."""
+    monkeypatch.setattr(room, "STEADY_S", 0.3)
+    (tmp_path / "works.py").write_text(WORKS)
+
+    def command(lasts_s, signs=1000):
+        return f"sh -c '{sys.executable} works.py {lasts_s} {signs} >/dev/null 2>&1 &'"
+
+    return command
+
+
+def test_workers_are_restarted_last_and_have_to_live(deploy, service, starts, tmp_path):
+    ran = deploy("--worker", starts(1.5), "--worker", starts(1.5), within="20")
     assert (ran.status, ran.out.count("a worker lives")) == (0, 2)
-    assert (tmp_path / "started").read_text().splitlines() == [str(tmp_path / "r2")] * 2
+    assert (tmp_path / "started").read_text().split() == ["2", "2"]
     assert [service.version(n) for n in (0, 1)] == ["2", "2"]
 
 
-def test_a_worker_that_does_not_live_takes_the_update_back(deploy, service, tmp_path):
-    (tmp_path / "data" / "worker.alive").touch()
-    ran = deploy(
-        "--worker",
-        "sh -c 'readlink -f current >> started; "
-        "[ $(readlink -f current) = $(readlink -f r2) ] || touch data/worker.alive'",
-    )
-    assert (ran.status, "no worker lives within 1 s" in ran.err) == (1, True)
-    assert (tmp_path / "started").read_text().splitlines() == [
-        str(tmp_path / "r2"),
-        str(tmp_path / "r1"),
-    ]
+@pytest.mark.parametrize(
+    ("restart", "why"),
+    [
+        ("true", "no worker lives"),
+        ("cp other data/worker.alive", "only box process 7 lives, which was there before"),
+        ("cp elder data/worker.alive", "box process 8 is of version 1, not 2"),
+        ("cp brief data/worker.alive", "box process 9 has begun, but gives no more signs"),
+    ],
+)
+def test_a_worker_that_does_not_live_takes_the_update_back(deploy, service, tmp_path, restart, why):
+    """Though another one that shares its folder, one of the version before, or one that dies at
+    once gives a sign of life.
+    """
+    for name, said in (
+        ("other", "2 box 7 1000.0"),
+        ("elder", "1 box 8 9999999999.0"),
+        ("brief", "2 box 9 9999999999.0"),
+    ):
+        (tmp_path / name).write_text(said)
+    is_new = "[ $(readlink -f current) = $(readlink -f r2) ]"
+    restart = f"if {is_new}; then {restart}; else touch data/worker.alive; fi"
+    ran = deploy("--worker", f"sh -c 'readlink -f current >> started; {restart}'")
+    assert (ran.status, f"not well within 1 s: {why}" in ran.err) == (1, True)
+    assert [Path(line).name for line in (tmp_path / "started").read_text().split()] == ["r2", "r1"]
     assert [service.version(n) for n in (0, 1)] == ["1", "1"]
+
+
+def test_of_a_worker_that_does_not_say_its_version_a_sign_is_enough(deploy, service):
+    ran = deploy("--worker", "touch data/worker.alive")
+    assert ran.status == 0
 
 
 def test_once_done_nothing_is_done_again(deploy, tmp_path):
@@ -426,6 +470,44 @@ def test_an_update_that_was_cut_off_is_gone_on_with_and_can_still_go_back(
     assert [service.version(n) for n in (0, 1)] == ["2", "2"]
 
 
+@pytest.fixture
+def cut_off(deploy, tmp_path, monkeypatch):
+    """An update that was killed once the tables were those of the new version. Returns the schema
+    that it found.
+    """
+    old, new = schemas()[-2:]
+    with monkeypatch.context() as then:
+        then.setattr(room, "schema", lambda database: old)
+
+        def killed(link, target):
+            raise SystemExit(137)
+
+        then.setattr(room, "point", killed)
+        assert deploy().status == 137
+    monkeypatch.setattr(room, "schema", lambda database: new)
+    (tmp_path / "log").unlink()
+    (tmp_path / "r1" / "fails-upkeep").touch()  # it does not know the tables
+    return old
+
+
+def test_after_a_kill_the_tables_go_back_to_those_of_the_version_before(
+    deploy, service, cut_off, tmp_path
+):
+    service.broken["2"] = ["predict"]
+    ran = deploy()
+    assert (ran.status, "the update was taken back, and 1 runs" in ran.err) == (1, True)
+    backed_up = next(line for line in log(tmp_path) if "upkeep backup" in line)
+    assert backed_up.startswith("2 "), "by the version that knows the tables"
+    assert f"2 db migrate --back-to {cut_off} --data data" in log(tmp_path)
+    assert not (tmp_path / ".updating").exists()
+
+
+def test_after_a_kill_the_update_is_gone_on_with(deploy, service, cut_off, tmp_path):
+    assert deploy().status == 0
+    assert [service.version(n) for n in (0, 1)] == ["2", "2"]
+    assert not (tmp_path / ".updating").exists()
+
+
 def test_an_update_that_was_cut_off_is_not_done_though_both_releases_have_one_version(
     deploy, service, tmp_path
 ):
@@ -561,9 +643,37 @@ def test_streets_of_their_own_follow_the_service(deploy, service, street, tmp_pa
     assert (ran.status, ran.err) == (0, "")
     assert (street.version, street.token, street.restarted()) == ("2", 101, ["2"])
     said = ran.out.splitlines()
-    assert said.index(next(x for x in said if x.startswith("street main: box process 101"))) == 5
+    assert said.index(next(x for x in said if x.startswith("street main: box process 101"))) == 6
     assert deploy(*street.words()).out == "nothing to do: 2 runs\n"
     assert street.restarted() == ["2"]
+
+
+@pytest.mark.usefixtures("with_valkey")
+def test_the_gate_is_tried_with_the_limits_of_each_street_too(deploy, service, street, tmp_path):
+    configured = {"scenario": "cologne1", "timing": "benchmark"}
+    safety = {"limits": {"min_green_s": 12.0}, "junctions": {}}
+    sections = {"street": configured, "safety": safety, "loop": {"tick_s": 1.0}}
+    street.standing = replace(street.standing, settings=sections)
+    time.sleep(0.2)
+    (tmp_path / "r2" / "fails-test-gate").touch()
+    assert "nothing was changed: headway test-gate: " in deploy(*street.words()).err
+    assert not (tmp_path / "tried").exists(), "the settings' own come first"
+    (tmp_path / "r2" / "fails-test-gate").unlink()
+    assert "street main: test-gate done" in deploy(*street.words()).out
+    tried = json.loads((tmp_path / "tried").read_text())
+    assert tried == {"street": configured | {"scenario": "cologne3"}, "safety": safety}, (
+        "as ordered"
+    )
+
+
+@pytest.mark.usefixtures("with_valkey")
+def test_a_gate_of_a_scenario_that_is_elsewhere_is_said_not_to_be_tried(deploy, street):
+    own = {"street": {"scenario": "/elsewhere/my.sumocfg"}}
+    street.standing = replace(street.standing, scenario="my", settings=own)
+    time.sleep(0.2)
+    ran = deploy(*street.words())
+    said = "street main: the gate was not tried out, /elsewhere/my.sumocfg is not on this machine"
+    assert (ran.status, said in ran.out) == (0, True)
 
 
 @pytest.mark.usefixtures("with_valkey")

@@ -101,6 +101,15 @@ def test_a_file_that_does_not_fit_is_refused_with_its_place(data, says):
         policy(data)
 
 
+def test_weights_in_another_file_which_anybody_may_change_are_refused(tmp_path, monkeypatch):
+    """Whose checksum is in the registry is the model's file alone."""
+    weights = np.ones((SIZE, STAGES), np.float32)
+    (tmp_path / "weights.bin").write_bytes(weights.tobytes())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^model a@1: a\.onnx: is no ONNX network .*weights\.bin"):
+        policy(linear(weights, [0.0] * STAGES, SAID, beside="weights.bin"))
+
+
 def test_values_that_become_no_numbers_on_the_street_are_a_fault_of_the_step():
     weights = np.zeros((SIZE, STAGES))
     weights[STAGES + 2 : STAGES + 4, 0] = 3e38  # group 0: too much where many are there and stand

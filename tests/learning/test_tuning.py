@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,21 @@ def test_a_journal_of_another_search_is_refused(tmp_path):
     search(made(), tmp_path / "j", generations=1)
     with pytest.raises(ValueError, match="is of another search"):
         search(made(), tmp_path / "j", generations=1, timing="street")
+
+
+def test_a_journal_of_a_scenario_whose_files_were_changed_is_refused(two_crossings, tmp_path):
+    """Its runs are of another demand: they would be mixed with the new ones, or be all of them."""
+    place = tmp_path / "street"
+    shutil.copytree(Path(two_crossings.sumocfg).parent, place)
+    settings = TuningSettings(str(place / Path(two_crossings.sumocfg).name), generations=1)
+    list(Tuning(settings, tmp_path / "j", made()).search())
+    again = made()
+    list(Tuning(settings, tmp_path / "j", again).search())
+    assert not again.jobs
+    with (place / Path(two_crossings.routes[0]).name).open("a") as routes:
+        routes.write("<!-- twice as much -->")
+    with pytest.raises(ValueError, match="is of another search"):
+        Tuning(settings, tmp_path / "j", again)
 
 
 def test_of_a_generation_only_the_better_half_goes_on():

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from headway.cli.app import app
+from headway.cli.feed import street_to_feed
 from headway.plants.sumo import scenario
 from headway.plants.sumo.scenarios import additional_files
 from headway.service.feeding import Feed, write_detectors
@@ -43,6 +44,33 @@ def state(second, groups, colour=RED, **more):
         "started": True, "finished": False, "time_s": BEGIN_S + second,
         "colours": [colour] * groups,
     } | more  # fmt: skip
+
+
+class Streets:
+    def __init__(self, **scenarios):
+        self.scenarios = scenarios
+
+    def streets(self):
+        return [{"street": name, "scenario": of} for name, of in self.scenarios.items()]
+
+
+@pytest.mark.parametrize(
+    ("streets", "named", "fed"),
+    [
+        (Streets(north="cologne1"), "", ("north", "cologne1")),
+        (Streets(north="cologne1", baseline="cologne1"), "", ("north", "cologne1")),
+        (Streets(north="cologne1", south="cologne3"), "south", ("south", "cologne3")),
+        (Streets(headway="cologne1", south="cologne3"), "", "give one of the streets .*headway, s"),
+        (Streets(north="cologne1"), "headway", "no street 'headway'. There are: north"),
+        (Streets(), "", "There are: none"),
+    ],
+)
+def test_the_street_that_is_fed_is_the_one_that_is_named_or_else_the_only_one(streets, named, fed):
+    if isinstance(fed, str):
+        with pytest.raises(ValueError, match=fed):
+            street_to_feed(streets, named)
+    else:
+        assert street_to_feed(streets, named) == fed
 
 
 @pytest.fixture(params=["loops", "camera"])

@@ -47,13 +47,34 @@ def run(one, turns, lost, arrivals=1, from_s=0.0):
     return decided, why
 
 
-def test_it_takes_turns_and_who_begins_a_pair_alternates():
-    decided, why = run(trial(), 8, lambda ours: 1)
-    turns = np.array(decided).reshape(8, 60)
-    assert turns.min(axis=1).tolist() == turns.max(axis=1).tolist(), "each is one's own"
-    order = "".join("C" if ours else "-" for ours in turns[:, 30])
-    assert order == "C--CC--C"
+def test_it_takes_turns_and_who_begins_a_pair_is_drawn():
+    decided, why = run(trial(), 200, lambda ours: 1)
+    turns = np.array(decided).reshape(100, 2, 60)
+    assert (turns.min(axis=2) == turns.max(axis=2)).all(), "each is one's own"
+    assert (turns[:, 0, 30] != turns[:, 1, 30]).all(), "one each of a pair"
+    assert 35 <= turns[:, 0, 30].sum() <= 65
     assert why == ""
+
+
+def test_demand_that_comes_back_does_not_condemn_one_that_is_as_good():
+    """Delays that rise and fall by a third within four turns, as of trains each 16 minutes. Of
+    trials in which the canary began each second pair, a third ended.
+    """
+    rng = np.random.default_rng(7)
+    ended = 0
+    for number in range(60):
+        one = Trial(NETWORK, A_ONLY, CanaryBounds(turn_s=60.0), f"model {number}")
+        phase = rng.uniform(0.0, 2 * math.pi)
+        for pair in range(30):
+            turns = 2 * pair + np.arange(2)
+            logs = 0.4 * np.sin(math.pi / 2 * turns + phase) + 0.1 * rng.standard_normal(2)
+            one._turn = 2 * pair
+            ours, theirs = np.exp(logs if one.decides(0.0) else logs[::-1])
+            one.add(float(ours), float(theirs))
+            if one._judge():
+                ended += 1
+                break
+    assert ended <= 4
 
 
 def test_the_delay_of_a_turn_is_the_time_lost_a_vehicle_that_arrived():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 import pytest
 
-from headway.telemetry.life import SignsOfLife
+from headway import __version__
+from headway.telemetry.life import SignsOfLife, signer
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -71,6 +73,19 @@ def test_each_sign_sets_the_time_of_its_file(tmp_path):
     now[0] = 5.0
     signs.give()
     assert path.stat().st_mtime > 1.0
+
+
+def test_its_file_says_who_gave_the_last_sign(tmp_path):
+    path = tmp_path / "alive"
+    path.write_text("")
+    SignsOfLife(path, {}).give()
+    first = signer(path.read_text())
+    assert (first.version, str(os.getpid()) in first.who) == (__version__, True)
+    assert first.begun_s == pytest.approx(time.time(), abs=30.0)
+    SignsOfLife(path, {}).give()
+    assert signer(path.read_text()).begun_s >= first.begun_s
+    assert len(path.read_text().splitlines()) == 1
+    assert signer("") is None, "of a release that only touched it"
 
 
 def test_it_goes_on_where_nobody_listens_and_nothing_can_be_written(tmp_path):

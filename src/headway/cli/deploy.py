@@ -16,6 +16,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -33,14 +34,23 @@ from rich.console import Console
 from rich.markup import escape
 
 from headway.api.security import Keyring, Role
-from headway.cli.deploy_streets import DeployError, StreetProcess, find_fault, look, wait_until_well
+from headway.cli.deploy_streets import (
+    DeployError,
+    StreetProcess,
+    find_fault,
+    gate_settings,
+    look,
+    wait_until_well,
+)
 from headway.cli.environment import SECRET_KEY
+from headway.files import write_whole
 from headway.runtime.folder_lock import FolderLockedError, locked
 from headway.service.upkeep import RUN_LOCK
 from headway.settings import SettingsError, load
 from headway.store import Database, open_database
 from headway.store.database import schema
 from headway.store.upkeep import row_counts
+from headway.telemetry.life import signer
 
 console = Console()
 LEAST_FREE_BYTES = 1_000_000_000
@@ -49,6 +59,7 @@ ANSWER_WITHIN_S = 40.0  # a prediction may wait 25 s for its turn, and for what 
 NOT_NOW = 503
 NO_STREETS = 404  # of a process without any
 LOOK_EVERY_S = 0.5
+STEADY_S = 10.0  # for so long a worker has to give signs of life
 TOKEN_S = 3600.0
 CALLED_WRONGLY = 2  # exit status, also of a command that a release does not have
 WELL = ("running", "paused", "stopped", "finished")
@@ -158,6 +169,11 @@ class Deployment:
         """Names the release whose update came to its end last: two may have one version."""
         return self.current.with_name(".deployed")
 
+    @property
+    def _begun(self) -> Path:
+        """Names the update under way, or that was cut off, and the schema that it found."""
+        return self.current.with_name(".updating")
+
     def check(self) -> None:
         """Everything that is needed, without a change. Raises DeployError with all that is not."""
         faults = [*self._missing(), *self._wrong_settings()]
@@ -255,10 +271,12 @@ class Deployment:
         version = self.version(self.release)
         self._test_gate()
         with closing(_database(self.data)) as database:
-            rows, was = _rows(database), schema(database)
+            rows, present = _rows(database), schema(database)
+        was = self._schema_before(present)
         well = {one.url: _well(one.url, self._token()) for one in self.instances}
         self._done.unlink(missing_ok=True)
-        backup = self._checked(self.before, *self._upkeep())
+        knows_tables = self.before if present == was else self.release
+        backup = self._checked(knows_tables, *self._upkeep())
         self.say(f"backup: {backup.strip()}")
         try:
             self.say(self._checked(self.release, "db", "migrate", "--data", str(self.data)).strip())
@@ -273,9 +291,10 @@ class Deployment:
             for instance in self.instances if self.streets else ():
                 self._require_streets(instance.url, well[instance.url])
                 predict(instance.url, self._token(), self.within_s)
-            self._restart_workers(self.workers, self._restarted.append)
+            self._restart_workers(self.workers, version, self._restarted.append)
             self._prove(rows)
             self._done.write_text(f"{self.release}\n", encoding="utf-8")
+            self._begun.unlink(missing_ok=True)
         except (Exception, KeyboardInterrupt) as error:  # half of an update must not stay
             why = _why(error)
             self.say(f"failed: {why}; going back to {self.before}")
@@ -285,16 +304,47 @@ class Deployment:
                 f"the update was taken back, and {self.version(self.before)} runs: {why}"
             ) from error
 
+    def _schema_before(self, present: str) -> str:
+        """That of the version before: where this update was cut off, the tables may be the new
+        version's by now.
+        """
+        update = [str(self.before), str(self.release)]
+        with contextlib.suppress(OSError, ValueError):
+            *kept, was = json.loads(self._begun.read_text(encoding="utf-8"))
+            if kept == update:
+                return str(was)
+        write_whole(self._begun, json.dumps([*update, present]))
+        return present
+
     def _test_gate(self) -> None:
-        """Of the new version, on this machine. Raises DeployError."""
-        config = ["--config", self.config] if self.config else []
+        """Of the new version, on this machine: with the street and the limits of the settings, and
+        with those of each street that is a process of its own. Raises DeployError.
+        """
+        if not self._holds("", ["--config", self.config] if self.config else []):
+            self.say("the safety gate was not tried out: this version has no `test-gate`")
+            return
+        for name in self._names(self.streets):
+            settings = gate_settings(look(name).standing)
+            path = Path(settings["street"]["scenario"])
+            if path.suffix == ".sumocfg" and not path.is_file():
+                self.say(
+                    f"street {name}: the gate was not tried out, {path} is not on this machine"
+                )
+                continue
+            with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+                json.dump(settings, file)
+                file.flush()
+                self._holds(f"street {name}: ", ["--config", file.name])
+
+    def _holds(self, whose: str, config: list[str]) -> bool:
+        """False where the new version cannot try its gate. Raises DeployError."""
         done = self._run(self.release / "bin" / "headway", "test-gate", *config, group=0)
         if done.returncode == CALLED_WRONGLY:
-            self.say("the safety gate was not tried out: this version has no `test-gate`")
-        elif done.returncode:
-            raise DeployError(f"nothing was changed: headway test-gate: {_last(done)}")
-        else:
-            self.say(done.stdout.strip())
+            return False
+        if done.returncode:
+            raise DeployError(f"nothing was changed: {whose}headway test-gate: {_last(done)}")
+        self.say(f"{whose}{done.stdout.strip()}")
+        return True
 
     def _upkeep(self) -> list[str]:
         config = ["--config", self.config] if self.config else []
@@ -314,8 +364,9 @@ class Deployment:
             streets = [one for one in self._restarted if isinstance(one, StreetProcess)]
             self._restart_streets(streets, version, _ignore)
             workers = [one for one in self._restarted if isinstance(one, WorkerProcess)]
-            self._restart_workers(workers, _ignore)
+            self._restart_workers(workers, version, _ignore)
             self._prove(rows)
+            self._begun.unlink(missing_ok=True)
         except Exception as error:  # of whatever class: who reads it has to act
             raise DeployError(
                 f"GOING BACK FAILED: {_why(error)}. The backup made before the update is whole: "
@@ -371,23 +422,49 @@ class Deployment:
             )
 
     def _restart_workers(
-        self, workers: list[WorkerProcess], begun: Callable[[WorkerProcess], object]
+        self, workers: list[WorkerProcess], version: str, begun: Callable[[WorkerProcess], object]
     ) -> None:
         """A job under way is left to whoever is there next, and goes on where it was."""
-        alive = self.data / "worker.alive"
         for one in workers:
             begun(one)
-            alive.unlink(missing_ok=True)  # of the process before; the next one makes it
+            begun_s = time.time()
+            self._signs_path.unlink(missing_ok=True)
             self._run_restart(one.restart)
-            begun_s = time.monotonic()
-            while not alive.exists():
-                if time.monotonic() - begun_s > self.within_s:
-                    raise DeployError(
-                        f"{shlex.join(one.restart)}: no worker lives within {self.within_s:g} s; "
-                        f"it touches {alive}"
-                    )
-                time.sleep(LOOK_EVERY_S)
-            self.say(f"a worker lives, {time.monotonic() - begun_s:.1f} s after its restart")
+            try:
+                self._wait_for_worker(version, begun_s)
+            except DeployError as error:
+                raise DeployError(f"{shlex.join(one.restart)}: {error}") from error
+            self.say(f"a worker lives, {time.time() - begun_s:.1f} s after its restart")
+
+    @property
+    def _signs_path(self) -> Path:
+        return self.data / "worker.alive"
+
+    def _wait_for_worker(self, version: str, begun_s: float) -> None:
+        """Until one that began after that, of that version, has given signs of life for a while:
+        others may share its folder, and one that dies at each start lives in between. Of a release
+        that does not say who gives them, any sign counts. Raises DeployError.
+        """
+        end_s, first = time.monotonic() + self.within_s, dict[str, float]()
+        why = "no worker lives"
+        while time.monotonic() <= end_s:
+            with contextlib.suppress(OSError):
+                said, at_s = self._signs_path.read_text(), self._signs_path.stat().st_mtime
+                by = signer(said)
+                if by is None and "" in first:  # seen twice: none is about to write there
+                    return
+                if by is None:
+                    first[""] = at_s
+                elif by.version != version:
+                    why = f"{by.who} is of version {by.version}, not {version}"
+                elif by.begun_s < begun_s:
+                    why = f"only {by.who} lives, which was there before"
+                elif at_s - first.setdefault(by.who, at_s) >= STEADY_S:
+                    return
+                else:
+                    why = f"{by.who} has begun, but gives no more signs"
+            time.sleep(LOOK_EVERY_S)
+        raise DeployError(f"not well within {self.within_s:g} s: {why} ({self._signs_path})")
 
     def _require_streets(self, url: str, before: set[str]) -> None:
         """Those that were well there are so again."""

@@ -13,6 +13,7 @@ from typing import Any
 import redis
 import typer
 
+from headway.plants.sumo.scenarios import RESCO
 from headway.service.lease import connect
 from headway.service.wire import STREET_NAME, Standing, WireError, decode, key_of, place_of
 
@@ -109,6 +110,15 @@ def look(name: str) -> Seen:
         raise DeployError(f"street {name!r}: what it says cannot be read")
     silent_s = now[0] + now[1] / 1e6 - place_of(at)[0] / 1e3
     return Seen(by, standing, silent_s if spoke == by else float("inf"))
+
+
+def gate_settings(standing: Standing) -> dict[str, Any]:
+    """Settings of the street that its gate goes by: scenario, timing and limits."""
+    found = {k: dict(standing.settings[k]) for k in ("street", "safety") if k in standing.settings}
+    street = found.setdefault("street", {"scenario": standing.scenario})
+    if standing.scenario in RESCO:  # also where it was ordered
+        street["scenario"] = standing.scenario
+    return found
 
 
 def find_fault(name: str) -> str:

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from headway.plants.sumo.scenarios import scenario
 from headway.service.feeding import Equipment, Feed
+from headway.settings import BASELINE
 
 console = Console()
 
@@ -23,7 +24,9 @@ def feed(
         str,
         typer.Option(envvar="HEADWAY_TOKEN", help="Access token of the role source."),
     ],
-    street: Annotated[str, typer.Option(help="Street to be fed.")] = "headway",
+    street: Annotated[
+        str, typer.Option(help="Street to be fed.", show_default="the only one beside `baseline`")
+    ] = "",
     equipment: Annotated[
         str, typer.Option(help=f"What observes: {' or '.join(get_args(Equipment))}.")
     ] = "loops",
@@ -45,8 +48,10 @@ def feed(
         raise RuntimeError(f"{error}. Install it: pip install httpx") from error
     try:
         with Headway(url, token) as service, TemporaryDirectory() as folder:
-            source = start(service, street, Path(folder), equipment, seed)
-            follow(source, service, street, until or math.inf)
+            name, of_scenario = street_to_feed(service, street)
+            kind: Equipment = "camera" if equipment == "camera" else "loops"
+            source = Feed(scenario(of_scenario), Path(folder), kind, seed)
+            follow(source, service, name, until or math.inf)
     except httpx.TransportError as error:
         raise OSError(f"{url}: no answer ({error})") from error
     console.print(f"{source.taken} rows taken, {source.refused} refused, up to {source.time_s} s")
@@ -54,13 +59,18 @@ def feed(
         console.print(f"the first refusal: {escape(source.refusal)}")
 
 
-def start(service: Any, street: str, folder: Path, equipment: str, seed: int) -> Feed:
-    """The simulation of what the street runs now. Raises ValueError for an unknown street."""
-    known = {s["street"]: s["scenario"] for s in service.streets()}
-    if street not in known:
-        raise ValueError(f"no street {street!r}. There are: {', '.join(known) or 'none'}.")
-    kind: Equipment = "camera" if equipment == "camera" else "loops"
-    return Feed(scenario(known[street]), folder, kind, seed)
+def street_to_feed(service: Any, street: str) -> tuple[str, str]:
+    """Its name, and the scenario that it runs now; an empty `street` for the only one of the
+    service. Raises ValueError for an unknown street, or where there are several.
+    """
+    scenarios = {s["street"]: s["scenario"] for s in service.streets()}
+    own = [name for name in scenarios if name != BASELINE]
+    if not street and len(own) == 1:
+        street = own[0]
+    if street not in scenarios:
+        fault = f"no street {street!r}" if street else "give one of the streets (--street)"
+        raise ValueError(f"{fault}. There are: {', '.join(scenarios) or 'none'}.")
+    return street, scenarios[street]
 
 
 def follow(source: Feed, service: Any, street: str, until_s: float) -> None:

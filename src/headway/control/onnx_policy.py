@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from headway.control.confidence import freshness
 from headway.control.features import QueueFeatures
+from headway.control.onnx_file import first_line, session
 from headway.control.qlearning import network_stamp
 from headway.control.stages import EPS_S, StageTable, demand, may_change
 from headway.roads import GO, Network, Timing
@@ -33,7 +34,6 @@ from headway.values import BoolArray, FloatArray, IntArray, Observation, Proposa
 OBSERVATION, INTERVAL_S = "headway_observation", "headway_interval_s"
 JUNCTION, NETWORK = "headway_junction", "headway_network"
 LONGEST_INTERVAL_S = 3600
-ERRORS_ALONE = 3  # severity from which onnxruntime logs
 DISAGREES = 0.5  # share of the two advisers, it and the greatest demand, that would do the same
 
 
@@ -63,7 +63,7 @@ class OnnxPolicy:
         self._table = StageTable(network, timing)
         self._lit = self._table.colours >= GO
         self._features = QueueFeatures(network)
-        self._session = _session(data, place)
+        self._session = session(data, place)
         said = self._session.get_modelmeta().custom_metadata_map
         if said.get(OBSERVATION) != "queues":
             self._refuse(f"its metadata must say {OBSERVATION}: queues")
@@ -130,7 +130,7 @@ class OnnxPolicy:
         try:
             (found, *_) = self._session.run(None, {self._input: rows})
         except Exception as error:  # onnxruntime raises a class of its own for each fault
-            self._refuse(f"fails on observations {rows.shape} ({_first_line(error)})")
+            self._refuse(f"fails on observations {rows.shape} ({first_line(error)})")
         values = np.asarray(found)
         if values.ndim != 2 or len(values) != len(rows) or values.shape[1] < self._stages:
             self._refuse(
@@ -201,24 +201,3 @@ class OnnxPolicy:
 
     def _refuse(self, why: str) -> Any:
         raise ValueError(f"{self._place}: {why}.")
-
-
-def _session(data: bytes, place: str) -> Any:
-    """One thread: a street has one processor. Raises ValueError."""
-    try:
-        import onnxruntime as ort
-    except ImportError:
-        raise ValueError(
-            f"{place}: needs onnxruntime. Install it: pip install onnxruntime"
-        ) from None
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = ERRORS_ALONE
-    try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a class of its own for each fault
-        raise ValueError(f"{place}: is no ONNX network ({_first_line(error)}).") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:300]

@@ -17,6 +17,7 @@ from headway.control.models import (
     ModelFile,
     planner_figures,
 )
+from headway.control.onnx_file import require_light
 from headway.files import sync_names
 from headway.learning.shared_files import SharedFiles
 
@@ -148,6 +149,7 @@ def _require(path: Path, kind: str, named: str) -> None:
     if kind == ONNX_POLICY:
         if not header.startswith(ONNX_BEGIN):
             raise ValueError(f"{place}: it is no ONNX network.")
+        require_light(path, named)
         return
     if not header.startswith(Q_TABLE_BEGIN):
         raise ValueError(f"{place}: it is no Q-table. Give a file that `headway train` wrote.")

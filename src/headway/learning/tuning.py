@@ -24,6 +24,7 @@ from headway import __version__
 from headway.experiments.benchmark import Job, Result
 from headway.experiments.processes import run_all
 from headway.experiments.statistics import Interval, interval, paired_p
+from headway.plants.sumo.scenarios import demand_of, scenario
 from headway.settings import PlannerSettings
 from headway.values import FloatArray
 
@@ -302,10 +303,11 @@ def default_figures() -> Figures:
 
 def journal_head(settings: TuningSettings) -> dict[str, Any]:
     """What the runs of a journal have in common. Other default figures, or another version of
-    Headway, are another planner.
+    Headway, are another planner; files of the scenario that were changed are another demand.
     """
     of = {name: getattr(settings, name) for name in ("scenario", "timing", "sensing", "scale")}
-    return of | {"headway": __version__, "default": _name(default_figures())}
+    demand = demand_of(scenario(settings.scenario))
+    return of | {"demand": demand, "headway": __version__, "default": _name(default_figures())}
 
 
 def _read(line: str) -> Any:

@@ -36,7 +36,7 @@ from headway.learning.tuning import (
     journal_head,
 )
 from headway.plants.sumo import network_of
-from headway.plants.sumo.scenarios import scenario
+from headway.plants.sumo.scenarios import demand_of, scenario
 from headway.roads import PROFILES, work_out
 
 KEPT = 2  # checkpoints of a training; the older one, should the disk have spoilt the newest
@@ -173,7 +173,9 @@ def _evaluate(
     of: EvaluateArguments, models: Mapping[str, ModelFile], folder: Path, tell: Tell
 ) -> Done:
     journal = folder / "results"
-    _go_on_with(journal, {"headway": __version__, "arguments": of.model_dump()})
+    demand = demand_of(scenario(of.scenario))
+    head = {"headway": __version__, "arguments": of.model_dump(), "demand": demand}
+    _go_on_with(journal, head)
     done = {(r.controller, r.seed): r for r in _results(journal)}
     judged = {models[c].label if c in models else c: models.get(c) for c in of.controllers}
     wanted = [(c, s) for s in dict.fromkeys(of.seeds) for c in judged]

@@ -3,9 +3,9 @@ the one is compared with the turn of the other beside it.
 
 The delay of a turn is the time that the vehicles before the stop lines of those junctions lose
 beside driving at the limit, per vehicle that arrived there (five at least: where all lanes are full
-nobody arrives any more). Two turns are a pair. Who begins it alternates (canary, champion,
-champion, canary, ...), so that demand that rises or falls favours nobody. The first quarter of a
-turn is not counted: what stands there is the other's.
+nobody arrives any more). Two turns are a pair. Who begins it is drawn by lot, so that neither
+demand that rises or falls nor one that comes back each quarter of an hour favours anybody. The
+first quarter of a turn is not counted: what stands there is the other's.
 
 After three pairs, and then whenever there are a quarter more, the logarithms of the ratios are
 tested, one-sided, against the share by which the canary may be worse (Student's t). The k-th test
@@ -15,6 +15,7 @@ long the trial goes on (decision 30).
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -39,7 +40,8 @@ DAY_S, HOUR_S = 86_400.0, 3600.0
 
 
 class Trial:
-    """One canary under way. junctions: bool (junctions,), where it decides in its turns.
+    """One canary under way. junctions: bool (junctions,), where it decides in its turns. name: of
+    the trial, by which its lots are drawn.
 
     elapsed_s: seconds of its hours that were observed.
     pairs:     (canary, champion) delay of the turns of each pair, seconds a vehicle.
@@ -47,11 +49,14 @@ class Trial:
     p:         of the last test; None before the first.
     """
 
-    def __init__(self, network: Network, junctions: BoolArray, bounds: CanaryBounds) -> None:
+    def __init__(
+        self, network: Network, junctions: BoolArray, bounds: CanaryBounds, name: str = ""
+    ) -> None:
         from scipy.special import stdtr, stdtrit  # takes too long to load within a tick
 
         self._probability, self._quantile = stdtr, stdtrit
         self.bounds = bounds
+        self._name = name
         self.elapsed_s = 0.0
         self.pairs: list[tuple[float, float]] = []
         self.looks = 0
@@ -77,7 +82,13 @@ class Trial:
     def decides(self, at_s: float) -> bool:
         """It is the canary's turn."""
         pair, second = divmod(self._turn, 2)
-        return self.is_on(at_s) and second == pair % 2
+        return self.is_on(at_s) and self._begins(pair) == (second == 0)
+
+    def _begins(self, pair: int) -> bool:
+        """The canary has the first turn of a pair: of the first one, as it is in force at once;
+        then by lot, the same in every process.
+        """
+        return pair == 0 or hashlib.sha256(f"{self._name} {pair}".encode()).digest()[0] % 2 == 0
 
     def is_on(self, at_s: float) -> bool:
         """It is one of the canary's hours."""
@@ -131,9 +142,8 @@ class Trial:
         if second == 0:
             self._first = delay_s
         elif self._first is not None and delay_s is not None:
-            canary_first = pair % 2 == 0
-            ours, theirs = (self._first, delay_s) if canary_first else (delay_s, self._first)
-            self.add(ours, theirs)
+            turns = (self._first, delay_s) if self._begins(pair) else (delay_s, self._first)
+            self.add(*turns)
         self._lost_s = self._vehicles = 0.0
         self._most_present = 0
         self._is_spoilt = False

@@ -35,7 +35,7 @@ from headway.street.guard import (
 )
 from headway.street.plausibility import drop_implausible
 from headway.street.recall import Recall
-from headway.street.rollout import Rollout
+from headway.street.rollout import Rollout, shared
 from headway.street.signal_log import SignalLog
 from headway.street.silence import SilenceDetector
 from headway.street.state_file import PLAIN, StateError, require_like
@@ -334,12 +334,7 @@ class Street:
         relief, self._relief_state = guard.step(self.relief, observation, self._relief_state)
         if relief is None or not self._is_fresh(relief, self.relief, guard, observation):
             return proposal
-        of_group = congested[self.network.group_junction]
-        return replace(
-            proposal,
-            wanted=np.where(of_group, relief.wanted, proposal.wanted),
-            confidence=np.where(congested, relief.confidence, proposal.confidence),
-        )
+        return shared(proposal, relief, congested, congested[self.network.group_junction])
 
     def _propose(self, observation: Observation) -> Proposal | None:
         """The controller's proposal; None if there is none that can be used, which is recorded."""

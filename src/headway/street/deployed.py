@@ -104,7 +104,9 @@ def _without(deployed: Deploy, junctions: tuple[str, ...]) -> Deploy | None:
     if not junctions:
         return None
     if not deployed.junctions:
-        raise ValueError(f"the {deployed.mode} is on all junctions: end it, or deploy it on fewer")
+        raise ValueError(
+            f"the {deployed.mode} is on all junctions: end it everywhere, or deploy it on fewer"
+        )
     if missing := [name for name in junctions if name not in deployed.junctions]:
         raise ValueError(f"the {deployed.mode} is not on {', '.join(missing)[:200]}")
     left = tuple(name for name in deployed.junctions if name not in junctions)

@@ -85,6 +85,24 @@ class Shadow:
     work_s: deque[float] = field(default_factory=lambda: deque(maxlen=MEAN_OVER))
 
 
+def shared(proposal: Proposal, other: Proposal, own: BoolArray, of_group: BoolArray) -> Proposal:
+    """The proposal, in which the junctions `own` (junctions,), with the signal groups `of_group`
+    (groups,), have the colours of `other`, and its confidence with what that is made of.
+    """
+    ones = np.ones(len(own))
+    wanted = proposal.wanted.copy()
+    wanted[of_group] = other.wanted[of_group]  # of this one's type
+    return replace(
+        proposal,
+        wanted=wanted,
+        confidence=np.where(own, other.confidence, proposal.confidence),
+        why={
+            name: np.where(own, other.why.get(name, ones), proposal.why.get(name, ones))
+            for name in dict.fromkeys((*proposal.why, *other.why))
+        },
+    )
+
+
 class Rollout:
     """The models of one street.
 
@@ -204,7 +222,7 @@ class Rollout:
         return Canary(
             order=order,
             controller=controller,
-            trial=Trial(self._network, of_junction, order.canary),
+            trial=Trial(self._network, of_junction, order.canary, order.model.sha256),
             of_junction=of_junction,
             of_group=of_junction[self._network.group_junction],
             state=self._guards[CANARY].start(controller, observation),
@@ -265,23 +283,9 @@ class Rollout:
             self.withdraw(observation.at_s, why)
             return champions
         canary.decides = canary.trial.decides(observation.at_s)
-        return self._merged(champions, wants, canary) if canary.decides else champions
-
-    def _merged(self, champions: Proposal, wants: Proposal, canary: Canary) -> Proposal:
-        own = canary.of_junction
-        ones = np.ones(len(own))
-        names = dict.fromkeys((*champions.why, *wants.why))
-        wanted = champions.wanted.copy()
-        wanted[canary.of_group] = wants.wanted[canary.of_group]  # of the champion's type
-        return replace(
-            champions,
-            wanted=wanted,
-            confidence=np.where(own, wants.confidence, champions.confidence),
-            why={
-                name: np.where(own, wants.why.get(name, ones), champions.why.get(name, ones))
-                for name in names
-            },
-        )
+        if not canary.decides:
+            return champions
+        return shared(champions, wants, canary.of_junction, canary.of_group)
 
     def withdraw(self, at_s: float, why: str) -> None:
         """The canary ends by itself; the champion decides on its junctions at once."""
