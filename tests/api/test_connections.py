@@ -126,6 +126,43 @@ def test_short_trailers_and_short_chunks_are_taken(service, body):
         assert b"HTTP/1.1 200" in link.recv(65536)
 
 
+@pytest.mark.parametrize("protocol", ["h2c", "websocket, h2c", "foo"])
+@pytest.mark.parametrize("pause_s", [0.0, 0.2])
+def test_the_body_of_a_request_for_another_protocol_is_its_body(service, protocol, pause_s):
+    """It was left out, or read as the next request: behind nginx, which uses a connection for many
+    clients, the next client's request, with its token, was the body of a request of anybody.
+    """
+    hidden = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = (
+        f"POST /api/v1/tickets HTTP/1.1\r\nAuthorization: Bearer {service.token('viewer')}\r\n"
+        f"Connection: upgrade\r\nUpgrade: {protocol}\r\nContent-Length: {len(hidden)}\r\n\r\n"
+    )
+    with link_to(service) as link:
+        link.sendall(head.encode())
+        time.sleep(pause_s)
+        link.sendall(hidden)
+        assert link.recv(65536).startswith(b"HTTP/1.1 201")
+        link.sendall(b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n")
+        said = b""
+        while part := link.recv(65536):
+            said += part
+    assert said.startswith(b"HTTP/1.1 200")
+    assert said.count(b"HTTP/1.1 ") == 1
+
+
+def test_no_answer_is_written_into_a_socket(service):
+    """Those to the requests before it on the connection were."""
+    opened = (
+        f"GET /ws/realtime HTTP/1.1\r\nAuthorization: Bearer {service.token('viewer')}\r\n"
+        "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    with link_to(service) as link:
+        link.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 5 + opened.encode())
+        assert b"101 Switching" not in link.recv(65536)
+        assert is_ended(link)
+
+
 LARGE = 24 << 20  # bytes: more than the system keeps of a connection by itself
 
 

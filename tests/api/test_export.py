@@ -10,14 +10,16 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from headway.analytics import lists
-from headway.api import export, streaming
+from headway.analytics import event_log, lists
+from headway.api import export, queries, streaming
 from tests.api.service import EXAMPLE, record, serving
 from tests.waiting import until
 
@@ -197,6 +199,33 @@ def test_a_file_that_nobody_reads_on_is_let_go_of_and_only_so_many_are_kept(
         until(lambda: files and files[0].closed)
     assert len(client.get(path).content) == 20_000_000, "there is room for the next one"
     until(lambda: files[1].closed)
+
+
+@pytest.mark.parametrize("path", ["export/records", "runs/{run}/high-resolution"])
+def test_a_file_ends_when_the_credentials_that_asked_for_it_do(served, monkeypatch, path):
+    """An export of millions of rows went on for as long as it took."""
+
+    def slowly(first, more):
+        yield first
+        for _ in range(100):
+            time.sleep(0.1)
+            yield more
+
+    monkeypatch.setattr(export, "_csv_parts", lambda *_: slowly("a\r\n", "b\r\n"))
+    row = {"timestamp": datetime.now(UTC), "event_code": 1}
+    monkeypatch.setattr(queries, "PART", 1)
+    monkeypatch.setattr(event_log, "high_resolution", lambda *_: slowly(row, row))
+    run = served.app.state.services.intake.begin_run("key", "cologne8", "planner", 1)
+    token, begun_s = served.token("viewer", lasts_s=2.0), time.monotonic()
+    asked = httpx.stream(
+        "GET",
+        f"{served.url}/api/v1/{path.format(run=run)}",
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    with asked as answer, pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+        assert answer.status_code == 200
+        answer.read()
+    assert time.monotonic() - begun_s < 5.0
 
 
 @pytest.mark.skipif(not PEERS.exists(), reason=f"NO PEERS: {PEERS}; `make test` installs it")

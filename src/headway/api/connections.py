@@ -16,10 +16,12 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, ClassVar
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from headway import telemetry
 from headway.api.sockets import Connection
+from headway.telemetry.bursts import Burst
 
 HEADERS_WITHIN_S = 10.0  # from the first byte of a request, or from the connection, to the last
 HEADER_BYTES = 64 << 10  # of a request's line and headers; once there are more, no more is read
@@ -68,12 +70,14 @@ class HttpConnection(HttpToolsProtocol):
 
     of_address: connections that are open, by `share_of` their address. proxies: networks whose
         addresses stand for many clients, and have no bound. unread: bytes that wait until the
-        client of a connection reads them, who waits longest first.
+        client of a connection reads them, who waits longest first. not_understood: requests that
+        were refused since they are none.
     """
 
     of_address: ClassVar[Counter[str]] = Counter()
     unread: ClassVar[dict[HttpConnection, int]] = {}
     proxies: ClassVar[Sequence[IPv4Network | IPv6Network]] = ()
+    not_understood: ClassVar[Burst] = Burst()
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -113,7 +117,51 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.abort()
             return
         self._beside_bytes += len(data)
-        super().data_received(data)
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """As uvicorn's `data_received`, except for requests to go over to another protocol."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse()
+        except httptools.HttpParserUpgrade as upgrade:
+            if not self._should_upgrade():
+                self._parse_without_upgrade(data[upgrade.args[0] :])
+            elif self._is_answering():  # the answers before would be written into the socket
+                self._refuse()
+            else:
+                self.handle_websocket_upgrade()
+
+    def _parse_without_upgrade(self, rest: bytes) -> None:
+        """Who does not know the other protocol goes on with this one (RFC 9110, 7.8). The parser
+        has left a body out: what comes of it would be read as the next request, and behind a proxy
+        the next client's request as its body. rest: what came after the headers.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if method == b"CONNECT":
+            self._refuse()
+            return
+        kept = [header for header in self.headers if header[0] != b"upgrade"]
+        head = [method, b" ", self.url, b" HTTP/", version.encode(), b"\r\n"]
+        for name, value in kept:
+            head += [name, b": ", value, b"\r\n"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self._parse(b"".join([*head, b"\r\n", rest]))
+
+    def _refuse(self) -> None:
+        if told := self.not_understood.add():
+            telemetry.log("api").warning("requests that are none of HTTP", count=told)
+        self.send_400_response("Invalid HTTP request received.")
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _goes_on_without_upgrade(self) -> bool:
+        """This request comes once more: see `_parse_without_upgrade`."""
+        return self.parser.should_upgrade() and not self._should_upgrade()
 
     def on_message_begin(self) -> None:
         """Raises ValueError where too many wait before it, as `on_header` does."""
@@ -126,7 +174,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._end_headers()
-        super().on_headers_complete()
+        if not self._goes_on_without_upgrade():
+            super().on_headers_complete()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Of a request: trailers (RFC 9112, 7.1.2), which come after a body, are left out. Raises
@@ -150,6 +199,8 @@ class HttpConnection(HttpToolsProtocol):
             self._body_end = self.loop.call_later(LINGER_S, self.transport.abort)
 
     def on_message_complete(self) -> None:
+        if self._goes_on_without_upgrade():
+            return
         super().on_message_complete()
         if self._body_end is not None:  # the rest of a body that nobody read has come
             self._body_end.cancel()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from fastapi import Depends, Request, Security
@@ -40,6 +41,12 @@ def caller_of(connection: HTTPConnection) -> str:
     if isinstance(found, Principal):
         return found.name
     return connection.client.host if connection.client is not None else ""
+
+
+def end_of_caller(connection: HTTPConnection) -> Callable[[], Coroutine[Any, Any, str]]:
+    """Waits until the credentials of who calls, who is known, do not hold any more; why."""
+    who: Principal = connection.scope["state"][FOUND]
+    return partial(services_of(connection).identity.end_of, who)
 
 
 async def turn_of(request: Request) -> AsyncIterator[None]:

@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from headway.analytics import lists
 from headway.analytics.lists import METRICS, Item, Listing
 from headway.api import parquet_writer
-from headway.api.dependencies import ASKS, caller_of, need, services_of
+from headway.api.dependencies import ASKS, caller_of, end_of_caller, need, services_of
 from headway.api.lists import Counts, Records, Viewer
 from headway.api.problems import ProblemError, responses
 from headway.api.queries import Maybe
@@ -142,11 +142,11 @@ async def exported(
             made.close()
             _files.release()
 
-        return Long(_chunks(made), PARQUET, headers, release)
+        return Long(_chunks(made), PARQUET, headers, end_of_caller(request), release)
     texts = _csv_parts(parts, columns)
     first = await run_in_threadpool(next, texts, "")
     body = _csv(first, texts, services_of(request).turns, caller_of(request))
-    return Long(body, CSV, headers)
+    return Long(body, CSV, headers, end_of_caller(request))
 
 
 async def _csv(first: str, texts: Iterator[str], turns: Turns, who: str) -> AsyncIterator[str]:

@@ -15,7 +15,14 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter
 
 from headway.analytics import Scope, breakdown, dashboards, event_log, records, signals
-from headway.api.dependencies import ASKS, bounds_of, caller_of, need, services_of
+from headway.api.dependencies import (
+    ASKS,
+    bounds_of,
+    caller_of,
+    end_of_caller,
+    need,
+    services_of,
+)
 from headway.api.fields import Moment, require_order, require_order_s
 from headway.api.problems import responses
 from headway.api.security import Principal, Role, digest
@@ -537,7 +544,7 @@ def high_resolution(
         is_cut = next(rest, None) is not None
     headers = link_to_next(request, Scope(limit=limit, offset=offset)) if is_cut else {}
     parts = _parts_of(request, first[:limit], islice(rows, max(limit - len(first), 0)))
-    return Long(parts, "application/json", headers)
+    return Long(parts, "application/json", headers, end_of_caller(request))
 
 
 async def _parts_of(

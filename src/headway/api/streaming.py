@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable
+from typing import Any
 
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
@@ -33,7 +34,10 @@ class Endless(StreamingResponse):
 
 class Long(StreamingResponse):
     """A file of any length, in parts. The connection of a client that does not take one of them
-    within TAKEN_WITHIN_S is closed. release: called at the end, however it ends.
+    within TAKEN_WITHIN_S is closed.
+
+    ends: waits until the client may not have it any more, and says why: then it is closed, too.
+    release: called at the end, however it ends.
     """
 
     def __init__(
@@ -41,9 +45,11 @@ class Long(StreamingResponse):
         parts: AsyncIterable[str | bytes] | Iterable[bytes],
         media_type: str,
         headers: dict[str, str],
+        ends: Callable[[], Coroutine[Any, Any, str]],
         release: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(parts, media_type=media_type, headers=headers)
+        self._ends = ends
         self._release = release
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,9 +70,23 @@ class Long(StreamingResponse):
                 is_late = True
                 raise
 
+        def cut_off(_: asyncio.Task[str]) -> None:
+            may_have_it.reschedule(asyncio.get_running_loop().time())
+
+        ending = asyncio.create_task(self._ends())
+        why = "it was not read on"
         try:
-            await super().stream_response(send_in_time)
+            async with asyncio.timeout(None) as may_have_it:
+                ending.add_done_callback(cut_off)
+                await super().stream_response(send_in_time)
         except TimeoutError:
-            if not is_late:
+            if may_have_it.expired():
+                why = ending.result()
+            elif not is_late:
                 raise
-            telemetry.log("api").warning("a file was not read on, and its connection is closed")
+            telemetry.log("api").warning(
+                "a file is not sent on, and its connection closed", why=why
+            )
+        finally:
+            ending.remove_done_callback(cut_off)
+            ending.cancel()

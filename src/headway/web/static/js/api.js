@@ -1,5 +1,7 @@
 // Asking the service, and listening to it.
 const KEY = "headway-token";
+const SILENT_MS = 45_000;  // a live stream sends something each 15 s, or its connection is dead, though nobody has said so
+const ANSWERED_WITHIN_MS = 45_000;
 let restUntil = 0;  // since the limit of requests a minute was reached
 
 export function takeToken() {
@@ -36,7 +38,18 @@ export async function fetchAs(path, options = {}) {
 
 export async function ask(path, body, method = body === undefined ? "GET" : "POST") {
   const sent = body === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
-  return (await fetchAs(path, { method, ...sent })).json();
+  try {
+    return await (await fetchAs(path, { method, signal: AbortSignal.timeout(ANSWERED_WITHIN_MS), ...sent })).json();
+  } catch (error) {
+    throw error.name === "TimeoutError" ? new Error("the service does not answer") : error;
+  }
+}
+
+// A promise that fails where the other one takes as long as a stream that is dead.
+export function unlessSilent(promise) {
+  let timer;
+  const silence = new Promise((_, fail) => { timer = setTimeout(() => fail(new Error("nothing comes any more: connecting again")), SILENT_MS); });
+  return Promise.race([promise, silence]).finally(() => clearTimeout(timer));
 }
 
 // Does some work again and again, each time a while after it has ended: what nobody looks at, or what is asked for anew before it
@@ -65,16 +78,26 @@ export function listen(topic, hear, tell, filter = {}) {
     at.protocol = at.protocol.replace("http", "ws");
     at.search = new URLSearchParams({ ticket, last_id: topic === "realtime" ? "0" : last, ...filter });
     const socket = new WebSocket(at);
+    let silence;
+    const ended = (why, isOver = false) => {
+      clearTimeout(silence);
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      tell?.(false, why);
+      if (!isOver) again();
+    };
+    const wakes = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => { ended("nothing comes any more"); socket.close(); }, SILENT_MS);
+    };
+    wakes();
     socket.onopen = () => { wait = 500; tell?.(true); };
     socket.onmessage = (event) => {
+      wakes();
       const message = JSON.parse(event.data);
       if (message.id) last = message.id;
       if (message.data && message.topic !== "gap") hear(message.street, message.data);
     };
-    socket.onclose = (event) => {
-      tell?.(false, event.reason);
-      if (event.code !== 4401) again();
-    };
+    socket.onclose = (event) => ended(event.reason, event.code === 4401);
   };
   connect();
 }

@@ -1,5 +1,5 @@
 // Cameras: the live picture, lines and zones drawn on it, violations with their evidence.
-import { ask, every, fetchAs, role } from "./api.js";
+import { ask, every, fetchAs, role, unlessSilent } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 const COLOURS = { line: "#ffd400", lane: "#3fa7ff", box: "#ff5a4d", crossing: "#dddddd", forbidden: "#ff5a4d" };
@@ -85,15 +85,18 @@ async function rows() {
 
 async function watch(id) {
   state.abort?.abort();
-  Object.assign(state, { id, abort: new AbortController(), picture: null, site: null, draft: null, points: [] });
+  const abort = new AbortController(), { signal } = abort;
+  Object.assign(state, { id, abort, picture: null, site: null, draft: null, points: [] });
   $("camera-stage").hidden = !id;
   if (!id) return;
-  state.site = await ask(`/api/v1/cameras/${id}/site`).catch(() => null);
-  const { signal } = state.abort;
+  const site = await ask(`/api/v1/cameras/${id}/site`).catch(() => null);
+  if (!signal.aborted) state.site = site;
   while (!signal.aborted) {
     try {
       for await (const jpeg of frames(`/api/v1/cameras/${id}/view`, signal)) {
-        state.picture = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
+        const picture = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
+        if (signal.aborted) return;
+        state.picture = picture;
         paint();
       }
     } catch (error) {
@@ -105,20 +108,24 @@ async function watch(id) {
 
 // The frames of an MJPEG answer, one after the other.
 async function* frames(path, signal) {
-  const reader = (await fetchAs(path, { signal })).body.getReader(), text = new TextDecoder("latin1");
+  const reader = (await unlessSilent(fetchAs(path, { signal }))).body.getReader(), text = new TextDecoder("latin1");
   let bytes = new Uint8Array(0);
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const more = new Uint8Array(bytes.length + value.length);
-    more.set(bytes); more.set(value, bytes.length);
-    bytes = more;
+  try {
     for (;;) {
-      const head = text.decode(bytes.subarray(0, 200)), end = head.indexOf("\r\n\r\n"), length = Number(/Content-Length: (\d+)/.exec(head)?.[1]);
-      if (end < 0 || !length || bytes.length < end + 4 + length + 2) break;
-      yield bytes.slice(end + 4, end + 4 + length);
-      bytes = bytes.slice(end + 4 + length + 2);
+      const { value, done } = await unlessSilent(reader.read());
+      if (done) return;
+      const more = new Uint8Array(bytes.length + value.length);
+      more.set(bytes); more.set(value, bytes.length);
+      bytes = more;
+      for (;;) {
+        const head = text.decode(bytes.subarray(0, 200)), end = head.indexOf("\r\n\r\n"), length = Number(/Content-Length: (\d+)/.exec(head)?.[1]);
+        if (end < 0 || !length || bytes.length < end + 4 + length + 2) break;
+        yield bytes.slice(end + 4, end + 4 + length);
+        bytes = bytes.slice(end + 4 + length + 2);
+      }
     }
+  } finally {
+    reader.cancel().catch(() => {});
   }
 }
 
@@ -162,11 +169,13 @@ function finish() {
   return change((site) => (draft === "line" ? { ...site, lines: [...(site.lines ?? []), { name, px: points }] } : { ...site, zones: [...(site.zones ?? []), { name, kind: draft, px: points }] }), `${name} is in force`);
 }
 
+// Of the site as it is now: another page may have changed it, and what could not be read is not written over.
 function change(how, done) {
+  const { id } = state, drawn = size();
   return attempt(async () => {
-    const site = how({ ...(state.site ?? {}), size: size() });
-    await ask(`/api/v1/cameras/${state.id}/site`, site, "PUT");
-    state.site = site;
+    const site = how({ ...(await ask(`/api/v1/cameras/${id}/site`)), size: drawn });
+    await ask(`/api/v1/cameras/${id}/site`, site, "PUT");
+    if (id === state.id) state.site = site;
     paint();
   }, done);
 }
