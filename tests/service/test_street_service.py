@@ -630,6 +630,17 @@ def test_a_run_is_recorded_with_who_decides_at_its_begin(service, task, intake):
     assert intake.rows("run_controller") == [(41, "webster")]
 
 
+def test_a_street_that_begins_or_goes_on_in_its_run_is_recorded_from_there_on(
+    service, task, intake
+):
+    """It was ahead of its checkpoint, or had none yet, when its process ended."""
+    changes = SignalChanges(0.0, ((105.0, 0, 4),))
+    restored = replace(started(kind="engine.restored"), at_s=103.0)
+    played(service, task, started(), changes, started(), restored)
+    assert intake.rows("run_rewound") == [(41, 100.0), (41, 100.0), (41, 103.0)]
+    assert len(intake.runs) == 1
+
+
 def test_a_run_of_a_street_that_repeats_is_of_who_decided_last(service, task, intake):
     says = [by("greedy"), replace(snapshot(101.0), controller="webster"), RunEnded(102.0, True)]
     Engine.plays += [says, [by("webster"), lambda engine: setattr(service, "_stopping", True)]]

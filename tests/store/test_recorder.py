@@ -19,6 +19,7 @@ from tests.waiting import until
 from headway import store
 from headway.store import Recorder, open_database
 from headway.store import recorder as room
+from headway.store.intake import REWOUND
 from headway.telemetry import metrics
 
 
@@ -55,6 +56,16 @@ def test_rows_are_written_a_batch_a_table_in_their_order(recorder, intake):
         "what an outage has left is seen to each time, also where there is always something new"
     )
     assert (one.lost, one.trouble) == (0, "")
+
+
+def test_what_comes_after_a_rewind_is_written_after_it(recorder, intake):
+    one = recorder()
+    for row in (("a", (1,)), ("b", (2,)), (REWOUND, (7, 1.5)), ("b", (3,)), ("a", (4,))):
+        one.put(*row)
+    one.flush()
+    assert intake.written == [
+        ("a", [(1,)]), ("b", [(2,)]), (REWOUND, [(7, 1.5)]), ("b", [(3,)]), ("a", [(4,)])
+    ]  # fmt: skip
 
 
 def test_rows_not_written_wait_in_order_before_later_ones(recorder, intake):

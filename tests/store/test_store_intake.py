@@ -766,3 +766,42 @@ def test_only_one_thread_replays_and_others_do_not_wait(database, intake, run, m
     assert (kinds(database, run), intake.stored) == (["k", "k"], 2)
     intake.spool.put("event", [list(event(run, 7))])
     assert intake.catch_up()  # the turn was given back
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_a_street_that_goes_on_from_a_checkpoint_has_one_history(
+    database, intake, run, request, is_away
+):
+    """Group 1 was green from 65 s on, group 2 from 70 s; it goes on from 60 s, and only group 2 is
+    green then: with what was of before, both were at once.
+    """
+    other = intake.begin_run(f"{request.node.name} other", "cologne1", "planner", 1)
+    seen = EACH["observation"][1:]
+    with away(database) if is_away else contextlib.nullcontext():
+        for table, rows in (
+            ("signal_state", [(run, 50.0, "J", 1, 1), (run, 60.0, "J", 3, 4)]),
+            ("signal_state", [(run, 65.0, "J", 1, 4), (run, 70.0, "K", 2, 4)]),
+            ("signal_state", [(other, 65.0, "J", 1, 4)]),
+            ("detector_state", [(run, 55.0, "J", 1, True), (run, 65.0, "J", 1, False)]),
+            ("observation", [(run, 60.0, *seen), (run, 65.0, *seen)]),
+            ("emission", [(run, 60.0, 9, 1.0, 2.0), (run, 65.0, 9, 1.0, 2.0)]),
+            ("event", [event(run, 1)]),
+            (room.REWOUND, [(run, 60.0)]),
+            ("signal_state", [(run, 65.0, "K", 2, 4)]),
+        ):
+            intake.write_sound(table, rows)
+    assert intake.catch_up()
+
+    def times(table):
+        query = f"SELECT at_s FROM {table} WHERE run_id = :run ORDER BY at_s"
+        return [row["at_s"] for row in database.rows(query, run=run)]
+
+    history = "SELECT at_s, signal_group FROM signal_state WHERE run_id = :run ORDER BY at_s"
+    assert database.rows(history, run=run) == [
+        {"at_s": 50.0, "signal_group": 1}, {"at_s": 65.0, "signal_group": 2}
+    ]  # fmt: skip
+    assert len(database.rows(history, run=other)) == 1
+    assert times("detector_state") == [55.0]
+    assert (times("observation"), times("emission")) == ([60.0], [60.0])
+    assert kinds(database, run) == ["k"]
+    assert intake.refusals.count == 0

@@ -13,7 +13,7 @@ from headway.roads.network import Kind
 from headway.service.kept_run import NUMBERS_AHEAD, KeptRun, keep_run, kept_run
 from headway.service.running_street import RunningStreet
 from headway.store import Intake, Recorder
-from headway.store.intake import CONTROLLER
+from headway.store.intake import CONTROLLER, REWOUND
 from headway.store.spool import Backlog
 from headway.street.messages import JunctionState, SignalChanges
 from headway.telemetry.plain import plain
@@ -113,6 +113,12 @@ class StreetRecord:
         before, street.recorded_controller = street.recorded_controller, ""
         if before and controller not in ("", before):
             self._record(street, CONTROLLER, (street.run, controller))
+
+    def rewind(self, street: RunningStreet, at_s: float) -> None:
+        """Its process begins, or goes on, at `at_s`: what was recorded of signals, detectors and
+        figures from then on is not what has happened in this run. Events stay, by their numbers.
+        """
+        self._record(street, REWOUND, (street.run, at_s))
 
     def _number_of(self, street: RunningStreet, demand: str, controller: str) -> int:
         """Of the run with the street's `run_key`; a database that does not know it, as after a

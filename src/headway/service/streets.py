@@ -570,6 +570,7 @@ class StreetService:
         elif kept is not None and not goes_on:
             self.record.begin_run(street, str(start.data.get("controller", "")))
         self.record.correct_controller(street, str(start.data.get("controller", "")))
+        self.record.rewind(street, start.at_s)
         street.alerts.clear()  # a street that starts numbers its alerts from 1 again
         street.scenario_ordered, street.has_begun = False, True
 

@@ -105,6 +105,42 @@ CONFLICTS = f"""
 """
 OF_RUNS = ("event", "signal_state", "detector_state", "observation", "crossing", "emission")
 CONTROLLER = "run_controller"  # no table: (run, who decides from its begin on)
+REWOUND = "run_rewound"  # no table: (run, second from which its street has gone on once more)
+# of a run: by run and at_s. The changes of the tick that begins then were of before, too; figures
+# of that second are those that it has gone on from.
+REWIND = (
+    *(
+        f"""
+        WITH RECURSIVE known AS (
+            (SELECT junction, signal_group FROM {table} WHERE run_id = %(run)s
+                ORDER BY junction, signal_group LIMIT 1)
+            UNION ALL
+            SELECT next.junction, next.signal_group
+            FROM known CROSS JOIN LATERAL (SELECT junction, signal_group FROM {table}
+                WHERE run_id = %(run)s
+                    AND (junction, signal_group) > (known.junction, known.signal_group)
+                ORDER BY junction, signal_group LIMIT 1) next
+        )
+        DELETE FROM {table} t USING known
+        WHERE t.run_id = %(run)s AND t.junction = known.junction
+            AND t.signal_group = known.signal_group AND t.at_s >= %(at_s)s
+        """
+        for table in ("signal_state", "detector_state")
+    ),
+    """
+    WITH RECURSIVE known AS (
+        (SELECT junction FROM observation WHERE run_id = %(run)s ORDER BY junction LIMIT 1)
+        UNION ALL
+        SELECT next.junction
+        FROM known CROSS JOIN LATERAL (SELECT junction FROM observation
+            WHERE run_id = %(run)s AND junction > known.junction
+            ORDER BY junction LIMIT 1) next
+    )
+    DELETE FROM observation t USING known
+    WHERE t.run_id = %(run)s AND t.junction = known.junction AND t.at_s > %(at_s)s
+    """,
+    "DELETE FROM emission WHERE run_id = %(run)s AND at_s > %(at_s)s",
+)
 SPOOL = "spool.jsonl"
 # what may go where it cannot all wait on disk, the least important first: see docs/settings.md
 SHEDS = (("detector_state", "emission"), ("observation", "signal_state", "camera_count"))
@@ -389,6 +425,8 @@ class Intake:
             return Outcome(0, 0)
         if table == CONTROLLER:
             return self._correct_runs(rows)
+        if table == REWOUND:
+            return self._rewind_runs(rows)
         if table in OF_RUNS and any(_is_of_this_machine(row) for row in rows):
             rows = [(self._runs.stored(row[0]), *row[1:]) for row in rows]
         conflicts = tuple[int, ...]()
@@ -436,6 +474,19 @@ class Intake:
                 controller=controller,
                 number=self._runs.stored(run),
             )
+        self.stored += len(rows)
+        return Outcome(len(rows), 0)
+
+    def _rewind_runs(self, rows: Sequence[Sequence[Any]]) -> Outcome:
+        """What was recorded of a run from a second on is not what has happened: its street went on
+        from a checkpoint of that second.
+        """
+        for run, at_s in rows:
+            of = {"run": self._runs.stored(run), "at_s": at_s}
+            with self._database.connection() as held:
+                held.execute(WRITE_LIMITS)
+                for statement in REWIND:
+                    held.execute(statement, of)
         self.stored += len(rows)
         return Outcome(len(rows), 0)
 

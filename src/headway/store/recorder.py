@@ -6,11 +6,11 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from headway import telemetry
-from headway.store.intake import Intake
+from headway.store.intake import REWOUND, Intake
 from headway.store.spool import SpoolFullError
 from headway.telemetry import metrics
 from headway.telemetry.threads import keep_running
@@ -25,12 +25,17 @@ _Row = tuple[str, tuple[Any, ...]]
 """A table, and a row of it."""
 
 
-def _batches(rows: Iterable[_Row]) -> Iterable[tuple[str, list[tuple[Any, ...]]]]:
-    """By table, each in the order of its rows."""
+def _batches(rows: Iterable[_Row]) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
+    """By table, each in the order of its rows; what comes after a rewind is in none before it."""
     found: dict[str, list[tuple[Any, ...]]] = {}
     for table, row in rows:
-        found.setdefault(table, []).append(row)
-    return found.items()
+        if table == REWOUND:
+            yield from found.items()
+            found = {}
+            yield table, [row]
+        else:
+            found.setdefault(table, []).append(row)
+    yield from found.items()
 
 
 class Recorder:
