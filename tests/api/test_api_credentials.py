@@ -33,6 +33,7 @@ from headway.api.security import (
     Principal,
     Role,
 )
+from headway.store import revocations
 from headway.store.revocations import Revocations
 
 NOW = 1_700_000_000.75
@@ -709,6 +710,24 @@ def test_what_another_server_revoked_is_kept_beside_the_database_too(database, t
     keys.revoke(number)
     RevokedTokens(database, Revocations(tmp_path / "revoked.json")).refresh()
     assert Revocations(tmp_path / "revoked.json").has_key(number)
+
+
+def test_a_clock_that_was_ahead_makes_no_revoked_token_good_again(database, tmp_path, monkeypatch):
+    """By that clock it had ended: it was forgotten when another one was revoked."""
+    known = Revocations(tmp_path / "revoked.json")
+    tokens, ends = RevokedTokens(database, known), time.time() + 3600.0
+    tokens.add("first", ends)
+    with monkeypatch.context() as patch:
+        patch.setattr(revocations.time, "time", lambda: ends + 90 * 86_400.0)
+        tokens.add("second", ends + 91 * 86_400.0)
+    assert Revocations(tmp_path / "revoked.json").has_token("first")
+    # the same of the database's own clock, in the other direction
+    database.execute("UPDATE revoked_token SET expires_at = now() - interval '90 days'")
+    tokens.add("third", ends)
+    elsewhere = RevokedTokens(database)
+    elsewhere.refresh()
+    assert all(name in elsewhere for name in ("first", "second", "third"))
+    database.execute("DELETE FROM revoked_token")
 
 
 def test_a_damaged_file_of_revocations_is_named_with_a_remedy(tmp_path):

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
+import threading
 import time
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import Response
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from headway.api import connections, sockets
-from headway.api.connections import HttpConnection, share_of
+from headway.api.connections import HttpConnection, TlsConnection, share_of
+from headway.api.sockets import Connection
+from tests.cli.test_cli_environment import certificate
 from tests.waiting import until
 
 
@@ -381,3 +386,56 @@ def test_a_socket_that_pings_now_and_then_stays(service):
     with connect(f"{address}/ws/alerts?token={service.token('viewer')}") as one:
         for _ in range(sockets.FRAMES_AT_ONCE // 2):
             assert one.ping().wait(10.0)
+
+
+@pytest.fixture
+def tls(tmp_path, monkeypatch):
+    """The address of a server over TLS, and what a client trusts."""
+    files = certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(files["tls_certificate"], files["tls_key"])
+    monkeypatch.setattr(TlsConnection, "context", context, raising=False)
+
+    async def app(scope, _receive, send):
+        said = scope["scheme"].encode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": said})
+
+    listening = socket.create_server(("127.0.0.1", 0), backlog=256)
+    config = uvicorn.Config(app, http=TlsConnection, ws=Connection, lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    until(lambda: server.started)
+    yield listening.getsockname(), ssl.create_default_context(cafile=files["tls_certificate"])
+    server.should_exit = True
+    thread.join(20)
+    listening.close()
+
+
+def test_connections_that_do_not_begin_tls_count_and_end(tls, monkeypatch):
+    """They were beside all bounds: 2,000 of one client left nobody else a connection, and the
+    service no file, for as long as it went on.
+    """
+    at, trusted = tls
+    monkeypatch.setattr(connections, "MOST_OF_ADDRESS", 20)
+    monkeypatch.setattr(connections, "HANDSHAKE_WITHIN_S", 2)
+    with contextlib.ExitStack() as opened:
+        silent = [opened.enter_context(socket.create_connection(at, 10.0)) for _ in range(30)]
+        until(lambda: HttpConnection.of_address["127.0.0.1"] == 20)
+        for link in silent:
+            assert is_ended(link)
+    until(lambda: "127.0.0.1" not in HttpConnection.of_address)
+    asked = httpx.get(f"https://localhost:{at[1]}/", verify=trusted)
+    assert (asked.status_code, asked.text) == (200, "https")
+    until(lambda: "127.0.0.1" not in HttpConnection.of_address)
+
+
+def test_a_request_right_behind_the_handshake_is_answered(tls):
+    at, trusted = tls
+    for _ in range(20):
+        with trusted.wrap_socket(
+            socket.create_connection(at, 10.0), server_hostname="localhost"
+        ) as link:
+            link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert link.recv(65536).startswith(b"HTTP/1.1 200")

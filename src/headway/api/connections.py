@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import fcntl
 import resource
+import ssl
 import sys
 import termios
+from asyncio.sslproto import SSLProtocol
 from collections import Counter
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -18,12 +20,14 @@ from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import get_remote_addr
 
 from headway import telemetry
 from headway.api.sockets import Connection
 from headway.telemetry.bursts import Burst
 
 HEADERS_WITHIN_S = 10.0  # from the first byte of a request, or from the connection, to the last
+HANDSHAKE_WITHIN_S = 10  # of TLS
 HEADER_BYTES = 64 << 10  # of a request's line and headers; once there are more, no more is read
 MOST_HEADERS = 256  # of a request: a short one takes 30 times its length in memory
 # bytes beside a body, as many as of headers and for each byte of it; chunks of one byte have 5
@@ -90,20 +94,26 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        address = (self.client or ("unknown",))[0]
-        if not self._is_proxy(address):
-            address = share_of(address)
-            if self.of_address[address] >= min(MOST_OF_ADDRESS, most_of_open()):
-                transport.abort()
-                return
-            self.of_address[address] += 1
-            self._address = address
-        self._begin_headers()
+        if self._address or self.take_share(transport):
+            self._begin_headers()
+
+    def take_share(self, transport: Any) -> bool:
+        """Of what its address may have; False where that is all taken, and the connection ended."""
+        address = (get_remote_addr(transport) or ("unknown",))[0]
+        if self._is_proxy(address):
+            return True
+        address = share_of(address)
+        if self.of_address[address] >= min(MOST_OF_ADDRESS, most_of_open()):
+            transport.abort()
+            return False
+        self.of_address[address] += 1
+        self._address = address
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_headers()
         self._end_unread()
-        self._give_back()
+        self.give_back()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -222,7 +232,7 @@ class HttpConnection(HttpToolsProtocol):
         super().handle_websocket_upgrade()
         taken_over = self.transport.get_protocol()
         if isinstance(taken_over, Connection):
-            taken_over.call_at_end(self._give_back)
+            taken_over.call_at_end(self.give_back)
 
     def _is_proxy(self, address: str) -> bool:
         try:
@@ -275,10 +285,46 @@ class HttpConnection(HttpToolsProtocol):
         self._headers_end = None
         self.transport.abort()
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
         """The share of its address."""
         if self._address:
             self.of_address[self._address] -= 1
             if self.of_address[self._address] <= 0:
                 del self.of_address[self._address]
             self._address = ""
+
+
+class TlsConnection(asyncio.Protocol):
+    """`uvicorn.Config(http=TlsConnection)`: an HttpConnection over TLS, which counts from its first
+    moment on, and has HANDSHAKE_WITHIN_S for the handshake. (A server that is given the certificate
+    calls nobody before that has ended, and waits for it for a minute: whoever says nothing would be
+    open beside all bounds.)
+
+    context: with the certificate of the server.
+    """
+
+    context: ClassVar[ssl.SSLContext]
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        self._http = HttpConnection(*args, **named)
+
+    def connection_made(self, transport: Any) -> None:
+        if not self._http.take_share(transport):
+            return
+        loop = asyncio.get_running_loop()
+        opened = loop.create_future()
+        opened.add_done_callback(self._end_handshake)
+        tls = SSLProtocol(
+            loop,
+            self._http,
+            self.context,
+            opened,
+            server_side=True,
+            ssl_handshake_timeout=HANDSHAKE_WITHIN_S,
+        )
+        transport.set_protocol(tls)
+        tls.connection_made(transport)
+
+    def _end_handshake(self, opened: asyncio.Future[None]) -> None:
+        if opened.cancelled() or opened.exception() is not None:  # gone, too slow, or not TLS
+            self._http.give_back()

@@ -17,7 +17,7 @@ from headway.api.problems import ProblemError
 from headway.api.scopes import Bounds
 from headway.api.security import Principal, Role, digest, refused
 from headway.store import Database
-from headway.store.revocations import Revocations
+from headway.store.revocations import FORGOTTEN_AFTER_S, Revocations
 
 FRESH_S = 5.0  # for which what the database says is not asked again
 KEPT_S = 12 * 3600.0  # for which a key that was valid is taken while the database is away
@@ -233,7 +233,7 @@ class RevokedTokens:
         with contextlib.suppress(*AWAY):
             if self._revocations.are_untold:
                 self._tell()
-            rows = self._database.rows("SELECT id FROM revoked_token WHERE expires_at > now()")
+            rows = self._database.rows("SELECT id FROM revoked_token")
             self._ids = frozenset(row["id"] for row in rows)
             self._revocations.learn(self._database)
 
@@ -248,9 +248,9 @@ class RevokedTokens:
         return number in self._ids or self._revocations.has_token(number)
 
     def add(self, number: str, expires_s: float) -> None:
-        """expires_s: the token's own end, seconds since 1970; it is forgotten then. While the
-        database is away it is revoked here at once, and on other servers when it is back. Raises
-        OSError where neither keeps it.
+        """expires_s: the token's own end, seconds since 1970; it is forgotten FORGOTTEN_AFTER_S
+        later. While the database is away it is revoked here at once, and on other servers when it
+        is back. Raises OSError where neither keeps it.
         """
         self._revocations.add_token(number, expires_s)
         self._ids |= {number}
@@ -261,7 +261,11 @@ class RevokedTokens:
                 id=number,
                 expires=expires_s,
             )
-            self._database.execute("DELETE FROM revoked_token WHERE expires_at < now()")
+            self._database.execute(
+                "DELETE FROM revoked_token "
+                "WHERE expires_at < now() - make_interval(secs => :after_s)",
+                after_s=FORGOTTEN_AFTER_S,
+            )
         except AWAY:
             self._revocations.are_untold = True
         self._revocations.require_kept()

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import socket
+import ssl
 import sys
 import webbrowser
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from sqlalchemy.engine import make_url
 
 from headway import __version__, telemetry
 from headway.api import create_app
-from headway.api.connections import HttpConnection
+from headway.api.connections import HttpConnection, TlsConnection
 from headway.api.observations import SOCKET_BYTES
 from headway.api.security import Keyring, Role
 from headway.api.services import ApiSettings
@@ -305,20 +306,23 @@ def _run(make: Callable[[], FastAPI], host: str, port: int, settings: Settings) 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     server_settings = settings.server
     HttpConnection.proxies = tuple(ip_network(p, strict=False) for p in server_settings.proxies)
+    if server_settings.tls_certificate:
+        TlsConnection.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        TlsConnection.context.load_cert_chain(
+            server_settings.tls_certificate, server_settings.tls_key
+        )
     app = StartingApp(make, fail)
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
         log_level="warning",
-        http=HttpConnection,
+        http=TlsConnection if server_settings.tls_certificate else HttpConnection,
         ws=Connection,
         ws_max_size=SOCKET_BYTES,
         ws_ping_interval=20.0,
         timeout_graceful_shutdown=ANSWERS_END_WITHIN_S,
         server_header=False,
-        ssl_certfile=server_settings.tls_certificate or None,
-        ssl_keyfile=server_settings.tls_key or None,
         proxy_headers=bool(server_settings.proxies),
         forwarded_allow_ips=list(server_settings.proxies),
     )

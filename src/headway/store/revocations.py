@@ -13,6 +13,10 @@ import msgspec
 from headway.files import write_whole
 from headway.store.database import Database
 
+# so long after its own end a revoked token is forgotten: by a clock that is ahead it seems to have
+# ended, and once that is right again it must not be good
+FORGOTTEN_AFTER_S = 366 * 86_400.0
+
 
 class Revoked(msgspec.Struct, frozen=True):
     """keys: numbers of API keys. tokens: numbers of tokens, with their own end, seconds since
@@ -61,7 +65,7 @@ class Revocations:
         self._add(Revoked(keys=frozenset([number])))
 
     def add_token(self, number: str, expires_s: float) -> None:
-        """The same; it is forgotten at its own end."""
+        """The same; it is forgotten FORGOTTEN_AFTER_S after its own end."""
         self._add(Revoked(tokens={number: expires_s}))
 
     def learn(self, database: Database) -> None:
@@ -95,11 +99,11 @@ class Revocations:
 
     def _add(self, more: Revoked) -> None:
         with self._lock:
-            now_s, before = time.time(), self._known
+            ended_s, before = time.time() - FORGOTTEN_AFTER_S, self._known
             tokens = before.tokens | more.tokens
             after = Revoked(
                 before.keys | more.keys,
-                {number: ends for number, ends in tokens.items() if ends > now_s},
+                {number: ends for number, ends in tokens.items() if ends > ended_s},
             )
             if after == before and self._fault is None:
                 return
