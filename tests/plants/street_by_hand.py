@@ -182,6 +182,8 @@ class Sumo:
         self.trafficlight = SimpleNamespace(
             getRedYellowGreenState=lambda tl: self.lamps.get(tl, "G" * width[tl]),
             setRedYellowGreenState=self._show,
+            getProgram=lambda tl: "0",
+            setProgram=lambda tl, programme: None,
             getControlledLinks=self._controlled,
         )
         self.lane = SimpleNamespace(

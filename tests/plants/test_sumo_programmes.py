@@ -11,16 +11,17 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import libsumo
+import numpy as np
 import pytest
 from tests.plants.networks_by_hand import read, two_ways
 from tests.roads.builders import connection, edge, internal, junction, lane, programme
 
-from headway.plants.sumo import SumoSettings, network_of, read_network
+from headway.plants.sumo import SumoPlant, SumoSettings, network_of, read_network
 from headway.plants.sumo.network import COLOUR_OF
 from headway.plants.sumo.programmes import stages_of_rings
 from headway.plants.sumo.scenarios import read_sumocfg
 from headway.plants.sumo.signal_record import read_states
-from headway.roads import PROFILES, RoadsError, work_out
+from headway.roads import PROFILES, Colour, RoadsError, work_out
 from headway.roads.upstream import feeders
 from headway.safety.audit import audit
 from headway.street.opening import open_street
@@ -230,6 +231,38 @@ def test_lamps_that_are_left_alone_show_in_sumo_what_they_always_show(with_odd_l
     assert len(shown[first]) > 3, "the others are controlled"
     assert {*"".join(shown[second])} == {"r"}
     assert not [e for e in events if e.kind == "safety.colour"]
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_a_light_that_its_network_switches_off_by_the_clock_shows_what_was_sent(
+    crossing, tmp_path, is_loaded
+):
+    """At night, say: SUMO showed `o` at all lamps for a step, over the command."""
+    clock = tmp_path / "night.add.xml"
+    clock.write_text(
+        '<a><WAUT id="w" refTime="0" startProg="0"><wautSwitch time="5" to="off"/></WAUT>'
+        '<wautJunction wautID="w" junctionID="C"/></a>'
+    )
+    site = tmp_path / "night.sumocfg"
+    site.write_text(
+        f'<c><input><net-file value="{crossing}"/><additional-files value="{clock}"/></input></c>'
+    )
+    network = read_network(crossing)
+    plant = SumoPlant(SumoSettings(str(site)), network)
+    try:
+        red = np.full(len(network.groups), Colour.RED, np.int8)
+        plant.show(red, np.zeros(len(red)))
+        if is_loaded:
+            plant.checkpoint(tmp_path / "state.xml.gz")
+            plant.restore(tmp_path / "state.xml.gz")
+            plant.show(red, np.zeros(len(red)))
+        shown = set()
+        for _ in range(10):
+            plant.advance(1.0)
+            shown.add(libsumo.trafficlight.getRedYellowGreenState("C"))
+        assert (shown, plant.time_s) == ({"rrrr"}, 10.0)
+    finally:
+        plant.close()
 
 
 # Towns

@@ -183,6 +183,7 @@ class SumoPlant:
         self._watcher = Watcher(self._sumo, network, settings.range_m)
         self._profile = profile(settings.sensing, network, settings.seed)
         self._tls = self._programmes()
+        self._make_off_programmes()
         self._tl_of = [g.tl_id for g in network.groups]
         self._shown: ColourArray = np.full(len(network.groups), Colour.RED, np.int8)
         self._sent = self._shown.tobytes()  # the colours last sent, that nobody else can change
@@ -247,6 +248,16 @@ class SumoPlant:
                         red[place] = "s"
                 found.append((tl, places, red))
         return found
+
+    def _make_off_programmes(self) -> None:
+        """Those by which a WAUT switches lights off. SUMO makes one when it is first switched to,
+        and shows it for a step, although the light was set from outside.
+        """
+        lights = self._sumo.trafficlight
+        for tl, _, _ in self._tls:
+            runs = lights.getProgram(tl)
+            lights.setProgram(tl, "off")
+            lights.setProgram(tl, runs)
 
     @property
     def time_s(self) -> float:
@@ -499,6 +510,7 @@ class SumoPlant:
                 f"{path}: SUMO does not take this state ({error}). A state fits only the SUMO "
                 "version and the network that wrote it."
             ) from error
+        self._make_off_programmes()
         self._watcher = Watcher(self._sumo, self._network, self._settings.range_m)
         self._profile = profile(self._settings.sensing, self._network, self._settings.seed)
         self._time_s = self._last_s = self._look_at_clock()
