@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Tests at once: on two cores a third one works while two wait for what they have started.
+WORKERS ?= 3
 
 # Python and pytest keep what they have compiled: to read the tests anew at each start takes longer than to run most of them.
 export PYTHONDONTWRITEBYTECODE :=
@@ -47,19 +49,19 @@ AGAIN = echo "FAILED beside other tests; once more, one at a time:" &&
 
 test: $(VENV)/.installed-test $(VENV)-peers/.installed
 	rm -rf .pytest_cache/v/cache/lastfailed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS) || { test $$? = 1 && $(AGAIN) $(BIN)/python -m pytest $(ONCE_MORE); }
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS) || { test $$? = 1 && $(AGAIN) $(BIN)/python -m pytest $(ONCE_MORE); }
 
 # The same tests, measured, which takes half as long again: the branches that they ran, and routes and commands that none calls.
 MEASURED = COVERAGE_FILE=$(CURDIR)/build/tests.coverage $(BIN)/python -m pytest --cov=src/headway --cov-context=test --cov-report=
 
 reached: $(VENV)/.installed-test $(VENV)-peers/.installed
 	mkdir -p build && rm -rf build/tests.coverage* .pytest_cache/v/cache/lastfailed
-	$(MEASURED) -n 2 --dist loadgroup -p bench.mutants.times --times=build/tests.json $(ARGS) || { test $$? = 1 && $(AGAIN) $(MEASURED) --cov-append $(ONCE_MORE); }
+	$(MEASURED) -n $(WORKERS) --dist loadgroup -p bench.mutants.times --times=build/tests.json $(ARGS) || { test $$? = 1 && $(AGAIN) $(MEASURED) --cov-append $(ONCE_MORE); }
 	$(BIN)/python -m bench.reached
 
 # Under a minute: without the page, the database, and what takes seconds.
 test-fast: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 -m "not slow and not browser and not database" $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not browser and not database" $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
