@@ -59,6 +59,12 @@ def test_health_states_the_version(running):
     assert {"x-request-id", "x-process-time", "x-content-type-options"} <= set(answer.headers)
 
 
+@pytest.mark.parametrize("path", ["/health", "/health/ready"])
+def test_who_only_asks_for_the_status_has_it_without_a_body(running, path):
+    answer = httpx.head(f"{running.url}{path}")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
 def test_ready_while_the_database_answers_and_the_spool_is_empty(running, monkeypatch):
     def ready():
         answer = httpx.get(f"{running.url}/health/ready")

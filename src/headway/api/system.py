@@ -120,6 +120,7 @@ class Ticket(BaseModel):
     expires_in_s: float
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health", tags=["system"], response_model=Health)
 async def health(request: Request) -> Response:
     """The process is alive (always 200), and what it saw when it last looked at its parts, which it
@@ -130,6 +131,7 @@ async def health(request: Request) -> Response:
     return Response(body, media_type="application/json")
 
 
+@router.head("/health/ready", include_in_schema=False, dependencies=[PROBES])
 @router.get(
     "/health/ready", tags=["system"], responses={503: {"model": Ready}}, dependencies=[PROBES]
 )
