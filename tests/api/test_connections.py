@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 from headway.api import connections, sockets
 from headway.api.connections import HttpConnection, TlsConnection, share_of
 from headway.api.sockets import Connection
-from tests.cli.test_cli_environment import certificate
+from tests.certificates import certificate
 from tests.waiting import until
 
 

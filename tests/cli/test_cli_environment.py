@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import threading
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from headway.cli import environment
 from headway.cli.environment import Reload, refuse_unsafe, weakness
 from headway.settings import SettingsError, checked
+from tests.certificates import certificate
 from tests.waiting import until
 
 GOOD = "kV3w9QzR7mX2bN8cL5tY1uA6sD4fG0hJ"
@@ -121,24 +117,6 @@ def test_all_faults_are_named_at_once(tmp_path):
 @pytest.mark.parametrize("secret", [GOOD, "x" * 5 + GOOD])
 def test_a_secret_drawn_at_random_is_strong(secret):
     assert weakness(secret) == ""
-
-
-def certificate(folder: Path):
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "c.pem").write_bytes(made.public_bytes(pem))
-    (folder / "k.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return {"tls_certificate": str(folder / "c.pem"), "tls_key": str(folder / "k.pem")}
 
 
 def test_a_certificate_with_its_key_serves_in_production(tmp_path):
