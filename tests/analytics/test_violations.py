@@ -239,6 +239,14 @@ def test_hotspots_are_told_most_violations_first(hand):
     ]
 
 
+def test_a_device_whose_first_violation_comes_meanwhile_is_a_hotspot_next_time(hand, monkeypatch):
+    """Between the two questions that hotspots are made of."""
+    count, known = asked._counted, asked.hotspots(hand, Span())
+    since = {"device": "new", "rule": "red_light", "n": 7}
+    monkeypatch.setattr(asked, "_counted", lambda *of: [*count(*of), since])
+    assert asked.hotspots(hand, Span()) == known
+
+
 def test_twenty_hotspots_are_told_and_a_hundred_violations(new):
     database, _ = new(
         [violation(k, at(1, 0) + timedelta(minutes=k), f"d{k % 21:02d}") for k in range(101)]

@@ -225,7 +225,8 @@ def hotspots(database: Database, span: Span, limit: int = 20) -> list[Hotspot]:
         busiest.setdefault(row["device"], row["hour_of_day"])
     found: dict[str, dict[str, int]] = {}
     for row in _counted(database, span):
-        found.setdefault(row["device"], {})[row["rule"]] = row["n"]
+        if row["device"] in busiest:  # else its first one has come since
+            found.setdefault(row["device"], {})[row["rule"]] = row["n"]
     total = sum(sum(rules.values()) for rules in found.values())
     spots = [
         Hotspot(device, sum(rules.values()), sum(rules.values()) / total, rules, busiest[device])
