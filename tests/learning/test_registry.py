@@ -10,6 +10,7 @@ import math
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,17 @@ def registry(database, forget, tmp_path):
 def add(registry, content=PLANNER, name="own", **changes):
     what = {"kind": "planner", "made_from": MADE_FROM, "metrics": METRICS, "by": "ann"}
     return registry.add(content, name=name, **what | changes)
+
+
+def test_drafts_that_a_kill_has_left_are_taken_away_a_day_later(tmp_path):
+    """One that is a minute old may be of a process that goes on."""
+    old, young = tmp_path / ".00.draft", tmp_path / ".11.draft"
+    for draft, age_s in ((old, 86_500), (young, 60)):
+        draft.touch()
+        os.utime(draft, (time.time() - age_s,) * 2)
+    sha256, size = model_files.ModelFiles(tmp_path).keep(PLANNER, "planner")
+    assert (old.exists(), young.exists(), size) == (False, True, len(PLANNER))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".11.draft", sha256[:2]]
 
 
 def test_a_version_comes_back_as_it_was_registered(registry, tmp_path):

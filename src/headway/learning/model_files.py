@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from headway.learning.shared_files import SharedFiles
 
 LARGEST_BYTES = 1 << 30  # of a file
 CHUNK_BYTES = 1 << 20
+LEFT_OVER_S = 86_400.0  # since a draft was last written to: its process was killed
 # of control/qtable.py, which loads the compiler: magic, version, actions, rows, clock
 Q_TABLE_HEADER = struct.Struct("<QIIQQ")
 Q_TABLE_BEGIN = struct.pack("<Q", 0x4845_4144_5741_5951)
@@ -49,7 +52,7 @@ class ModelFiles:
         the disk, for this user alone. Raises ValueError where it cannot be of its kind, OSError.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        draft = self._folder / f".{secrets.token_hex(8)}.draft"
+        draft = self._draft()
         try:
             _copy(content, draft)
             _require(draft, kind, _named(content))
@@ -73,7 +76,7 @@ class ModelFiles:
         if self._shared is None or (path.exists() and digest(path)[0] == sha256):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._folder / f".{secrets.token_hex(8)}.draft"
+        draft = self._draft()
         draft.touch(0o600)
         try:
             self._shared.get(sha256, draft, LARGEST_BYTES)
@@ -83,6 +86,14 @@ class ModelFiles:
         finally:
             draft.unlink(missing_ok=True)
         self._keep_names(path)
+
+    def _draft(self) -> Path:
+        """A name for a file that is being made; those that were left over are taken away."""
+        for other in self._folder.glob(".*.draft"):
+            with contextlib.suppress(OSError):  # its process has just ended with it
+                if other.stat().st_mtime < time.time() - LEFT_OVER_S:
+                    other.unlink()
+        return self._folder / f".{secrets.token_hex(8)}.draft"
 
     def _keep_names(self, path: Path) -> None:
         for folder in (path.parent, self._folder):
