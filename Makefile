@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Tests at once: on two cores a third one works while two wait for what they have started.
-WORKERS ?= 3
+# Tests at once. On two cores a third one gains nothing.
+WORKERS ?= 2
 
 # Python and pytest keep what they have compiled: to read the tests anew at each start takes longer than to run most of them.
 export PYTHONDONTWRITEBYTECODE :=
