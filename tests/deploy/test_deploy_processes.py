@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import ssl
 import threading
 import time
@@ -178,27 +177,6 @@ def test_a_socket_and_an_event_stream_come_through(site):
         made = back_up(other)
         assert any(made in message for message in iter(lambda: socket.recv(60), None))
         until(lambda: made in events.backups())
-
-
-def test_no_request_hides_in_the_body_of_one_for_another_protocol(site):
-    """The next clients of the connection to the API, which are others of nginx, had their requests
-    read as the body of that one: 401 or 400 for them, and their tokens in another one's hands.
-    """
-    hidden = b"POST /api/v1/hidden HTTP/1.1\r\nHost: x\r\nContent-Length: 600\r\n\r\n"
-    body = b"\r\n" * 10_000 + hidden
-    head = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n"
-    for _ in range(4):
-        with site.trust().wrap_socket(
-            socket.create_connection(("127.0.0.1", site.ports["https"]), 10.0),
-            server_hostname="localhost",
-        ) as link:
-            link.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body))
-            time.sleep(0.1)
-            link.sendall(body)
-            assert link.recv(65536).startswith(b"HTTP/1.1 200")
-        with site.client(headers={"X-Long": "x" * 500}) as other:
-            for _ in range(4):
-                assert other.get("/health/ready").status_code == 200
 
 
 def test_a_process_that_is_killed_loses_no_stream(site):
