@@ -634,6 +634,31 @@ def test_a_run_that_failed_is_made_again_and_an_evaluation_without_any_fails(tmp
     assert found.result["controllers"]["fixed"]["seeds"] == 2
 
 
+def test_what_was_run_before_the_scenario_s_files_were_changed_is_run_again(
+    two_crossings, tmp_path, monkeypatch
+):
+    """An evaluation that was killed compared the old street with the new one."""
+    place = tmp_path / "street"
+    shutil.copytree(Path(two_crossings.sumocfg).parent, place)
+    own = str(place / Path(two_crossings.sumocfg).name)
+    arguments = {"scenario": own, "controllers": ["fixed"], "seeds": [1]}
+    made = []
+
+    def runs(jobs, workers):
+        for job in jobs:
+            made.append(job.seed)
+            yield Result(**job.identity(), delay_s=30.0)
+
+    monkeypatch.setattr(work, "spread", lambda *_: runs)
+    for attempt in ("1", "2"):
+        work.do_job("evaluate", arguments, tmp_path / attempt, lambda *_: None)
+    assert made == [1]
+    with (place / Path(two_crossings.routes[0]).name).open("a") as routes:
+        routes.write("<!-- twice as much -->")
+    work.do_job("evaluate", arguments, tmp_path / "3", lambda *_: None)
+    assert made == [1, 1]
+
+
 @pytest.mark.parametrize("kind", ["evaluate", "tune"])
 def test_what_another_version_has_run_is_run_again(tmp_path, monkeypatch, kind):
     """After an upgrade a job that was under way failed for good, or mixed both versions."""
