@@ -61,7 +61,7 @@ def test_nobody_is_no_delay_and_one_who_waits_costs_until_he_has_left():
     found = planner.alternatives(seen, planner.start(seen), 0)
     of = dict(zip(found.stages.tolist(), found.delay_s.tolist(), strict=True))
     # he stands at red of group 1: after 3 s of yellow its green begins, and he drives off
-    stage = planner.stage_colours(0)[found.stages[found.chosen]]
+    stage = planner.stages(0).colours(int(found.stages[found.chosen]))
     assert stage[1] == 4
     eta_s = np.sqrt(2 * 2.0 / MODEL.acceleration_mps2)
     assert min(of.values()) == pytest.approx(3.0 + MODEL.startup_loss_s - eta_s)

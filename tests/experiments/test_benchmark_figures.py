@@ -533,6 +533,19 @@ def test_a_scenario_without_end_is_run_until_its_last_vehicle_is_there(scenario_
     assert (result.arrived, result.unfinished, result.never_entered) == (2, 0, 0)
 
 
+def test_a_scenario_without_end_is_over_once_its_streets_stand_for_good(scenario_of, monkeypatch):
+    """The first one broke down on the way of the second: such a run never came to its end."""
+    monkeypatch.setattr(benchmark, "STANDSTILL_S", 300.0)
+    config = scenario_of("stuck", 0, "", [("a", 3, "N", "S"), ("b", 20, "N", "S")])
+    stop = '<stop lane="Nin_0" endPos="50" duration="1e7"/>'
+    routes = config.parent / "routes.rou.xml"
+    text = routes.read_text()
+    assert text.count("/>") == 2
+    routes.write_text(text.replace("/>", f">{stop}</trip>", 1))
+    result = run(Job(str(config), "fixed", 1))
+    assert (result.arrived, result.unfinished) == (0, 2)
+
+
 def test_a_scenario_that_ends_at_its_begin_is_refused(scenario_of):
     path = str(scenario_of("none", 9, 9, [("a", 3, "N", "S")]))
     error = run_guarded(Job(path, "fixed", 1)).error

@@ -33,6 +33,7 @@ from headway.learning.process import Child
 from headway.learning.registry import Registry, signing_key
 from headway.learning.shared_files import VARIABLE, SharedFiles
 from headway.learning.worker import Worker
+from headway.plants.sumo.scenarios import demand_of
 from headway.store import open_database
 from headway.telemetry.life import SignsOfLife
 
@@ -552,7 +553,8 @@ def test_a_training_goes_on_after_a_kill_as_if_there_had_been_none(two_crossings
     for name, change in SPOILT:
         before = (spoilt / name).read_bytes()
         (spoilt / name).write_bytes(change(before))
-        assert work._resumed(tmp_path / "cut" / "2" / "q.table")[0].done == 2, name
+        demand = demand_of(two_crossings)
+        assert work._resumed(tmp_path / "cut" / "2" / "q.table", demand)[0].done == 2, name
         (spoilt / name).write_bytes(before)
     (spoilt / "replay.npz").write_bytes(b"")
     again = work.do_job("train", arguments, tmp_path / "cut" / "3", killed_at(None))
@@ -573,7 +575,8 @@ def cut(content):
 SPOILT = [
     ("replay.npz", cut), ("replay.npz", lambda b: bytes(len(b))), ("memory.json", cut),
     ("memory.json", lambda _: b"null"), ("memory.json", lambda _: b"{}"),
-    ("memory.json", lambda b: b"\xff" + b), ("metrics.json", cut), ("q.table", cut),
+    ("memory.json", lambda b: b"\xff" + b), ("head.json", cut), ("q.table", cut),
+    ("head.json", lambda _: b"null"), ("head.json", lambda _: b"{}"),
     ("q.table", lambda b: bytes(len(b))),
 ]  # fmt: skip
 
@@ -657,6 +660,30 @@ def test_what_was_run_before_the_scenario_s_files_were_changed_is_run_again(
         routes.write("<!-- twice as much -->")
     work.do_job("evaluate", arguments, tmp_path / "3", lambda *_: None)
     assert made == [1, 1]
+
+
+def test_a_training_begins_anew_once_the_scenario_s_files_were_changed(two_crossings, tmp_path):
+    """A table was half of the old demand, and said to be made from the new one."""
+    place = tmp_path / "street"
+    shutil.copytree(Path(two_crossings.sumocfg).parent, place)
+    own = str(place / Path(two_crossings.sumocfg).name)
+    arguments = {"scenario": own, "name": "own", "episodes": 2}
+    told = []
+
+    def killed_after_one(progress, _note):
+        told.append(progress)
+        if progress == 0.5:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        work.do_job("train", arguments, tmp_path / "1", killed_after_one)
+    with (place / Path(two_crossings.routes[0]).name).open("a") as routes:
+        routes.write("<!-- another day -->")
+    with pytest.raises(InterruptedError):
+        work.do_job("train", arguments, tmp_path / "2", killed_after_one)
+    assert told == [0.0, 0.5, 0.0, 0.5], "its first episode once more"
+    work.do_job("train", arguments, tmp_path / "3", lambda progress, _: told.append(progress))
+    assert told[4:] == [0.5, 1.0], "goes on with the one of the same files"
 
 
 @pytest.mark.parametrize("kind", ["evaluate", "tune"])

@@ -7,6 +7,7 @@ each alternative is worked out, which takes longer and is not for the tick.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from headway.control.candidates import (
 )
 from headway.control.cycles import cycle_times
 from headway.control.lane_queues import build_queues, observe, vehicle_memory
+from headway.control.parts import NumberedStages
 from headway.control.queue_model import (
     HELD,
     StagePeriod,
@@ -68,6 +70,29 @@ class Alternatives(NamedTuple):
     lasts_s: FloatArray
     is_bound: bool
     chosen: int
+
+
+def put_together(of_parts: Sequence[Alternatives], stages: NumberedStages) -> Alternatives:
+    """Of a junction, from those of its parts: beside what the other parts aim at from now on, each
+    alternative of a part.
+    """
+    if len(of_parts) == 1:
+        return of_parts[0]
+    chosen = tuple(part.chosen for part in of_parts)
+    places = [tuple(0 for _ in of_parts), chosen]
+    for k, part in enumerate(of_parts):
+        if not part.is_bound:
+            others = range(len(part.stages))
+            places += [(*chosen[:k], other, *chosen[k + 1 :]) for other in others]
+    places = list(dict.fromkeys(places))
+    rows = [list(zip(of_parts, own, strict=True)) for own in places]
+    return Alternatives(
+        stages=np.array([stages.number([int(x.stages[i]) for x, i in row]) for row in rows]),
+        delay_s=np.array([sum(x.delay_s[i] for x, i in row) for row in rows]),
+        lasts_s=np.array([min(x.lasts_s[i] for x, i in row) for row in rows]),
+        is_bound=all(part.is_bound for part in of_parts),
+        chosen=places.index(chosen),
+    )
 
 
 @njit(cache=True)

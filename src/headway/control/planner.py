@@ -4,21 +4,23 @@ observes.
 Every second, for every junction: how long to hold the stage of now, which stage next, and for how
 long, after which each stage is held until its queues and platoons have passed (a roll-out of
 exhaustive service). What the plan costs is the delay of all vehicles observed, each lane a queue
-(`headway.control.queue_model`); the best plan's first step is proposed.
+(`headway.control.queue_model`); the best plan's first step is proposed. A junction of several
+parts (`headway.control.parts`) is searched part by part.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from headway.control import model_check
 from headway.control import planner_kernel as kernel
-from headway.control.alternatives import Alternatives, alternatives
+from headway.control.alternatives import Alternatives, alternatives, put_together
 from headway.control.cycles import no_cycles
 from headway.control.lane_queues import SignalTimes, Traffic
 from headway.control.model_check import ModelCheck
+from headway.control.parts import NumberedStages, parts_of
 from headway.control.planner_tables import planner_tables
 from headway.control.queue_model import Model, as_record
 from headway.control.stages import RED, StageTable
@@ -35,7 +37,7 @@ UNCHANGED_FOR_S = 1000.0
 
 @dataclass(frozen=True, slots=True)
 class PlannerState:
-    """The stage aimed at (junctions,); the colours observed last; when each group's green began and
+    """The stage aimed at (parts,); the colours observed last; when each group's green began and
     ended last, seconds, and whether it is lit (groups,); what `cycles` remembers of it
     (3, groups); how well the model held.
     """
@@ -65,22 +67,25 @@ class Planner:
         name: str = name,
     ) -> None:
         self.name = name
-        self._network = network
+        self._parts = parts_of(network)
+        self._is_in_parts = len(self._parts.network.junctions) > len(network.junctions)
         self._model = as_record(model)
-        self._stages = StageTable(network, timing, every=True)
-        self._tables = planner_tables(network, timing, self._stages, HOLDS_S, LENGTHS_S, tick_s)
+        self._stages = StageTable(self._parts.network, timing, every=True)
+        self._tables = planner_tables(
+            self._parts.network, timing, self._stages, HOLDS_S, LENGTHS_S, tick_s
+        )
 
     def start(self, observation: Observation) -> PlannerState:
         long_ago_s = np.full(len(observation.shown), observation.at_s - UNCHANGED_FOR_S)
         return PlannerState(
-            target=np.zeros(len(self._network.junctions), np.int32),
+            target=np.zeros(len(self._parts.network.junctions), np.int32),
             shown=observation.shown,
             began_s=long_ago_s,
             ended_s=long_ago_s,
             lit=observation.shown >= Colour.PERMISSIVE,
             cycles=no_cycles(len(observation.shown), observation.at_s),
             check=model_check.no_check(
-                len(self._network.junctions),
+                len(self._parts.network.junctions),
                 len(self._tables.stop_lanes),
                 observation.shown,
                 observation.at_s,
@@ -107,6 +112,10 @@ class Planner:
         wanted = self._stages.wanted_after_min_green(target, observation)
         if is_any_barred:
             wanted[barred] = np.minimum(wanted[barred], RED)
+        if self._is_in_parts:  # as sure as of the part of which it is least sure
+            first = self._parts.first[:-1]
+            factors = np.minimum.reduceat(factors, first, axis=1)
+            confidence = np.minimum.reduceat(confidence, first)
         why = dict(zip(model_check.FACTORS, factors, strict=True))
         proposal = Proposal(observation.at_s, self.name, wanted, confidence, why)
         after = PlannerState(
@@ -124,24 +133,29 @@ class Planner:
         self, observation: Observation, state: PlannerState, junction: int
     ) -> Alternatives:
         """What it could aim at now at one junction, and what each costs. It takes longer than a
-        step.
+        step. Stages have the numbers of `stages`.
         """
         _, began_s, ended_s = self._last_changes(observation, state)
-        return Alternatives(
-            *alternatives(
-                self._tables,
-                self._model,
-                float(observation.at_s),
-                junction,
-                int(state.target[junction]),
-                began_s,
-                state.cycles,
-                signals_of(observation, ended_s),
-                traffic_of(observation),
-                bool(observation.links_known),
-                bool(observation.inside_seen),
+        signals, traffic = signals_of(observation, ended_s), traffic_of(observation)
+        of_parts = [
+            Alternatives(
+                *alternatives(
+                    self._tables,
+                    self._model,
+                    float(observation.at_s),
+                    part,
+                    int(state.target[part]),
+                    began_s,
+                    state.cycles,
+                    signals,
+                    traffic,
+                    bool(observation.links_known),
+                    bool(observation.inside_seen),
+                )
             )
-        )
+            for part in self._parts.of(junction)
+        ]
+        return put_together(of_parts, self.stages(junction))
 
     def predicted_delay_s(
         self, observation: Observation, state: PlannerState, junction: int
@@ -150,9 +164,16 @@ class Planner:
         found = self.alternatives(observation, state, junction)
         return float(found.delay_s[found.chosen])
 
-    def stage_colours(self, junction: int) -> ColourArray:
-        """int8 (stages, groups of the junction), by the numbers of `PlannerState.target`."""
-        return self._stages.of_junction(junction)
+    def stages(self, junction: int) -> NumberedStages:
+        """Those of one junction. `PlannerState.target` has them by part."""
+        parts = self._parts.of(junction)
+        return NumberedStages(tuple(self._stages.of_junction(part) for part in parts))
+
+    def aiming_at(self, state: PlannerState, junction: int, stage: int) -> PlannerState:
+        """The same, with another stage of one junction aimed at."""
+        target = state.target.copy()
+        target[self._parts.of(junction)] = self.stages(junction).of_parts(stage)
+        return replace(state, target=target)
 
     def _last_changes(
         self, observation: Observation, state: PlannerState

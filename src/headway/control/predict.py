@@ -21,6 +21,7 @@ from headway.control.confidence import freshness
 from headway.control.fixed import FixedTime
 from headway.control.model_check import CHECKED_LANE_VEHICLES
 from headway.control.onnx_policy import OnnxPolicy
+from headway.control.parts import NumberedStages
 from headway.control.planner import Planner, PlannerState
 from headway.control.pressure import Greedy, MaxPressure
 from headway.control.qlearning import QLearning
@@ -33,6 +34,7 @@ MOST_IN_BATCH = 40_000  # vehicles of all observations of a batch
 MOST_OBSERVATIONS = 1000  # of one batch
 MOST_BYTES = 32 << 20  # of one batch
 MOST_ALTERNATIVES = 16  # that are told, the best ones
+LARGEST_NUMBER = 2**53 - 1  # of a stage: the largest that every reader of JSON takes
 AT_S = 10_000.0  # of an observation, by a clock that nobody else reads
 LETTERS = {
     "r": int(Colour.RED),
@@ -101,7 +103,7 @@ class SeenJunction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shown_for_s: Seconds | Annotated[list[Seconds], Meta(max_length=1024)] = 60.0
     persons: Annotated[list[SeenPersons], Meta(max_length=1024)] = []
     exits: Annotated[list[SeenExit], Meta(max_length=1024)] = []
-    stage: Annotated[int, Meta(ge=-1, le=65_535)] = -1
+    stage: Annotated[int, Meta(ge=-1, le=LARGEST_NUMBER)] = -1
     at_s: Annotated[float, Meta(ge=0.0, le=1e10)] | None = None
     age_s: Seconds = 0.0
     completeness: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0
@@ -145,13 +147,6 @@ class _Place(NamedTuple):
     number: int
     of: Junction
     links: dict[str, tuple[int, ...]]
-
-
-class _Stages(NamedTuple):
-    """Of one junction. is_green: bool (stages, groups); green: the groups of each stage."""
-
-    is_green: BoolArray
-    green: tuple[tuple[int, ...], ...]
 
 
 _one = msgspec.json.Decoder(SeenJunction)
@@ -209,7 +204,6 @@ class Predictor:
         self._at_start: PlannerState | None = (
             None  # of a planner, what each observation begins with
         )
-        self._stages: dict[int, _Stages] = {}  # of a planner, by junction
 
     def predict(self, seen: SeenJunction) -> Prediction:
         """Raises ValueError, with the place of the fault, for what this network has not."""
@@ -347,22 +341,18 @@ class Predictor:
         stage: int,
         factors: dict[str, float],
     ) -> Prediction:
-        of_junction = self._stages.get(place.number)
-        if of_junction is None:
-            colours = planner.stage_colours(place.number)
-            of_junction = _Stages(colours >= GO, tuple(_green(stage) for stage in colours))
-            self._stages[place.number] = of_junction
+        of_junction = planner.stages(place.number)
         if self._at_start is None:
             self._at_start = planner.start(seen)
-        target = self._at_start.target.copy()
-        shown = seen.shown[place.of.first : place.of.end]
-        now, is_known = _aimed_at(stage, of_junction.is_green, shown)
+        now, is_known = _aimed_at_by_parts(stage, of_junction, seen.shown[place.of.first :])
         if not is_known:
             factors["change"] = CHANGE_UNKNOWN
-        target[place.number] = now
         since_s = seen.at_s - seen.shown_for_s
         state = replace(
-            self._at_start, target=target, shown=seen.shown, began_s=since_s, ended_s=since_s
+            planner.aiming_at(self._at_start, place.number, now),
+            shown=seen.shown,
+            began_s=since_s,
+            ended_s=since_s,
         )
         found = planner.alternatives(seen, state, place.number)
         order = [found.chosen]  # first also of those that cost the same
@@ -374,7 +364,7 @@ class Predictor:
         told = tuple(
             Alternative(
                 stage=stages[k],
-                green=of_junction.green[stages[k]],
+                green=_green(of_junction.colours(stages[k])),
                 expected_delay_s=round(delay_s[k], 2),
                 seconds=round(lasts_s[k], 1),
             )
@@ -461,6 +451,19 @@ def _aimed_at(stage: int, is_green: BoolArray, shown: ColourArray) -> tuple[int,
     differ = (is_green != go).sum(axis=1)
     closest = int((differ + len(go) * (go & ~is_green).sum(axis=1)).argmin())
     return closest, not differ[closest]
+
+
+def _aimed_at_by_parts(stage: int, stages: NumberedStages, shown: ColourArray) -> tuple[int, bool]:
+    """The same, of a junction in parts."""
+    if stage >= stages.count:
+        raise ValueError(f"stage: {stage}, the junction has {stages.count}, from 0 on")
+    if stage >= 0:
+        return stage, True
+    found = [
+        _aimed_at(stage, part >= GO, shown[columns])
+        for part, columns in zip(stages.parts, stages.columns, strict=True)
+    ]
+    return stages.number([own for own, _ in found]), all(is_known for _, is_known in found)
 
 
 def _resumed(state: Any, junction: int, stage: int, since_s: float) -> Any:

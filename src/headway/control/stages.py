@@ -7,7 +7,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from headway.roads import GO, Colour, Network, Timing, compatible_stages
+from headway.control.parts import every_stage
+from headway.roads import GO, Colour, Network, Timing
 from headway.values import BoolArray, ColourArray, FloatArray, IntArray, Observation
 
 # plain numbers: comparing an array with an enum member costs microseconds
@@ -25,16 +26,14 @@ class StageTable:
     colours: int8 (rows, widest junction), padded with red.
     count:   int (junctions,).
 
-    With `every`, all compatible stages of a junction follow the green phases of its programme.
+    With `every`, all compatible stages of a junction follow the green phases of its programme: see
+    `every_stage`.
     """
 
     def __init__(self, network: Network, timing: Timing, every: bool = False) -> None:
         junctions = network.junctions
         self._width = [j.end - j.first for j in junctions]
-        stages = [
-            compatible_stages(j.stages, j.conflicts, j.yields) if every else j.stages
-            for j in junctions
-        ]
+        stages = [every_stage(network, j) if every else j.stages for j in junctions]
         self.count = np.array([len(s) for s in stages], np.int32)
         self.ptr = np.concatenate([[0], np.cumsum(self.count)]).astype(np.int32)
         self.colours: ColourArray = np.full((self.ptr[-1], max(self._width)), Colour.RED, np.int8)

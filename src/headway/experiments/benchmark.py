@@ -29,6 +29,9 @@ from headway.street.opening import open_street
 from headway.values import BoolArray, Event, FloatArray, Observation
 
 TICK_S = 1.0  # of the street's loop
+# A run without an end is over when nobody has entered or left for so long: without teleporting,
+# streets can lock up for good.
+STANDSTILL_S = 4 * 3600.0
 GRACE_S = 10.0  # at the start, before the gate has cleared what the network's programme showed
 # attributes of a <tripinfo>, with what counts where one is missing
 TRIP = {
@@ -296,8 +299,13 @@ def _to_the_end(
     decided = list[float]()
     begun = time.perf_counter()
     endless = not np.isfinite(site.end_s)
+    passed, since_s = (0, 0), street.plant.time_s
     try:
         while street.plant.time_s < site.end_s and (street.plant.running or not endless):
+            if (now := (street.plant.entered(), street.plant.left())) != passed:
+                passed, since_s = now, street.plant.time_s
+            elif endless and street.plant.time_s - since_s >= STANDSTILL_S:
+                break
             street.tick(TICK_S)
             watch.tick(street.observation)
             decided.append(street.controller_share())

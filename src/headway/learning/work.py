@@ -62,7 +62,8 @@ def _train(of: TrainArguments, folder: Path, tell: Tell) -> Done:
     network = network_of(site)
     settings = TrainingSettings(episodes=of.episodes)
     path = folder / "q.table"
-    memory, metrics = _resumed(path)
+    demand = demand_of(site)
+    memory, metrics = _resumed(path, demand)
     if memory is None:
         memory = Memory.fresh(of.seed)
         most = max(len(j.stages) for j in network.junctions)
@@ -73,7 +74,7 @@ def _train(of: TrainArguments, folder: Path, tell: Tell) -> Done:
     tell(memory.done / of.episodes, f"episode {memory.done + 1} of {of.episodes}")
     for episode in training.train(site, network, timing, table, settings, of.seed, memory):
         metrics = training.metrics(episode)
-        _keep_checkpoint(folder, path, memory, metrics)
+        _keep_checkpoint(folder, path, memory, {"demand": demand, "metrics": metrics})
         tell(
             memory.done / of.episodes,
             f"episode {memory.done} of {of.episodes}: {episode.stopped:.1f} stopped",
@@ -82,15 +83,17 @@ def _train(of: TrainArguments, folder: Path, tell: Tell) -> Done:
     return Done(metrics, str(path), "q-table", of.name, made_from)
 
 
-def _keep_checkpoint(folder: Path, table: Path, memory: Memory, metrics: dict[str, Any]) -> None:
-    """Whole or not at all, under the number of episodes."""
+def _keep_checkpoint(folder: Path, table: Path, memory: Memory, head: Mapping[str, Any]) -> None:
+    """Whole or not at all, under the number of episodes. head: `demand` of the scenario that it
+    was trained on, and `metrics`.
+    """
     places = folder / "episodes"
     draft = places / "draft"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     shutil.copyfile(table, draft / "q.table")
     memory.save(draft)
-    (draft / "metrics.json").write_text(json.dumps(metrics))
+    (draft / "head.json").write_text(json.dumps(head))
     for path in draft.iterdir():
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
@@ -105,19 +108,21 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name), reverse=True)
 
 
-def _resumed(table: Path) -> tuple[Memory | None, dict[str, Any]]:
-    """(memory, metrics) of the newest checkpoint of any attempt that can be read, its table at
-    `table`; None for none.
+def _resumed(table: Path, demand: str) -> tuple[Memory | None, dict[str, Any]]:
+    """(memory, metrics) of the newest checkpoint of any attempt that can be read and was trained on
+    this demand, its table at `table`; None for none.
     """
     job = table.parent.parent
     found = [p for attempt in job.iterdir() for p in _checkpoints(attempt)]
     for place in sorted(found, key=lambda p: int(p.name), reverse=True):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             memory = Memory.load(place)
-            metrics = json.loads((place / "metrics.json").read_text())
+            head = json.loads((place / "head.json").read_text())
+            if head["demand"] != demand:  # the scenario's files were changed since
+                continue
             shutil.copyfile(place / "q.table", table)
             QTable.read(table)
-            return memory, metrics
+            return memory, dict(head["metrics"])
     table.unlink(missing_ok=True)
     return None, {}
 

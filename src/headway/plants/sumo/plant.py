@@ -474,6 +474,11 @@ class SumoPlant:
         """How many vehicles have entered since SUMO's start."""
         return int(self._sumo.simulation.getParameter("", "stats.vehicles.inserted"))
 
+    def left(self) -> int:
+        """How many vehicles have entered since SUMO's start, and are gone."""
+        there = int(self._sumo.simulation.getParameter("", "stats.vehicles.running"))
+        return self.entered() - there
+
     def checkpoint(self, path: Path) -> None:
         """Save SUMO's state, with its random numbers, so that the same run goes on. Raises OSError
         where the disk does not take it.
