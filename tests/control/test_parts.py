@@ -128,10 +128,10 @@ def stages_of(net):
 
 
 def test_who_has_no_room_before_the_next_signal_has_green_with_it_alone():
-    assert cut(in_series(15.0)) == [(0, 2), (2, 4)]
-    assert stages_of(in_series(15.0)) == {"GrGr", "rGGr", "GrrG", "rGrG"}
-    assert cut(in_series(14.9)) == [(0, 4)]
-    assert stages_of(in_series(14.9)) == {"GrGr", "rGGr", "rrrG", "rGrG"}
+    assert cut(in_series(10.0)) == [(0, 2), (2, 4)]
+    assert stages_of(in_series(10.0)) == {"GrGr", "rGGr", "GrrG", "rGrG"}
+    assert cut(in_series(9.9)) == [(0, 4)]
+    assert stages_of(in_series(9.9)) == {"GrGr", "rGGr", "rrrG", "rGrG"}
 
 
 def test_a_permissive_green_is_no_way_on():
@@ -139,7 +139,7 @@ def test_a_permissive_green_is_no_way_on():
     net = in_series(5.0, stages=["GrgG", "rGgG"], yields=[(2, 3)])
     assert "GrgG" not in stages_of(net)
     assert stages_of(net) >= {"rrgG", "rGgG", "GrGr"}
-    assert "GrgG" in stages_of(in_series(15.0, stages=["GrgG", "rGgG"], yields=[(2, 3)]))
+    assert "GrgG" in stages_of(in_series(10.0, stages=["GrgG", "rGgG"], yields=[(2, 3)]))
 
 
 def test_who_would_never_be_green_so_is_green_by_himself():

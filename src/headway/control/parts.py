@@ -20,7 +20,7 @@ import numpy as np
 from headway.roads import GO, Colour, Junction, Network, Programme, compatible_stages
 from headway.values import BoolArray, ColourArray, IntArray
 
-ROOM_M = 15.0  # of a lane between two signals on which two vehicles can wait
+ROOM_M = 10.0  # a shorter lane between two signals has room for one vehicle, if any
 
 
 @dataclass(frozen=True, slots=True)
