@@ -145,6 +145,26 @@ def test_a_demand_is_told_from_another_of_the_same_name_by_its_files(configurati
     assert demand_of(scenario(str(tmp_path / "own.sumocfg"))) not in others | {one}
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_demand_is_told_by_what_its_files_include_too(configuration, tmp_path, packed):
+    """Vehicles, types and programmes may all be in a file that is included."""
+    content = "<routes>\n <include href=\"sub/b.xml\"/><include\thref = 'gone.xml' /></routes>"
+    a, name = tmp_path / "a.xml", "a.xml.gz" if packed else "a.xml"
+    a.write_text(content)
+    if packed:
+        (tmp_path / name).write_bytes(gzip.compress(content.encode()))
+    (tmp_path / "sub").mkdir()
+    flows = tmp_path / "sub" / "c.xml"
+    (tmp_path / "sub" / "b.xml").write_text('<x><include href="c.xml"/><include href="b.xml"/></x>')
+    flows.write_text('<routes><flow number="100"/></routes>')
+    routes = f'<routes><include href="{name}"/></routes>'
+    text = f'<configuration>{NET}<input><r value="a.rou.xml"/></input></configuration>'
+    one = demand_of(configuration(text, routes=routes))
+    assert demand_of(configuration(text, routes=routes)) == one
+    flows.write_text('<routes><flow number="900"/></routes>')
+    assert demand_of(configuration(text, routes=routes)) != one
+
+
 def test_one_of_the_catalogue_has_its_name_and_ones_own_of_that_name_has_not(
     configuration, tmp_path
 ):

@@ -702,6 +702,16 @@ def test_a_failing_sumo_is_told_with_the_time_of_the_last_look(fault, sumo):
     assert str(error.value) == "SUMO failed at 101.0 s: lost"
 
 
+@pytest.mark.parametrize("leap_s", [4096.0, -63.0, 0.25, float("nan")])
+def test_a_clock_that_does_not_go_on_by_the_period_ends_no_run(leap_s, sumo):
+    """Time past its end would finish it, and its checkpoints and orders would be deleted."""
+    plant = plant_of()
+    sumo.now_s += leap_s
+    with pytest.raises(PlantError, match=r"SUMO's clock shows .* s, 1 s after 100\.0 s"):
+        plant.advance(1.0)
+    assert plant.time_s == 100.0
+
+
 def test_a_scene_has_place_heading_speed_length_and_class_of_each(sumo):
     plant = plant_of()
     empty = plant.scene()

@@ -50,7 +50,7 @@ class Engine:
 
     plays: list
     made: list
-    pid = None
+    pid = 1  # of the process, another one after each Restarted
     is_restarting = False
 
     def __init__(self, task):
@@ -66,6 +66,9 @@ class Engine:
                 message(self)
             else:
                 yield message
+
+    def begin_process(self):
+        self.pid += 1
 
     def order(self, order):
         if self.deaf:
@@ -751,9 +754,11 @@ def test_what_is_ordered_while_a_process_hangs_is_ordered_again_in_the_next(serv
         [
             started(),
             lambda _: service.order("headway", order),
+            Engine.begin_process,
             Restarted("silent for 10.0 s", 3.0),
             started(kind="engine.restored"),
             done,
+            Engine.begin_process,
             Restarted("silent for 10.0 s", 3.0),
             started(kind="engine.restored"),
             RunEnded(160.0, True),
@@ -763,6 +768,26 @@ def test_what_is_ordered_while_a_process_hangs_is_ordered_again_in_the_next(serv
     live.thread.join(20.0)
     switches = [o for o in engines.made[0].orders if isinstance(o, Switch)]
     assert switches == [order, order], "once more, until it is confirmed"
+
+
+def test_what_a_process_is_ordered_while_it_starts_is_ordered_once(service, task, engines):
+    """It takes orders from its launch on, and says first that it lives when its street is open."""
+    order = PlacedOrder("headway", "scenario", "Ann")
+    placed = []
+    switch = Switch(scenario="cologne3")
+    engines.plays += [
+        [
+            started(),
+            Engine.begin_process,
+            lambda _: placed.append(service.place(order, switch)),
+            Restarted("ended by signal SIGKILL", 3.0),
+            started(kind="engine.restored"),
+            RunEnded(160.0, False),
+        ]
+    ]
+    service.start("headway", task).thread.join(20.0)
+    sent = [o for o in engines.made[0].orders if isinstance(o, Identified)]
+    assert sent == [Identified(placed[0].id, (switch,))], "the scenario would begin twice"
 
 
 def test_done_is_the_end_and_says_so_at_once(service, task):

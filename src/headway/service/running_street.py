@@ -72,6 +72,18 @@ class NetworkFiles(NamedTuple):
     begin_s: float = 0.0
 
 
+class Unconfirmed(NamedTuple):
+    """An order that may have to be given again. process: number of the one that it was sent to."""
+
+    order: Switch | Identified
+    engine: Engine
+    process: int | None
+
+    def is_sent_to(self, engine: Engine) -> bool:
+        """To the process that runs now, which may not have said anything yet."""
+        return self.engine is engine and self.process == engine.pid
+
+
 @dataclass
 class RunningStreet:
     """One street under way, as seen from this process.
@@ -92,8 +104,8 @@ class RunningStreet:
     controller_ordered: the last one that was ordered, fixed time aside; empty for none.
     flows:    of each junction what it was when its last row was recorded.
     recorded_controller: of the run, until its engine says who decides; then empty.
-    unconfirmed: a controller or scenario that was ordered, with the engine that took the order,
-        until it is in force: a run that ends meanwhile, or hangs, does not obey any more.
+    unconfirmed: a controller or scenario that was ordered, until it is in force: a run that ends
+        meanwhile, or hangs, does not obey any more.
     stop:     who stopped it, until it is started again; None while nobody did.
     run_over: its next engine begins another run.
     ended:    its thread has done its work: no engine follows the one before.
@@ -128,7 +140,7 @@ class RunningStreet:
     thread: threading.Thread | None = None
     colours: dict[int, tuple[float, int]] = field(default_factory=dict)
     controller_ordered: str = ""
-    unconfirmed: tuple[Engine | None, Switch | Identified] | None = None
+    unconfirmed: Unconfirmed | None = None
     report: Mapping[str, Any] | None = None
     recorded_controller: str = ""
     flows: dict[str, JunctionState] = field(default_factory=dict)

@@ -27,6 +27,7 @@ from headway.service.running_street import (
     Remote,
     RunningStreet,
     StreetStateError,
+    Unconfirmed,
     refuse_stopped,
 )
 from headway.service.stops import Stop, keep_stop, stop_of
@@ -151,10 +152,10 @@ class StreetService:
         switch = _switch_in(order)
         if switch is not None:
             _require_scenario(switch)
-        engine = street.engine
+        engine, process = street.engine, street.engine.pid
         engine.order(order)
         if switch is not None and isinstance(order, Switch | Identified):
-            street.unconfirmed = (engine, order)
+            street.unconfirmed = Unconfirmed(order, engine, process)
         if switch is not None and switch.controller not in ("", FIXED_TIME):
             street.controller_ordered = switch.controller
 
@@ -397,8 +398,6 @@ class StreetService:
             case Event():
                 self._handle_event(street, message)
             case Restarted(why=why, recovery_s=recovery_s):
-                if street.unconfirmed is not None:  # the process that was sent it is gone
-                    street.unconfirmed = (None, street.unconfirmed[1])
                 self._forget_process(street, why, street.engine.pid)
                 alert = {"kind": "engine.restarted", "why": why, "recovery_s": recovery_s}
                 self._publish("alerts", street.name, alert)
@@ -411,7 +410,7 @@ class StreetService:
 
     def _forget_process(self, street: RunningStreet, why: str, runs_now: int | None) -> None:
         """What it was ordered is not answered any more, but for what the next one is ordered."""
-        order = street.unconfirmed[1] if street.unconfirmed is not None else None
+        order = street.unconfirmed.order if street.unconfirmed is not None else None
         again = order.id if isinstance(order, Identified) else ""
         self.orders.process_ended(street.name, why, runs_now, (again, *street.lifecycle))
 
@@ -626,12 +625,10 @@ def _repeat_order(street: RunningStreet) -> None:
     """What was ordered while the run before was ending, or its process had hung, is ordered again:
     nobody has obeyed it.
     """
-    if street.unconfirmed is None:
+    if (sent := street.unconfirmed) is None or sent.is_sent_to(street.engine):
         return
-    engine, order = street.unconfirmed
-    if engine is not street.engine:
-        street.unconfirmed = (street.engine, order)
-        street.engine.order(order)
+    street.unconfirmed = Unconfirmed(sent.order, street.engine, street.engine.pid)
+    street.engine.order(sent.order)
 
 
 def _update_alerts(street: RunningStreet, event: Event) -> None:

@@ -426,12 +426,19 @@ class SumoPlant:
     def advance(self, period_s: float) -> None:
         steps = self.steps_in(period_s)
         self._read_back = None
+        begun_s = self._time_s
         try:
             for _ in range(steps):
                 self._sumo.simulationStep()
-            self._time_s = self._look_at_clock()
+            at_s = self._look_at_clock()
         except self._errors as error:
             raise PlantError(f"SUMO failed at {self._last_s} s: {error}") from error
+        if not abs(at_s - begun_s - period_s) <= STEP_TOLERANCE_S:  # else a run may end by it
+            raise PlantError(
+                f"SUMO's clock shows {at_s!r} s, {period_s:g} s after {begun_s!r} s. What it "
+                "answers is not to be trusted."
+            )
+        self._time_s = at_s
 
     def scene(self) -> Scene:
         """Position and heading of each vehicle, for display; costs some microseconds a

@@ -14,6 +14,7 @@ import math
 import os
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,7 @@ WRITES_AND_ENDS = (
 )  # fmt: skip
 FALSE = ("false", "0", "no", "off", "f", "-", "")
 VARIABLE = re.compile(r"\$\{(\w+)\}")
+INCLUDED = re.compile(rb"""<include\s[^>]*?\bhref\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +89,39 @@ def is_of_catalogue(of: Scenario) -> bool:
 
 def demand_of(of: Scenario) -> str:
     """What tells the demand of a scenario from any other: its name in the catalogue, else its name
-    and a digest of its files, since many configurations are called `run.sumocfg`. Raises
-    RoadsError.
+    and a digest of its files and of those that they include, since many configurations are called
+    `run.sumocfg`. Raises RoadsError.
     """
     if is_of_catalogue(of):
         return of.name
     digest = hashlib.sha256()
-    for file in (of.sumocfg, of.net, *of.routes, *of.additional):
+    for file in (of.sumocfg, of.net, *_with_included((*of.routes, *of.additional))):
         try:
             with Path(file).open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
         except OSError as error:
             raise RoadsError(f"{file}: cannot be read ({error.strerror}).") from error
     return f"{of.name}@{digest.hexdigest()[:DIGEST_LENGTH]}"
+
+
+def _with_included(files: Sequence[str]) -> list[str]:
+    """These, then those that they include; of one that is not there SUMO says so."""
+    found, known = list(files), {Path(file).resolve() for file in files}
+    for file in found:  # which grows
+        for part in _included(Path(file)):
+            if part.resolve() not in known and part.is_file():
+                known.add(part.resolve())
+                found.append(str(part))
+    return found
+
+
+def _included(file: Path) -> list[Path]:
+    """SUMO takes a name from the folder of the file that has it."""
+    try:
+        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except UNREADABLE:
+        return []
+    return [file.parent / os.fsdecode(one or other) for one, other in INCLUDED.findall(data)]
 
 
 def fitting_step_s(tick_s: float, step_s: float) -> float:
