@@ -131,6 +131,14 @@ def test_records_older_than_the_retention_are_deleted_and_younger_ones_kept(data
     assert retain(database, 2.0).rows == {"simulation_record": 0, "run": 0, "violation": 0}
 
 
+@pytest.mark.parametrize("days", [-365, 365])
+def test_of_two_clocks_that_differ_the_one_behind_says_what_is_old(database, intake, days):
+    """Of the database, which may be another machine, and of whoever asks it."""
+    records(intake, "R", at(YOUNGER), at(OLDER))
+    now = datetime.now(UTC) + timedelta(days=days)
+    assert retain(database, 2, now=now).rows["simulation_record"] == (1 if days > 0 else 0)
+
+
 def test_counts_of_cameras_older_than_the_retention_are_deleted(database, intake):
     for moment in (at(YOUNGER), at(OLDER)):
         intake.write("camera_count", [("c", moment, moment, "stop", "in", "car", 1, 0.0, 0, 0.0)])

@@ -110,8 +110,8 @@ class StreetComparison:
 
 
 def live(database: Database) -> dict[str, Any]:
-    """The newest row of each junction: of ingested records within their last hour, and of this
-    server's streets; totals over all of these, and for each simulation.
+    """The newest row of each junction of each simulation: of ingested records within their last
+    hour, and of this server's streets; totals over all of these, and for each simulation.
     """
     found = [*records.newest(database), *database.rows(LIVE)]
     simulations: dict[str, list[dict[str, Any]]] = {}

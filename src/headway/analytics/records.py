@@ -505,8 +505,9 @@ def series(database: Database, scope: Scope, bucket_s: int = 60) -> Series:
 
 
 def newest(database: Database) -> list[dict[str, Any]]:
-    """The newest record of each junction of the last hour there is. A time that has not come yet
-    counts only where there is no other: one clock that is wrong must not hide everybody else.
+    """The newest record of each junction of each simulation, of the last hour there is. A time that
+    has not come yet counts only where there is no other: one clock that is wrong must not hide
+    everybody else.
     """
     return database.rows(
         """
@@ -516,7 +517,7 @@ def newest(database: Database) -> list[dict[str, Any]]:
                 FROM simulation_record
             )
         SELECT
-            DISTINCT ON (intersection_id) intersection_id,
+            DISTINCT ON (intersection_id, simulation_id) intersection_id,
             simulation_id,
             at,
             wait_s,
@@ -526,7 +527,7 @@ def newest(database: Database) -> list[dict[str, Any]]:
             emergency
         FROM simulation_record
         WHERE at > (SELECT n FROM newest) - interval '1 hour' AND at <= (SELECT n FROM newest)
-        ORDER BY intersection_id, at DESC
+        ORDER BY intersection_id, simulation_id, at DESC
         """
     )
 
@@ -569,7 +570,7 @@ def performance(database: Database, scope: Scope) -> list[dict[str, Any]]:
         FROM {scope.table}
         WHERE {where}
         GROUP BY 1
-        ORDER BY 3
+        ORDER BY 3, 1
         LIMIT :limit OFFSET :offset
         """,
         limit=scope.limit,

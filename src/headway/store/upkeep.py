@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -208,26 +208,32 @@ class Swept:
     rows: dict[str, int]
 
 
-def retain(database: Database, days: float, under_way: Collection[int] = ()) -> Swept:
-    """Take away what is older than `days`. The audit trail stays, and a run that still goes on
-    (observed lately, or one of those `under_way`, by number), of which the old rows go. Raises
-    ValueError if days is not above 0, or above MOST_DAYS.
+def retain(
+    database: Database,
+    days: float,
+    under_way: Collection[int] = (),
+    now: datetime | None = None,
+) -> Swept:
+    """Take away what is older than `days`, by the clock of the database and by the caller's (`now`;
+    this machine's where None): where one is ahead, by the other. The audit trail stays, and a run
+    that still goes on (observed lately, or one of those `under_way`, by number), of which the old
+    rows go. Raises ValueError if days is not above 0, or above MOST_DAYS.
     """
     if not 0.0 < days <= MOST_DAYS:
         raise ValueError(f"days: {days!r} is not allowed: above 0, at most {MOST_DAYS}.")
-    limit = "now() - make_interval(secs => :seconds)"
+    limit = "least(now(), :now) - make_interval(secs => :seconds)"
+    values = {"now": now or datetime.now(UTC), "seconds": days * 86_400.0}
     statements = {
         "run": OLD_RUNS.format(limit=limit),
         "violation": f"DELETE FROM violation WHERE at < {limit}",
         "camera_count": f"DELETE FROM camera_count WHERE interval_begin < {limit}",
         **{table: OLD_ROWS.format(table=table, limit=limit) for table in TABLES_OF_RUNS},
     }
-    seconds = days * 86_400.0
     with database.unhurried.engine.begin() as held:
-        rows = {"simulation_record": _delete_records(held, f"at < {limit}", seconds=seconds)}
+        rows = {"simulation_record": _delete_records(held, f"at < {limit}", **values)}
     for table, statement in statements.items():
         asked = {"under_way": list(under_way)} if table == "run" else {}
-        rows[table] = database.unhurried.execute(statement, seconds=seconds, **asked)
+        rows[table] = database.unhurried.execute(statement, **values, **asked)
     vacuum(database)
     return Swept({t: n for t, n in rows.items() if n or t in ALWAYS_TOLD})
 
