@@ -557,6 +557,7 @@ def restore(database: Database, path: Path, key: bytes, with_erased: bool = Fals
         "--set=ON_ERROR_STOP=1",
         _address(database),
     ]
+    has_psql_ended = False
     with tempfile.TemporaryFile() as read_said, tempfile.TemporaryFile() as write_said:
         with (
             contextlib.suppress(BrokenPipeError),  # who has ended says why
@@ -573,16 +574,19 @@ def restore(database: Database, path: Path, key: bytes, with_erased: bool = Fals
         ):
             try:
                 _carry(dump, done, path, key, b"" if with_erased else KEEP_ERASED)
+            except BrokenPipeError:
+                has_psql_ended = True
+                dump.kill()
             except BaseException:
                 done.kill()
                 dump.kill()
                 raise
-        if done.returncode <= 0 and dump.returncode:
-            raise DatabaseError(f"{path}: cannot be read: {_said(read_said)}")
-        if done.returncode:
-            raise DatabaseError(
-                f"{path}: was not restored, nothing was changed: {_said(write_said)}"
-            )
+        if not has_psql_ended and done.returncode <= 0 and dump.returncode:
+            why = _said(read_said) or _ended("pg_restore", dump.returncode)
+            raise DatabaseError(f"{path}: cannot be read: {why}")
+        if has_psql_ended or done.returncode:
+            why = _said(write_said) or _ended("psql", done.returncode)
+            raise DatabaseError(f"{path}: was not restored, nothing was changed: {why}")
     database.engine.dispose()
 
 
@@ -613,6 +617,10 @@ def _carry(
 def _said(stream: IO[bytes]) -> str:
     stream.seek(0)
     return stream.read().decode(errors="replace").strip()
+
+
+def _ended(tool: str, status: int) -> str:
+    return f"{tool} was killed (signal {-status})" if status < 0 else f"{tool} gave no reason"
 
 
 def _feed(dump: subprocess.Popen[bytes], path: Path, key: bytes) -> None:
