@@ -511,10 +511,19 @@ def newest(database: Database) -> list[dict[str, Any]]:
     """
     return database.rows(
         """
-        WITH
-            newest AS (
-                SELECT coalesce(max(at) FILTER (WHERE at < now() + interval '1 hour'), max(at)) AS n
-                FROM simulation_record
+        WITH RECURSIVE
+            junction AS (
+                SELECT min(intersection_id) AS name FROM simulation_record
+                UNION ALL
+                SELECT (SELECT min(intersection_id) FROM simulation_record
+                    WHERE intersection_id > name)
+                FROM junction
+                WHERE name IS NOT NULL
+            ),
+            newest AS (  -- a look into the key for each junction, however many records there are
+                SELECT coalesce(max(last.at), (SELECT max(at) FROM simulation_record)) AS n
+                FROM junction CROSS JOIN LATERAL (SELECT max(at) AS at FROM simulation_record
+                    WHERE intersection_id = name AND at < now() + interval '1 hour') last
             )
         SELECT
             DISTINCT ON (intersection_id, simulation_id) intersection_id,
