@@ -427,7 +427,8 @@ def test_emergencies_by_hand(hand):
     )
 
 
-def test_live_is_the_newest_of_each_junction_within_the_last_hour_of_the_record(new):
+def test_live_is_the_newest_of_each_junction_of_each_simulation_within_the_last_hour(new):
+    """Of two simulations of the same junctions each had those alone where it was the last."""
     database = new()
     assert records.live(database) == {
         "n": 0, "at": None, "mean_wait_s": None, "mean_speed_kmh": None, "vehicles": 0,
@@ -436,16 +437,19 @@ def test_live_is_the_newest_of_each_junction_within_the_last_hour_of_the_record(
     database = new(
         row("OLD", 0, "J0", 99.0),
         row("A", 1, "J1", 10.0, vehicles=5, speed=20.0, flow=0.5, emergency=True),
-        row("A", 3000, "J2", 50.0),
+        row("A", 3000, "J2", 51.0, speed=35.0, flow=1.0),
         row("B", 3600, "J2", 20.0, vehicles=8, speed=50.0, flow=1.5),
     )
     assert records.live(database) == {
-        "n": 2, "at": BEGIN + timedelta(seconds=3600), "mean_wait_s": 15.0, "mean_speed_kmh": 35.0,
-        "vehicles": 13, "emergencies": 1,
+        "n": 3, "at": BEGIN + timedelta(seconds=3600), "mean_wait_s": 27.0,
+        "mean_speed_kmh": 35.0, "vehicles": 14, "emergencies": 1,
         "junctions": [
             {"intersection_id": "J1", "simulation_id": "A", "at": BEGIN + timedelta(seconds=1),
                 "wait_s": 10.0, "speed_kmh": 20.0, "throughput": 0.5, "vehicles": 5,
              "emergency": True},
+            {"intersection_id": "J2", "simulation_id": "A", "at": BEGIN + timedelta(seconds=3000),
+                "wait_s": 51.0, "speed_kmh": 35.0, "throughput": 1.0, "vehicles": 1,
+             "emergency": False},
             {"intersection_id": "J2", "simulation_id": "B", "at": BEGIN + timedelta(seconds=3600),
                 "wait_s": 20.0, "speed_kmh": 50.0, "throughput": 1.5, "vehicles": 8,
              "emergency": False},

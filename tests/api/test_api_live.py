@@ -225,6 +225,19 @@ def test_who_sends_more_than_a_change_of_filters_is_closed_and_nobody_else(servi
         assert numbers(take(other)) == [2]
 
 
+@pytest.mark.parametrize("parts", [[b'{"street": "\xff"}'], [b'{"street": "\xc3', b'"}']])
+def test_who_sends_what_is_no_utf_8_is_closed_and_no_error_is_logged(service, caplog, parts):
+    """uvicorn logged a traceback for each: a viewer could have the alert `errors` opened."""
+    with socket(service, "realtime") as other, socket(service) as one:
+        one.send(parts[0] if len(parts) == 1 else iter(parts), text=True)
+        with pytest.raises(ConnectionClosed) as end:
+            one.recv(timeout=10)
+        assert end.value.rcvd.code == 1007
+        service.app.state.services.hub.publish("realtime", "a", {"n": 2})
+        assert numbers(take(other)) == [2]
+    assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == []
+
+
 def test_after_a_fault_a_socket_is_read_no_further_for_a_while(service, monkeypatch):
     monkeypatch.setattr(live, "FAULT_PAUSE_S", 2.0)
     with socket(service) as one:

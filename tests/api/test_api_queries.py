@@ -365,24 +365,25 @@ def test_waits_over_time_by_five_minutes(get):
     )
 
 
-def test_the_newest_of_each_junction_within_an_hour(get):
+def test_the_newest_of_each_junction_of_each_simulation_within_an_hour(get):
     """The newest record is of 01:01:00: what is of 00:01:00 or before is too old,
     so J4 is not there.
     """
     found = get("dashboard/live-metrics")
     assert [(j["intersection_id"], j["simulation_id"], j["at"]) for j in found["junctions"]] == [
-        ("J1", "B", "2025-09-10T01:01:00Z"), ("J2", "B", "2025-09-10T01:00:00Z"),
-        ("J3", "C", f"{DAY}01:01Z"),
+        ("J1", "A", f"{DAY}02:00Z"), ("J1", "B", "2025-09-10T01:01:00Z"),
+        ("J2", "B", "2025-09-10T01:00:00Z"), ("J3", "C", f"{DAY}01:01Z"),
     ]  # fmt: skip
     del found["junctions"]
     each = found.pop("simulations")
     assert [(s["simulation_id"], s["n"], s["vehicles"]) for s in each] == [
+        ("A", 1, 140),
         ("B", 2, 135),
         ("C", 1, 8),
     ]
     assert found == {
-        "n": 3, "at": "2025-09-10T01:01:00Z", "mean_wait_s": pytest.approx(71 / 3),
-        "mean_speed_kmh": pytest.approx(98 / 3), "vehicles": 143,
+        "n": 4, "at": "2025-09-10T01:01:00Z", "mean_wait_s": pytest.approx(131 / 4),
+        "mean_speed_kmh": pytest.approx(138 / 4), "vehicles": 283,
         "emergencies": 1,
     }  # fmt: skip
 

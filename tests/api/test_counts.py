@@ -196,3 +196,13 @@ def test_counts_are_exported_and_what_is_no_query_is_refused(client, served, raw
     assert client.get(COUNTS, params=far).json()["total"] == 0
     with served.client(None) as nobody:
         assert nobody.get(COUNTS).status_code == 401
+
+
+def test_pages_go_on_after_a_line_with_a_long_name_in_any_script(tmp_path, new_record):
+    """The cursor was longer than a cursor may be: the second page was refused (422)."""
+    at, camera = datetime.fromtimestamp(TEN, UTC).isoformat(), "c" * 64
+    names = [letter + "路" * 63 for letter in "ab"]
+    rows = [(camera, at, at, name, "in", "car", 1, 5.0, 1, 300.0) for name in names]
+    with serving(tmp_path, url=new_record()) as running, running.client("viewer") as client:
+        running.app.state.services.intake.write("camera_count", rows)
+        assert [one["line"] for one in pages(client, COUNTS, limit=1)] == names

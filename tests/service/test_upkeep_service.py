@@ -32,7 +32,7 @@ def of(database, tmp_path):
     database.execute("TRUNCATE upkeep_run, simulation_record")
 
     class Of:
-        now, steady, told = START.timestamp(), 0.0, []
+        now, told = START.timestamp(), []
 
         def __call__(self, **settings):
             return UpkeepService(
@@ -41,7 +41,6 @@ def of(database, tmp_path):
                 UpkeepSettings(**settings),
                 lambda *words: self.told.append(words),
                 lambda: self.now,
-                steady=lambda: self.steady,
             )
 
         def go(self, hours):
@@ -291,25 +290,86 @@ def test_retention_without_days_deletes_nothing(of):
         of().run("retention")
 
 
-def test_a_leap_of_the_clock_deletes_nothing_that_is_not_old_an_hour_later_either(of):
-    """Ten years ahead everything is old. A server that was off for weeks does it an hour later."""
-    service = of(retention_days=30.0)
-    of.go(24.0)
-    assert service.is_due("retention")
-    service.run("retention")
+@pytest.fixture
+def kept(of, database, tmp_path):
+    """The days of which there are records, of a service that retains 30 days: `kept.days()` goes on
+    to the retention of the next day, and says which are left, by their distance from START.
+    """
+
+    class Kept:
+        service = of(retention_days=30.0, backup_every_h=0.0)
+
+        def record(self, *days):
+            at = [(START + timedelta(days=day)).isoformat() for day in days]
+            rows = [("S", t, "J", "[]", 1, 1.0, 1.0, 1.0, 1.0, 1.0, 0, False) for t in at]
+            Intake(database, tmp_path).write("simulation_record", rows)
+
+        def days(self, hours=24.0):
+            of.go(hours)
+            assert [run.ok for run in self.service.run_due()] == [True]
+            rows = database.rows("SELECT at FROM simulation_record ORDER BY at")
+            return [(row["at"] - START).days for row in rows]
+
+    return Kept()
+
+
+def test_a_clock_that_was_ahead_for_days_deletes_nothing_that_is_not_old(of, kept):
+    """It was a year ahead: an hour later all records of the year were gone, for good."""
+    for _ in range(10):
+        kept.days()
+    kept.record(-31, -3, 0, 5)
+    year = 365 * 24.0
+    assert kept.days(24.0 + year) == [-31, -3, 0, 5]
+    assert "the clock may have leapt" in kept.service.runs()[0].data["waits"]
+    for _ in range(2):
+        assert kept.days() == [-31, -3, 0, 5]
+    of.go(-year)
+    assert kept.days() == [-3, 0, 5], "it is right again"
+
+
+def test_a_clock_that_leaps_at_each_start_deletes_nothing_either(of, kept):
+    for _ in range(10):
+        kept.days()
+    kept.record(5)
+    for _ in range(4):
+        kept.days()
+        of.go(365 * 24.0)
+        assert kept.days(1.0) == [5]
+        of.go(-365 * 24.0)
+
+
+def test_what_is_old_goes_a_week_after_a_service_was_off_for_weeks(kept):
+    for _ in range(10):
+        kept.days()
+    kept.record(5)
+    assert kept.days(50 * 24.0) == [5]
+    for _ in range(6):
+        assert kept.days() == [5]
+    assert kept.days() == []
+
+
+def test_a_service_that_is_off_at_weekends_deletes_what_is_old(kept):
     for _ in range(3):
-        of.now += 520 * 604_800.0
-        assert not service.is_due("retention")
-        of.steady += 1800.0
-        assert not service.is_due("retention")
-        of.now -= 520 * 604_800.0  # it is set right
-        assert not service.is_due("retention")
-    of.now += 2 * 604_800.0
-    assert not service.is_due("retention")
-    of.steady += 3599.0
-    assert not service.is_due("retention")
-    of.steady += 1.0
-    assert service.is_due("retention")
+        for hours in (24.0, 24.0, 24.0, 24.0, 72.0):
+            kept.days(hours)
+    kept.record(-20)
+    assert kept.days() == []
+
+
+def test_what_an_administrator_asks_for_does_not_wait(kept):
+    kept.record(-31, -3)
+    assert kept.service.run("retention").data["deleted"]["simulation_record"] == 1
+
+
+def test_what_was_put_aside_waits_with_the_record(of, kept, tmp_path):
+    file = tmp_path / "refused.jsonl"
+    file.write_text('{"at": "2020-01-01T00:00:00+00:00", "table": "event", "rows": [[1]]}\n')
+    kept.days()
+    kept.service.tell()
+    assert file.read_text()
+    kept.service.run("retention")
+    kept.service.tell()
+    assert not file.read_text()
 
 
 def test_a_database_that_is_away_is_told_once_and_not_at_each_look(of, database, logged):

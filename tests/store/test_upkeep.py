@@ -27,7 +27,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tests.waiting import until
 
-from headway.store import Database, DatabaseError, Intake, Spool, open_database
+from headway.store import Database, DatabaseError, Intake, Spool, open_database, upkeep
 from headway.store.corrections import CORRECT, KEEP, LOCK, correct
 from headway.store.embedded import package
 from headway.store.refused import RefusedRows
@@ -129,6 +129,14 @@ def test_records_older_than_the_retention_are_deleted_and_younger_ones_kept(data
         swept.rows = {}
     assert count(database, "simulation_record") == 2
     assert retain(database, 2.0).rows == {"simulation_record": 0, "run": 0, "violation": 0}
+
+
+@pytest.mark.parametrize("days", [-365, 365])
+def test_of_two_clocks_that_differ_the_one_behind_says_what_is_old(database, intake, days):
+    """Of the database, which may be another machine, and of whoever asks it."""
+    records(intake, "R", at(YOUNGER), at(OLDER))
+    now = datetime.now(UTC) + timedelta(days=days)
+    assert retain(database, 2, now=now).rows["simulation_record"] == (1 if days > 0 else 0)
 
 
 def test_counts_of_cameras_older_than_the_retention_are_deleted(database, intake):
@@ -996,6 +1004,21 @@ def test_a_restore_that_is_killed_changes_nothing(database, intake, tmp_path):
     names = "SELECT simulation_id AS name, count(*) AS n FROM simulation_record GROUP BY 1"
     found = {row["name"]: row["n"] for row in database.rows(names)}
     assert found == {"KEPT": 1000, "NEW": 1}
+
+
+def test_a_restore_whose_psql_is_killed_does_not_blame_the_backup(
+    database, intake, tmp_path, monkeypatch
+):
+    """pg_restore ends too, with nobody to write to: "cannot be read", and no reason at all."""
+    begin = datetime(2025, 9, 10, tzinfo=UTC)
+    records(intake, "R", *((begin + timedelta(seconds=k)).isoformat() for k in range(5000)))
+    path, psql, tool = tmp_path / "r.backup", tmp_path / "psql", upkeep._tool
+    backup(database, path, KEY)
+    psql.write_text("#!/bin/sh\nhead -c 100 > /dev/null\nkill -9 $$\n")
+    psql.chmod(0o755)
+    monkeypatch.setattr(upkeep, "_tool", lambda name: str(psql) if name == "psql" else tool(name))
+    with pytest.raises(DatabaseError, match=r"nothing was changed: psql was killed \(signal 9\)"):
+        restore(database, path, KEY)
 
 
 def test_a_restore_does_not_bring_back_what_was_erased_since(database, intake, tmp_path):

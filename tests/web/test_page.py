@@ -338,6 +338,27 @@ def test_a_viewer_sees_no_buttons_that_are_not_for_them_and_keys_work(shown):
     page.close()
 
 
+def test_with_credentials_that_have_ended_nothing_seems_ordered_and_one_signs_in_again(shown):
+    """The switch stood as it was clicked, though the order was refused, and nobody was asked to
+    sign in: one had to know that the page must be loaded again.
+    """
+    running, browser = shown
+    page = browser.new_page()
+    page.goto(f"{running.url}/#token={running.token('admin', lasts_s=25.0)}")
+    page.wait_for_function("() => window.headway?.latest.headway?.started", timeout=540_000)
+    page.wait_for_selector("#sign-in:not([hidden])", timeout=60_000)
+    assert page.inner_text("#link") == "the credentials have expired"
+    assert page.inner_text("#sign-in-error") == "the credentials have expired"
+    page.click("#optimise")
+    page.wait_for_selector("#said:has-text('token')")
+    assert page.is_checked("#optimise")
+    page.fill("#token", running.token("admin"))
+    page.click("#sign-in button")
+    page.wait_for_function("() => document.querySelector('#link').innerText === 'live'")
+    assert page.is_hidden("#sign-in")
+    page.close()
+
+
 @pytest.mark.parametrize(
     ("path", "shown_as"), [("/docs", ".opblock-summary-path"), ("/redoc", "[data-section-id]")]
 )

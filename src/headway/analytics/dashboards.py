@@ -19,21 +19,35 @@ RUNS_CONSIDERED = 3  # of each street, the newest; older ones had the same deman
 BEGUN_TOGETHER_S = 10.0  # simulated; runs are looked at every 5 s
 BLOCK_S = 60.0  # simulated; `paired` knows that what is left of one block shapes the next
 
-# newest row of each junction of each street's newest run
+# newest row of each junction of each street's newest run; each is one look into the key, however
+# long the run has gone on
 LIVE = """
+    WITH RECURSIVE
+        newest AS (
+            SELECT DISTINCT ON (street) id, street FROM run WHERE street <> ''
+            ORDER BY street, id DESC
+        ),
+        place AS (
+            SELECT id, street, (SELECT min(junction) FROM observation WHERE run_id = id) AS junction
+            FROM newest
+            UNION ALL
+            SELECT id, street, (SELECT min(junction) FROM observation
+                WHERE run_id = id AND junction > place.junction)
+            FROM place
+            WHERE junction IS NOT NULL
+        )
     SELECT
-        'street:' || r.street AS simulation_id,
-        o.junction AS intersection_id,
+        'street:' || street AS simulation_id,
+        place.junction AS intersection_id,
         o.at,
         o.mean_wait_s AS wait_s,
         o.speed_kmh,
         o.throughput,
         o.vehicles,
         FALSE AS emergency
-    FROM (SELECT DISTINCT ON (street) id, street FROM run WHERE street <> ''
-        ORDER BY street, id DESC) r
-    CROSS JOIN LATERAL (SELECT DISTINCT ON (junction) * FROM observation
-        WHERE run_id = r.id ORDER BY junction, at_s DESC) o
+    FROM place
+    CROSS JOIN LATERAL (SELECT * FROM observation
+        WHERE run_id = id AND junction = place.junction ORDER BY at_s DESC LIMIT 1) o
     WHERE o.at > now() - interval '1 hour'
     ORDER BY 1, 2
 """
@@ -110,8 +124,8 @@ class StreetComparison:
 
 
 def live(database: Database) -> dict[str, Any]:
-    """The newest row of each junction: of ingested records within their last hour, and of this
-    server's streets; totals over all of these, and for each simulation.
+    """The newest row of each junction of each simulation: of ingested records within their last
+    hour, and of this server's streets; totals over all of these, and for each simulation.
     """
     found = [*records.newest(database), *database.rows(LIVE)]
     simulations: dict[str, list[dict[str, Any]]] = {}

@@ -505,18 +505,28 @@ def series(database: Database, scope: Scope, bucket_s: int = 60) -> Series:
 
 
 def newest(database: Database) -> list[dict[str, Any]]:
-    """The newest record of each junction of the last hour there is. A time that has not come yet
-    counts only where there is no other: one clock that is wrong must not hide everybody else.
+    """The newest record of each junction of each simulation, of the last hour there is. A time that
+    has not come yet counts only where there is no other: one clock that is wrong must not hide
+    everybody else.
     """
     return database.rows(
         """
-        WITH
-            newest AS (
-                SELECT coalesce(max(at) FILTER (WHERE at < now() + interval '1 hour'), max(at)) AS n
-                FROM simulation_record
+        WITH RECURSIVE
+            junction AS (
+                SELECT min(intersection_id) AS name FROM simulation_record
+                UNION ALL
+                SELECT (SELECT min(intersection_id) FROM simulation_record
+                    WHERE intersection_id > name)
+                FROM junction
+                WHERE name IS NOT NULL
+            ),
+            newest AS (  -- a look into the key for each junction, however many records there are
+                SELECT coalesce(max(last.at), (SELECT max(at) FROM simulation_record)) AS n
+                FROM junction CROSS JOIN LATERAL (SELECT max(at) AS at FROM simulation_record
+                    WHERE intersection_id = name AND at < now() + interval '1 hour') last
             )
         SELECT
-            DISTINCT ON (intersection_id) intersection_id,
+            DISTINCT ON (intersection_id, simulation_id) intersection_id,
             simulation_id,
             at,
             wait_s,
@@ -526,7 +536,7 @@ def newest(database: Database) -> list[dict[str, Any]]:
             emergency
         FROM simulation_record
         WHERE at > (SELECT n FROM newest) - interval '1 hour' AND at <= (SELECT n FROM newest)
-        ORDER BY intersection_id, at DESC
+        ORDER BY intersection_id, simulation_id, at DESC
         """
     )
 
@@ -569,7 +579,7 @@ def performance(database: Database, scope: Scope) -> list[dict[str, Any]]:
         FROM {scope.table}
         WHERE {where}
         GROUP BY 1
-        ORDER BY 3
+        ORDER BY 3, 1
         LIMIT :limit OFFSET :offset
         """,
         limit=scope.limit,

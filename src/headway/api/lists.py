@@ -309,7 +309,8 @@ def cursor_of(page: Page) -> str | None:
     """The key of the last item as text; None at the end of a list."""
     if page.after is None:
         return None
-    text = json.dumps([v.isoformat() if isinstance(v, datetime) else v for v in page.after])
+    values = [v.isoformat() if isinstance(v, datetime) else v for v in page.after]
+    text = json.dumps(values, ensure_ascii=False)  # else six characters for each of a Chinese name
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 

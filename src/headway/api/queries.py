@@ -284,8 +284,8 @@ def series(
 
 @router.get("/api/v1/dashboard/live-metrics", tags=["dashboard"], responses=OK)
 def live(request: Request) -> dict[str, Any]:
-    """The newest row of each junction: of ingested records of the last hour, and of this server's
-    streets (street:NAME); totals over all of these, and for each simulation.
+    """The newest row of each junction of each simulation: of ingested records of the last hour, and
+    of this server's streets (street:NAME); totals over all of these, and for each simulation.
     """
     return answered(request, dict[str, Any], lambda: dashboards.live(services_of(request).database))  # type: ignore[return-value]
 

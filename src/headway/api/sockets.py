@@ -128,6 +128,17 @@ class Connection(WebSocketsSansIOProtocol):
         if self._dropped_bytes > DROPPED_BYTES:
             self.transport.abort()
 
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:  # uvicorn would log a traceback, as an error, for each
+                self.frames = []
+                self.conn.fail(CloseCode.INVALID_DATA, "no UTF-8")
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
+
     def handle_connect(self, event: Request) -> None:
         if event.path.partition("?")[0].endswith(UNCOMPRESSED):
             self.conn.available_extensions = []

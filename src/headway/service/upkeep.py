@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -34,10 +35,11 @@ TELL_EVERY = 12  # looks
 THREAD_ENDS_WITHIN_S = 5.0
 RETRY_AFTER_S = 900.0  # after a run that failed
 RETENTION_EVERY_H = 24.0
-# where the last retention seems to be so long ago it may be the clock, which is right again soon:
-# nothing is deleted by it before it has said so for a while
-LONG_AGO = timedelta(days=7)
-WARY_S = 3600.0
+# A clock that is ahead makes everything old. The schedule deletes by it only where the record has
+# retentions by it over so many days (or over those of the retention), none longer apart than that
+PROVEN = timedelta(days=7)
+APART = timedelta(days=4)
+RETENTIONS_READ = 1000  # of the record, the newest
 DRAFT_KEPT_S = 86_400.0  # longer than any backup takes
 RUN_LOCK = 4847  # any number that no other lock of the database has: one process at a time
 FILE = re.compile(r"headway-\d{8}T\d{6}Z\.backup")
@@ -55,7 +57,8 @@ class UpkeepError(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class UpkeepRun:
     """One run. data: of a backup its file and bytes, of retention the rows deleted by table, of a
-    drill the rows found by table; error where it failed.
+    drill the rows found by table; error where it failed, waits where it deleted nothing since the
+    clock may have leapt.
     """
 
     task: str
@@ -74,7 +77,7 @@ class UpkeepService:
 
     folder:  data folder.
     publish: takes (topic, street, message); street is empty.
-    clock:   seconds since 1970. steady: seconds that nobody sets.
+    clock:   seconds since 1970.
     under_way: numbers of the runs that go on now; retention leaves them.
     newest_run: who alerts people where one failed, and again where one succeeded.
     """
@@ -87,7 +90,6 @@ class UpkeepService:
         publish: Publish,
         clock: Callable[[], float] = time.time,
         under_way: Callable[[], Collection[int]] = tuple,
-        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self.settings = settings
@@ -98,8 +100,6 @@ class UpkeepService:
         self._publish = publish
         self._clock = clock
         self._under_way = under_way
-        self._steady = steady
-        self._wary_since_s: float | None = None
         self._begun_at = self._now()
         self._stop = threading.Event()
         self._thread = keep_running("upkeep", self._work, self._stop, start=False)
@@ -153,17 +153,30 @@ class UpkeepService:
             since_s = (self._now() - runs[0].begun_at).total_seconds()
             if 0 <= since_s < RETRY_AFTER_S:
                 return False
-        is_wary = task == "retention" and self._is_wary(done)
-        return done < due and not is_wary
+        return done < due
 
-    def _is_wary(self, done: datetime) -> bool:
-        """The clock may have leapt since the last success."""
-        if self._now() - done < LONG_AGO:
-            self._wary_since_s = None
-            return False
-        if self._wary_since_s is None:
-            self._wary_since_s = self._steady()
-        return self._steady() - self._wary_since_s < WARY_S
+    def _why_unproven(self) -> str:
+        """Why the clock may have leapt, and nothing is deleted by it yet; empty where the record
+        has retentions by it for long enough, in the order in which they were made.
+        """
+        now = since = self._now()
+        needed = min(PROVEN, timedelta(days=self.settings.retention_days))
+        rows = self._database.rows(
+            "SELECT begun_at FROM upkeep_run WHERE task = 'retention' AND ok AND begun_at <= :now "
+            "ORDER BY id DESC LIMIT :most",
+            now=now,
+            most=RETENTIONS_READ,
+        )
+        for at in (row["begun_at"] for row in rows):
+            if since - at > APART:
+                break
+            since = min(since, at)  # a later one is of a clock that was ahead then
+            if now - since >= needed:
+                return ""
+        return (
+            f"nothing is deleted before retentions of {needed / timedelta(days=1):g} days, at most "
+            f"{APART.days} apart, are in the record: the clock may have leapt"
+        )
 
     def runs(self, task: str = "", limit: int = 50) -> list[UpkeepRun]:
         """The newest runs first, of one task or of all."""
@@ -175,11 +188,14 @@ class UpkeepService:
         )
         return [UpkeepRun(**row) for row in rows]
 
-    def _newest_success(self, task: str) -> datetime | None:
-        """Of now or before: one of a clock that was ahead must not put off all others."""
+    def _newest_success(self, task: str, is_done: bool = False) -> datetime | None:
+        """Of now or before: one of a clock that was ahead must not put off all others. is_done: of
+        those that deleted by the clock, and did not wait.
+        """
         rows = self._database.rows(
             "SELECT max(begun_at) AS at FROM upkeep_run WHERE task = :task AND ok "
-            "AND begun_at <= :now",
+            "AND begun_at <= :now AND (NOT :is_done OR data -> 'waits' IS NULL)",
+            is_done=is_done,
             task=task,
             now=self._now(),
         )
@@ -197,22 +213,26 @@ class UpkeepService:
             return "upkeep.retention_days is 0: nothing is ever deleted"
         return ""
 
-    def run(self, task: UpkeepTask) -> UpkeepRun:
-        """Run a task now, and record it. Raises UpkeepError where it failed, or another one is
-        running.
+    def run(self, task: UpkeepTask, is_scheduled: bool = False) -> UpkeepRun:
+        """Run a task now, and record it. A retention that nobody asked for waits where the clock
+        may have leapt. Raises UpkeepError where it failed, or another one is running.
         """
         if not self._busy.acquire(blocking=False):
             raise UpkeepError("another run of the upkeep is under way. Try again later")
         try:
-            return self._recorded(task)
+            return self._recorded(task, is_scheduled)
         finally:
             self._busy.release()
 
-    def _recorded(self, task: UpkeepTask) -> UpkeepRun:
-        work = {"backup": self._backup, "retention": self._retain, "drill": self._drill}[task]
+    def _recorded(self, task: UpkeepTask, is_scheduled: bool) -> UpkeepRun:
+        works: dict[UpkeepTask, Callable[[], dict[str, Any]]] = {
+            "backup": self._backup,
+            "retention": partial(self._retain, is_scheduled),
+            "drill": self._drill,
+        }
         at, begun_s = self._now(), time.perf_counter()
         try:
-            ok, data = True, work()
+            ok, data = True, works[task]()
         except Exception as error:  # of whatever class: it is recorded, and an alert
             ok, data = False, {"error": " ".join(str(error).split()) or type(error).__name__}
         run = UpkeepRun(task, at, round(time.perf_counter() - begun_s, 3), ok, data)
@@ -245,11 +265,13 @@ class UpkeepService:
             if DRAFT.fullmatch(path.name) and self._clock() - path.stat().st_mtime > DRAFT_KEPT_S:
                 path.unlink(missing_ok=True)
 
-    def _retain(self) -> dict[str, Any]:
+    def _retain(self, is_scheduled: bool) -> dict[str, Any]:
         days = self.settings.retention_days
         if not days:
             raise ValueError("upkeep.retention_days is 0: nothing is ever deleted")
-        return {"deleted": retain(self._database, days, self._under_way()).rows}
+        if is_scheduled and (why := self._why_unproven()):
+            return {"deleted": {}, "waits": why}
+        return {"deleted": retain(self._database, days, self._under_way(), self._now()).rows}
 
     def _retain_aside(self, done: datetime) -> None:
         """Of what was put aside in the data folder, after each retention of the database, whichever
@@ -342,8 +364,8 @@ class UpkeepService:
                     self.newest_run(task, run.ok, run.data)
                 if (done := self._newest_success(task)) is not None:
                     metrics.upkeep_done_at.labels(task).set(done.timestamp())
-                    if task == "retention":
-                        self._retain_aside(done)
+                if task == "retention" and (done := self._newest_success(task, is_done=True)):
+                    self._retain_aside(done)
             self._note_away(None)
         except sa.exc.SQLAlchemyError as error:
             self._note_away(error)
@@ -366,7 +388,7 @@ class UpkeepService:
                 with self._database.engine.connect() as held:
                     lock = sa.text("SELECT pg_try_advisory_xact_lock(:lock)")
                     if held.execute(lock, {"lock": RUN_LOCK}).scalar_one() and self.is_due(task):
-                        done.append(self.run(task))
+                        done.append(self.run(task, is_scheduled=True))
             except UpkeepError:
                 pass  # is recorded
             except sa.exc.SQLAlchemyError as error:

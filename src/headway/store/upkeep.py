@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -208,26 +208,32 @@ class Swept:
     rows: dict[str, int]
 
 
-def retain(database: Database, days: float, under_way: Collection[int] = ()) -> Swept:
-    """Take away what is older than `days`. The audit trail stays, and a run that still goes on
-    (observed lately, or one of those `under_way`, by number), of which the old rows go. Raises
-    ValueError if days is not above 0, or above MOST_DAYS.
+def retain(
+    database: Database,
+    days: float,
+    under_way: Collection[int] = (),
+    now: datetime | None = None,
+) -> Swept:
+    """Take away what is older than `days`, by the clock of the database and by the caller's (`now`;
+    this machine's where None): where one is ahead, by the other. The audit trail stays, and a run
+    that still goes on (observed lately, or one of those `under_way`, by number), of which the old
+    rows go. Raises ValueError if days is not above 0, or above MOST_DAYS.
     """
     if not 0.0 < days <= MOST_DAYS:
         raise ValueError(f"days: {days!r} is not allowed: above 0, at most {MOST_DAYS}.")
-    limit = "now() - make_interval(secs => :seconds)"
+    limit = "least(now(), :now) - make_interval(secs => :seconds)"
+    values = {"now": now or datetime.now(UTC), "seconds": days * 86_400.0}
     statements = {
         "run": OLD_RUNS.format(limit=limit),
         "violation": f"DELETE FROM violation WHERE at < {limit}",
         "camera_count": f"DELETE FROM camera_count WHERE interval_begin < {limit}",
         **{table: OLD_ROWS.format(table=table, limit=limit) for table in TABLES_OF_RUNS},
     }
-    seconds = days * 86_400.0
     with database.unhurried.engine.begin() as held:
-        rows = {"simulation_record": _delete_records(held, f"at < {limit}", seconds=seconds)}
+        rows = {"simulation_record": _delete_records(held, f"at < {limit}", **values)}
     for table, statement in statements.items():
         asked = {"under_way": list(under_way)} if table == "run" else {}
-        rows[table] = database.unhurried.execute(statement, seconds=seconds, **asked)
+        rows[table] = database.unhurried.execute(statement, **values, **asked)
     vacuum(database)
     return Swept({t: n for t, n in rows.items() if n or t in ALWAYS_TOLD})
 
@@ -551,6 +557,7 @@ def restore(database: Database, path: Path, key: bytes, with_erased: bool = Fals
         "--set=ON_ERROR_STOP=1",
         _address(database),
     ]
+    has_psql_ended = False
     with tempfile.TemporaryFile() as read_said, tempfile.TemporaryFile() as write_said:
         with (
             contextlib.suppress(BrokenPipeError),  # who has ended says why
@@ -567,16 +574,19 @@ def restore(database: Database, path: Path, key: bytes, with_erased: bool = Fals
         ):
             try:
                 _carry(dump, done, path, key, b"" if with_erased else KEEP_ERASED)
+            except BrokenPipeError:
+                has_psql_ended = True
+                dump.kill()
             except BaseException:
                 done.kill()
                 dump.kill()
                 raise
-        if done.returncode <= 0 and dump.returncode:
-            raise DatabaseError(f"{path}: cannot be read: {_said(read_said)}")
-        if done.returncode:
-            raise DatabaseError(
-                f"{path}: was not restored, nothing was changed: {_said(write_said)}"
-            )
+        if not has_psql_ended and done.returncode <= 0 and dump.returncode:
+            why = _said(read_said) or _ended("pg_restore", dump.returncode)
+            raise DatabaseError(f"{path}: cannot be read: {why}")
+        if has_psql_ended or done.returncode:
+            why = _said(write_said) or _ended("psql", done.returncode)
+            raise DatabaseError(f"{path}: was not restored, nothing was changed: {why}")
     database.engine.dispose()
 
 
@@ -607,6 +617,10 @@ def _carry(
 def _said(stream: IO[bytes]) -> str:
     stream.seek(0)
     return stream.read().decode(errors="replace").strip()
+
+
+def _ended(tool: str, status: int) -> str:
+    return f"{tool} was killed (signal {-status})" if status < 0 else f"{tool} gave no reason"
 
 
 def _feed(dump: subprocess.Popen[bytes], path: Path, key: bytes) -> None:

@@ -41,7 +41,8 @@ export async function ask(path, body, method = body === undefined ? "GET" : "POS
   try {
     return await (await fetchAs(path, { method, signal: AbortSignal.timeout(ANSWERED_WITHIN_MS), ...sent })).json();
   } catch (error) {
-    throw error.name === "TimeoutError" ? new Error("the service does not answer") : error;
+    if (error.name === "TimeoutError") throw new Error("the service does not answer");
+    throw error.name === "TypeError" ? new Error("the service cannot be reached") : error;
   }
 }
 
@@ -62,6 +63,7 @@ export function every(ms, work) {
 }
 
 // Calls `hear` with each message; connects again after a break, and goes on after the last message that came. filter: `street`, `kinds`.
+// Calls `tell` with whether it is connected, why not, and whether that is for good, since the credentials have ended.
 export function listen(topic, hear, tell, filter = {}) {
   let last = "0", wait = 500;
   const again = () => setTimeout(connect, Math.max(wait = Math.min(wait * 2, 8000), restUntil - Date.now()));
@@ -70,7 +72,7 @@ export function listen(topic, hear, tell, filter = {}) {
     try {
       ({ ticket } = await ask("/api/v1/tickets", undefined, "POST"));
     } catch (error) {
-      tell?.(false, error.message);
+      tell?.(false, error.message, error.status === 401);
       if (error.status !== 401) again();
       return;
     }
@@ -82,7 +84,7 @@ export function listen(topic, hear, tell, filter = {}) {
     const ended = (why, isOver = false) => {
       clearTimeout(silence);
       socket.onopen = socket.onmessage = socket.onclose = null;
-      tell?.(false, why);
+      tell?.(false, why, isOver);
       if (!isOver) again();
     };
     const wakes = () => {

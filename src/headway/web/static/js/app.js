@@ -27,6 +27,7 @@ async function order(path, body, done) {
     say(done ?? answer.detail);
   } catch (error) {
     orderedUntil.clear();
+    if (latest[main]) showControls(latest[main]);  // nothing else may come that puts it right
     say(error.message, true);
   }
 }
@@ -373,7 +374,8 @@ async function start() {
     (await ask(`/api/v1/engine/streets/${s}/alerts`)).forEach((a) => showAlert(s, { kind: "alert.open", at_s: a.at_s, data: a }));
   }
   if (streets.length) controls(await ask("/api/v1/engine/scenarios"), await ask("/api/v1/engine/controllers"), streets.find((s) => s.street === main));
-  const tell = (on, why) => {
+  const tell = (on, why, isOver) => {
+    if (isOver) signInAgain(why);
     $("link").textContent = on ? "live" : why || "connection lost";
     $("link").className = `pill ${on ? "on" : "off"}`;
   };
@@ -397,6 +399,17 @@ function signIn(error) {
     e.preventDefault();
     setToken($("token").value.trim());
     start().catch(signIn);
+  };
+}
+
+// Over what is there: figures that were seen may still be saved.
+function signInAgain(why) {
+  $("sign-in").hidden = false;
+  $("sign-in-error").textContent = why;
+  $("sign-in").onsubmit = (e) => {
+    e.preventDefault();
+    setToken($("token").value.trim());
+    location.reload();
   };
 }
 
