@@ -14,6 +14,8 @@ from tests.control.test_alternatives import scenes
 from headway.control.parts import NumberedStages, parts_of
 from headway.control.planner import Planner
 from headway.control.predict import Predictor, SeenJunction, SeenVehicle
+from headway.plants.sumo import network_of
+from headway.plants.sumo.scenarios import RESCO, scenario
 
 ONE_CROSSING = [(0, 1), (0, 2), (1, 2)]
 TWO_CROSSING = [(3, 4)]
@@ -75,6 +77,13 @@ def test_a_network_without_such_junctions_is_left_as_it_is():
     found = parts_of(net)
     assert found.network is net
     assert [list(found.of(j)) for j in range(2)] == [[0], [1]]
+
+
+@pytest.mark.parametrize("name", RESCO)
+def test_no_junction_of_the_published_scenarios_is_cut(name):
+    """Their published figures are of the planner as it was."""
+    net = network_of(scenario(name))
+    assert parts_of(net).network is net
 
 
 @pytest.mark.parametrize(
