@@ -34,21 +34,29 @@ CONFIGURATION = """<configuration>
 def joined() -> None:
     """Mean delay, seconds a vehicle, seeds 1-3, benchmark timing, by demand (decision 40)."""
     with tempfile.TemporaryDirectory() as folder:
-        jobs = [
-            Job(str(street(Path(folder))), controller, seed, scale=scale)
-            for scale in SCALES
-            for controller in CONTROLLERS
-            for seed in SEEDS
-        ]
-        delays = defaultdict(list)
-        unsafe = 0
-        for result in run_all(jobs, multiprocessing.cpu_count()):
-            delays[result.scale, result.controller].append(result.delay_s)
-            unsafe += result.safety_violations
-    print(f"{'demand':8s}" + "".join(f"{name:>14s}" for name in CONTROLLERS))
-    for scale in SCALES:
-        means = (float(np.mean(delays[scale, name])) for name in CONTROLLERS)
-        print(f"{scale:<8g}" + "".join(f"{mean:14.1f}" for mean in means))
+        path = str(street(Path(folder)))
+        compare(
+            "demand",
+            [
+                Job(path, controller, seed, scale=scale, label=f"{scale:g}")
+                for scale in SCALES
+                for controller in CONTROLLERS
+                for seed in SEEDS
+            ],
+        )
+
+
+def compare(head: str, jobs: list[Job]) -> None:
+    """Print the mean delay of each controller, a line for each label of the jobs."""
+    delays = defaultdict(list)
+    unsafe = 0
+    for result in run_all(jobs, multiprocessing.cpu_count()):
+        delays[result.scenario, result.controller].append(result.delay_s)
+        unsafe += result.safety_violations
+    print(f"{head:14s}" + "".join(f"{name:>14s}" for name in CONTROLLERS))
+    for label in dict.fromkeys(job.label for job in jobs):
+        means = (float(np.mean(delays[label, name])) for name in CONTROLLERS)
+        print(f"{label:14s}" + "".join(f"{mean:14.1f}" for mean in means))
     print(f"violations of safety rules: {unsafe}")
 
 
