@@ -236,3 +236,18 @@ def pair():
         "two", 3, ["Gr", "rG"], [(0, 1)], plan=[("Gr", 25.0), ("rG", 15.0)], offset_s=10.0
     )
     return network(lanes, links, [one, two])
+
+
+def scenes(net, seed, count=40):
+    """Random vehicles before random stages of `pair` that are shown for some time."""
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        rows = []
+        for link in range(6):
+            for _ in range(int(random.integers(0, 5))):
+                standing = random.random() < 0.5
+                speed, wait = (0.0, random.uniform(0, 60)) if standing else (8.0, 0.0)
+                rows.append((link, float(random.uniform(0, 120)), speed, float(wait)))
+        shown = random.choice(["Grr", "rGr", "rrG"]) + random.choice(["Gr", "rG"])
+        known = bool(random.random() < 0.7)
+        yield observed(net, 500.0, rows, shown, float(random.uniform(0, 40)), known=known)

@@ -6,26 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.control.builders import observed, pair, timing
+from tests.control.builders import observed, pair, scenes, timing
 
 from headway.control import Predicts
 from headway.control.planner import MODEL, Planner
 from headway.control.webster import Webster
-
-
-def scenes(net, seed, count=40):
-    """Random vehicles before random stages that are shown for some time."""
-    random = np.random.default_rng(seed)
-    for _ in range(count):
-        rows = []
-        for link in range(6):
-            for _ in range(int(random.integers(0, 5))):
-                standing = random.random() < 0.5
-                speed, wait = (0.0, random.uniform(0, 60)) if standing else (8.0, 0.0)
-                rows.append((link, float(random.uniform(0, 120)), speed, float(wait)))
-        shown = random.choice(["Grr", "rGr", "rrG"]) + random.choice(["Gr", "rG"])
-        known = bool(random.random() < 0.7)
-        yield observed(net, 500.0, rows, shown, float(random.uniform(0, 40)), known=known)
 
 
 @pytest.mark.parametrize("seed", range(3))

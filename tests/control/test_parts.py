@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.control.builders import colours, junction, letters, network, pair, timing
-from tests.control.test_alternatives import scenes
+from tests.control.builders import colours, junction, letters, network, pair, scenes, timing
 
 from headway.control.parts import NumberedStages, parts_of
 from headway.control.planner import Planner
