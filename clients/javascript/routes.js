@@ -360,8 +360,8 @@ class Analytics extends Group {
 
 class Dashboard extends Group {
   /**
-   * The newest row of each junction: of ingested records of the last hour, and of this server's
-   * streets (street:NAME); totals over all of these, and for each simulation.
+   * The newest row of each junction of each simulation: of ingested records of the last hour, and
+   * of this server's streets (street:NAME); totals over all of these, and for each simulation.
    */
   live(options = {}) {
     return this.call("GET", "/api/v1/dashboard/live-metrics", asked(options));
