@@ -30,11 +30,13 @@ def towns() -> None:
     with tempfile.TemporaryDirectory() as folder:  # SUMO writes beside the configuration
         copy = Path(folder) / "streets"
         shutil.copytree(STREETS, copy, copy_function=shutil.copyfile)
+        for path in (copy, *copy.rglob("*/")):
+            path.chmod(0o755)
         compare(
             "town",
             [
-                Job(str(copy / path), controller, 1, label=town)
-                for town, path in TOWNS.items()
+                Job(str(copy / place), controller, 1, label=town)
+                for town, place in TOWNS.items()
                 for controller in CONTROLLERS
             ],
         )

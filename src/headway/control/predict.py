@@ -27,7 +27,7 @@ from headway.control.pressure import Greedy, MaxPressure
 from headway.control.qlearning import QLearning
 from headway.control.webster import Webster
 from headway.roads import GO, Colour, Junction, Network, Timing
-from headway.values import HALTING_MPS, BoolArray, ColourArray, FloatArray, Observation, Vehicles
+from headway.values import HALTING_MPS, ColourArray, FloatArray, Observation, Vehicles
 
 MOST_VEHICLES = 200  # of one observation: with so many a decision takes some tens of milliseconds
 MOST_IN_BATCH = 40_000  # vehicles of all observations of a batch
@@ -344,7 +344,7 @@ class Predictor:
         of_junction = planner.stages(place.number)
         if self._at_start is None:
             self._at_start = planner.start(seen)
-        now, is_known = _aimed_at_by_parts(stage, of_junction, seen.shown[place.of.first :])
+        now, is_known = _aimed_at(stage, of_junction, seen.shown[place.of.first :])
         if not is_known:
             factors["change"] = CHANGE_UNKNOWN
         since_s = seen.at_s - seen.shown_for_s
@@ -385,7 +385,7 @@ class Predictor:
         own = slice(place.of.first, place.of.end)
         state = controller.start(seen)
         colours: ColourArray = place.of.stages
-        now, is_known = _aimed_at(stage, colours >= GO, seen.shown[own])
+        now, is_known = _aimed_at(stage, NumberedStages((colours,)), seen.shown[own])
         if isinstance(controller, QLearning | OnnxPolicy | Actuated | Greedy):
             state = _resumed(state, j, now, seen.at_s - _green_for_s(colours[now], seen, own))
             if not is_known:
@@ -438,32 +438,22 @@ def _prediction(
     )
 
 
-def _aimed_at(stage: int, is_green: BoolArray, shown: ColourArray) -> tuple[int, bool]:
+def _aimed_at(stage: int, stages: NumberedStages, shown: ColourArray) -> tuple[int, bool]:
     """(number of the stage that is aimed at, whether that is known). stage: as it was given, -1
-    where it was not: that whose greens are shown, else, while signals change, the one with most of
-    these, and fewest others. is_green: (stages, groups). Raises ValueError.
+    where it was not: of each part that whose greens are shown, else, while signals change, the one
+    with most of these, and fewest others. Raises ValueError.
     """
-    if stage >= len(is_green):
-        raise ValueError(f"stage: {stage}, the junction has {len(is_green)}, from 0 on")
-    if stage >= 0:
-        return stage, True
-    go = shown >= GO
-    differ = (is_green != go).sum(axis=1)
-    closest = int((differ + len(go) * (go & ~is_green).sum(axis=1)).argmin())
-    return closest, not differ[closest]
-
-
-def _aimed_at_by_parts(stage: int, stages: NumberedStages, shown: ColourArray) -> tuple[int, bool]:
-    """The same, of a junction in parts."""
     if stage >= stages.count:
         raise ValueError(f"stage: {stage}, the junction has {stages.count}, from 0 on")
     if stage >= 0:
         return stage, True
-    found = [
-        _aimed_at(stage, part >= GO, shown[columns])
-        for part, columns in zip(stages.parts, stages.columns, strict=True)
-    ]
-    return stages.number([own for own, _ in found]), all(is_known for _, is_known in found)
+    closest, is_known = list[int](), True
+    for part, columns in zip(stages.parts, stages.columns, strict=True):
+        is_green, go = part >= GO, shown[columns] >= GO
+        differ = (is_green != go).sum(axis=1)
+        closest.append(int((differ + len(go) * (go & ~is_green).sum(axis=1)).argmin()))
+        is_known &= not differ[closest[-1]]
+    return stages.number(closest), is_known
 
 
 def _resumed(state: Any, junction: int, stage: int, since_s: float) -> Any:
