@@ -155,6 +155,15 @@ def test_who_would_never_be_green_so_is_green_by_himself():
     assert any(stage[0] == "G" for stage in stages_of(net))
 
 
+def test_a_group_that_leads_to_its_own_signal_may_be_permissive():
+    lanes = [(n, 200, 10) for n in "axcy"] + [("m", 5, 10)]
+    links = [
+        ("a", "m", 0, "s", 10, 10, 1), ("m", "x", 0, "s", 10, 10, 1), ("c", "y", 1, "s", 10, 10, 1)
+    ]  # fmt: skip
+    net = network(lanes, links, [junction("J", 0, ["gG", "Gr"], [(0, 1)], [(0, 1)])])
+    assert "gG" in stages_of(net)
+
+
 def test_a_chain_of_signals_without_room_is_green_together():
     lanes = [(n, 200, 10) for n in "axcy"] + [("m1", 5, 10), ("m2", 5, 10)]
     links = [
@@ -211,7 +220,7 @@ def test_each_part_is_decided_as_a_junction_of_its_own(seed):
 def test_an_alternative_of_a_part_stands_beside_what_the_others_aim_at(seed):
     one, two = joined(), pair()
     as_one, as_two = Planner(one, timing(one)), Planner(two, timing(two))
-    stages, several = as_one.stages(0), 0
+    stages, several, bound = as_one.stages(0), 0, 0
     for seen in scenes(two, seed):
         same = replace(seen, completeness=np.ones(1))
         shown = [seen.shown[:3].argmax(), seen.shown[3:].argmax()]
@@ -236,6 +245,8 @@ def test_an_alternative_of_a_part_stands_beside_what_the_others_aim_at(seed):
         assert len(told) == len(found.stages), "each once"
         for j, part in enumerate(parts):
             if part.is_bound:
+                assert {place[j] for place in told} == {chosen[j]}, "nothing else can begin there"
+                bound += not parts[1 - j].is_bound
                 continue
             for k, stage in enumerate(part.stages.tolist()):
                 place = [*chosen]
@@ -246,6 +257,7 @@ def test_an_alternative_of_a_part_stands_beside_what_the_others_aim_at(seed):
                 assert lasts_s == min(part.lasts_s[k], other.lasts_s[other.chosen])
                 several += 1
     assert several > 50
+    assert bound > 3
 
 
 def test_a_prediction_tells_the_stage_of_the_whole_junction_and_takes_it_again():
