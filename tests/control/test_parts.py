@@ -13,6 +13,7 @@ from tests.control.builders import colours, junction, letters, network, pair, sc
 from headway.control.parts import NumberedStages, parts_of
 from headway.control.planner import Planner
 from headway.control.predict import Predictor, SeenJunction, SeenVehicle
+from headway.control.stages import StageTable
 from headway.plants.sumo import network_of
 from headway.plants.sumo.scenarios import RESCO, scenario
 
@@ -140,6 +141,15 @@ def test_who_has_no_room_before_the_next_signal_has_green_with_it_alone():
     assert stages_of(in_series(10.0)) == {"GrGr", "rGGr", "GrrG", "rGrG"}
     assert cut(in_series(9.9)) == [(0, 4)]
     assert stages_of(in_series(9.9)) == {"GrGr", "rGGr", "rrrG", "rGrG"}
+
+
+def test_the_stages_of_the_programme_come_first_and_are_counted_as_they_are_left():
+    """Without a way on the first of them is the third, once."""
+    net = in_series(5.0, stages=["GrrG", "rGrG", "rrrG"])
+    table = StageTable(net, timing(net), every=True)
+    assert [letters(s) for s in table.of_junction(0)][:2] == ["rrrG", "rGrG"]
+    assert list(table.own) == [2]
+    assert list(StageTable(net, timing(net)).own) == [3]
 
 
 def test_a_permissive_green_is_no_way_on():

@@ -25,9 +25,8 @@ ROOM_M = 10.0  # a shorter lane between two signals has room for one vehicle, if
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """network: each part is a junction of its own, with the stages of the programme that let its
-    traffic leave; groups, links and lanes are as they were. first: int (junctions + 1,), part
-    `first[j]` is the first one of junction j.
+    """network: each part is a junction of its own; groups, links and lanes are as they were.
+    first: int (junctions + 1,), part `first[j]` is the first one of junction j.
     """
 
     network: Network
@@ -43,9 +42,9 @@ def parts_of(network: Network) -> Parts:
     """
     parts = [_cut(network, junction) for junction in network.junctions]
     first = np.cumsum([0, *(len(own) for own in parts)]).astype(np.int32)
-    junctions = tuple(part for own in parts for part in own)
-    if all(a is b for a, b in zip(junctions, network.junctions, strict=False)):
+    if first[-1] == len(network.junctions):
         return Parts(network, first)
+    junctions = tuple(part for own in parts for part in own)
     number = np.repeat(np.arange(len(junctions)), [len(part.groups) for part in junctions])
     groups = tuple(
         replace(group, junction=int(k)) for group, k in zip(network.groups, number, strict=True)
@@ -62,8 +61,6 @@ def _cut(network: Network, junction: Junction) -> list[Junction]:
             cuts.append(k)
     if len(cuts) > 1 and not junction.conflicts[cuts[-1] :, cuts[-1] :].any():
         cuts.pop()
-    if way_on.any():
-        junction = replace(junction, stages=_that_lead_on(junction.stages, way_on))
     if len(cuts) == 1:
         return [junction]
     return [_part(junction, a, b) for a, b in pairwise([*cuts, len(together)])]
@@ -98,17 +95,20 @@ def _way_on(network: Network, junction: Junction) -> BoolArray:
     return found
 
 
-def every_stage(network: Network, junction: Junction) -> ColourArray:
-    """`compatible_stages` of a junction, each without the greens that lead to a signal before
-    which there is no room, and which is red or permissive: int8 (stages, groups), without doubles.
+def every_stage(network: Network, junction: Junction) -> tuple[ColourArray, int]:
+    """(`compatible_stages` of a junction, int8 (stages, groups), how many of them, the first ones,
+    are the programme's). Each is without the greens that lead to a signal before which there is no
+    room, and which is red or permissive.
     """
     stages = compatible_stages(junction.stages, junction.conflicts, junction.yields)
-    return _that_lead_on(stages, _way_on(network, junction))
+    stages = _that_lead_on(stages, _way_on(network, junction))
+    own = stages[: len(_each_once(junction.stages))]
+    return _each_once(stages), len(_each_once(own))
 
 
 def _that_lead_on(stages: ColourArray, way_on: BoolArray) -> ColourArray:
     """Each stage without the groups whose way on is no protected green, but for those that would
-    never be green so; each once, in order.
+    never be green so.
     """
     found = stages.copy()
     while True:
@@ -118,15 +118,20 @@ def _that_lead_on(stages: ColourArray, way_on: BoolArray) -> ColourArray:
         served = (lit & leads_on).any(axis=0)
         stopped = lit & ~leads_on & served
         if not stopped.any():
-            return np.array(list({row.tobytes(): row for row in found}.values()), np.int8)
+            return found
         found[stopped] = Colour.RED
+
+
+def _each_once(stages: ColourArray) -> ColourArray:
+    """Without doubles, in order."""
+    return np.array(list({stage.tobytes(): stage for stage in stages}.values()), np.int8)
 
 
 def _part(junction: Junction, a: int, b: int) -> Junction:
     """The groups from the a-th to the one before the b-th, as a junction."""
     own = slice(a, b)
-    stages = {stage.tobytes(): stage for stage in junction.stages[:, own]}  # each once, in order
-    lit = [stage for stage in stages.values() if (stage >= GO).any()]
+    stages = _each_once(junction.stages[:, own])
+    is_lit = (stages >= GO).any(axis=1)
     programme = junction.programme
     return replace(
         junction,
@@ -135,7 +140,7 @@ def _part(junction: Junction, a: int, b: int) -> Junction:
         end=junction.first + b,
         conflicts=junction.conflicts[own, own],
         yields=junction.yields[own, own],
-        stages=np.array(lit or list(stages.values()), np.int8),
+        stages=stages[is_lit] if is_lit.any() else stages,
         programme=Programme(programme.colours[:, own], programme.duration_s, programme.offset_s),
     )
 

@@ -124,8 +124,7 @@ def planner_tables(
             first_column=starts(columns),
             first_stage=stages.ptr,
             first_lane=starts([len(own) for own in stop_lanes]),
-            # without doubles, as in the table of stages
-            own_stages=[*(len(np.unique(j.stages, axis=0)) for j in junctions), 0],
+            own_stages=[*stages.own, 0],
         ),
         groups=records(
             GROUP,

@@ -25,6 +25,7 @@ class StageTable:
     ptr:     int (junctions + 1,), the stages of junction j are rows ptr[j]..ptr[j + 1] - 1.
     colours: int8 (rows, widest junction), padded with red.
     count:   int (junctions,).
+    own:     int (junctions,), how many of them, the first ones, are the programme's.
 
     With `every`, all compatible stages of a junction follow the green phases of its programme: see
     `every_stage`.
@@ -33,7 +34,9 @@ class StageTable:
     def __init__(self, network: Network, timing: Timing, every: bool = False) -> None:
         junctions = network.junctions
         self._width = [j.end - j.first for j in junctions]
-        stages = [every_stage(network, j) if every else j.stages for j in junctions]
+        found = [every_stage(network, j) if every else (j.stages, len(j.stages)) for j in junctions]
+        stages = [of_junction for of_junction, _ in found]
+        self.own = np.array([own for _, own in found], np.int32)
         self.count = np.array([len(s) for s in stages], np.int32)
         self.ptr = np.concatenate([[0], np.cumsum(self.count)]).astype(np.int32)
         self.colours: ColourArray = np.full((self.ptr[-1], max(self._width)), Colour.RED, np.int8)
