@@ -9,11 +9,13 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+import structlog
 from hypothesis import Phase, settings
 
 settings.register_profile(
@@ -65,6 +67,22 @@ def state():
         folder.chmod(0o755)
         patch.setenv("HEADWAY_STATE", name)
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def logs_end_with_the_test():
+    """What a test set up for the logs of the process: its streams are closed after it."""
+    hook = threading.excepthook
+    yield
+    threading.excepthook = hook
+    structlog.reset_defaults()
+    for name in [n for n in logging.root.manager.loggerDict if n.split(".")[0] == "headway"]:
+        logger = logging.getLogger(name)
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+        for handler in logger.handlers[:]:
+            logger.removeHandler(handler)
+            handler.close()
 
 
 @pytest.fixture(scope="session")
@@ -223,7 +241,4 @@ def logged(tmp_path):
             {k: v for k, v in line.items() if k not in ("timestamp", "logger")} for line in found
         ]
 
-    yield lines
-    telemetry.set_up("warning")
-    logging.getLogger("headway").handlers.clear()
-    logging.getLogger("headway").propagate = True
+    return lines

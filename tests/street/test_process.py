@@ -21,7 +21,6 @@ from types import SimpleNamespace
 import libsumo
 import numpy as np
 import pytest
-import structlog
 import sumo
 from tests.ports import free_port
 from tests.street.builders import MadePlant, Says, named, street_of, two_junctions, vehicles
@@ -165,21 +164,7 @@ class Played:
 
 
 @pytest.fixture
-def logs_as_they_were():
-    """`work` sets up the logs of its process: here, of this one."""
-    root, kept = logging.getLogger("headway"), structlog.get_config()
-    before = root.handlers[:], root.level, root.propagate
-    yield
-    for name in ("engine", "street", "safety", "training", "api", "store", "sensing", "cli"):
-        for handler in logging.getLogger(f"headway.{name}").handlers[:]:
-            logging.getLogger(f"headway.{name}").removeHandler(handler)
-            handler.close()
-    root.handlers[:], root.level, root.propagate = before
-    structlog.configure(**kept)
-
-
-@pytest.fixture
-def play(tmp_path, tiny, logs_as_they_were):
+def play(tmp_path, tiny):
     """Run a street process to its end. Wall time goes on by `wall_s` whenever the loop reads it:
     with half a second, each tick is published.
     """
@@ -235,9 +220,7 @@ def play(tmp_path, tiny, logs_as_they_were):
     return run
 
 
-def test_objects_of_the_start_are_excluded_from_garbage_collection(
-    tmp_path, tiny, monkeypatch, logs_as_they_were
-):
+def test_objects_of_the_start_are_excluded_from_garbage_collection(tmp_path, tiny, monkeypatch):
     """The collector's work is in no tick: decision 12."""
     frozen = []
     monkeypatch.setattr(gc, "freeze", lambda: frozen.append(libsumo.isLoaded()))

@@ -23,12 +23,6 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture(autouse=True)
-def as_it_was():
-    yield
-    telemetry.set_up()
-
-
 @pytest.fixture
 def errors(capsys) -> Callable[[], str]:
     """What stands on standard error since it was last asked."""
