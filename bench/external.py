@@ -19,7 +19,7 @@ from typing import Any
 
 import uvicorn
 
-from headway.api import create_app
+from headway.api.app import create_app
 from headway.api.security import Keyring, Role
 from headway.api.services import ApiSettings
 from headway.api.sockets import Connection

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from headway.cli.app import parse_seeds
+from headway.cli.simulation import parse_seeds
 from headway.experiments.benchmark import Job, Result
 from headway.experiments.processes import run_all
 from headway.roads import PROFILES

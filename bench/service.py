@@ -43,7 +43,7 @@ SERVER = """
 import os, sys, asyncio, uvicorn
 from pathlib import Path
 from fastapi import FastAPI
-from headway.api import create_app
+from headway.api.app import create_app
 from headway.api.services import ApiSettings
 from headway.api.security import Role
 from headway.store import open_database

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from headway.api import create_app
+from headway.api.app import create_app
 from headway.api.services import ApiSettings
 from headway.store import Database
 

@@ -16,7 +16,7 @@ import anyio
 import httpx
 import uvicorn
 
-from headway.api import create_app
+from headway.api.app import create_app
 from headway.api.connections import HttpConnection
 from headway.api.security import Role
 from headway.api.services import ApiSettings

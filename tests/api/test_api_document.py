@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from headway import __version__
-from headway.api import create_app
+from headway.api.app import create_app
 from headway.api.ingest import EXAMPLE
 from headway.api.services import ApiSettings
 from headway.store import Database

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from headway.api import create_app
+from headway.api.app import create_app
 from headway.api.scopes import Bounds
 from headway.api.security import Role
 from headway.api.services import ApiSettings

@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 from headway import client as room
-from headway.api import create_app
+from headway.api.app import create_app
 from headway.api.services import ApiSettings
 from headway.client import AsyncHeadway, Headway, HeadwayError
 from headway.store import Database

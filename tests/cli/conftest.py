@@ -58,12 +58,12 @@ def headway(monkeypatch, capsys, tmp_path):
     ]:
         monkeypatch.delenv(name)
     for part in (
-        importlib.import_module("headway.cli.app"),
+        importlib.import_module("headway.cli.simulation"),
         kpp,
         registry,
         serve,
         vision,
-    ):  # the package's own `app` is the Typer
+    ):
         monkeypatch.setattr(part.console, "width", 200)
 
     def run(*words):

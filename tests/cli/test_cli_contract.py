@@ -6,7 +6,6 @@ A change is made knowingly: change the file by hand, and tell those who call the
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import re
@@ -16,8 +15,10 @@ from pathlib import Path
 from typer.models import ArgumentInfo
 from typer.testing import CliRunner
 
+from headway.cli import application
+
 CONTRACT = Path(__file__).with_name("contract.txt")
-room = importlib.import_module("headway.cli.app")
+APP = application()
 
 
 def option(name, default, hint):
@@ -67,7 +68,7 @@ def contract(app, name):
 
 
 def test_the_commands_are_as_the_contract_says():
-    assert contract(room.app, "headway") == CONTRACT.read_text().splitlines()
+    assert contract(APP, "headway") == CONTRACT.read_text().splitlines()
 
 
 def every_command(group, names=()):
@@ -81,8 +82,8 @@ def test_no_word_in_brackets_is_lost_from_the_help(monkeypatch):
     """Rich takes [for ...] for its own mark-up and shows nothing of it."""
     monkeypatch.setenv("COLUMNS", "500")
     lost, found = [], 0
-    for names, callback in every_command(room.app):
-        shown = " ".join(CliRunner().invoke(room.app, [*names, "--help"]).output.split())
+    for names, callback in every_command(APP):
+        shown = " ".join(CliRunner().invoke(APP, [*names, "--help"]).output.split())
         texts = [callback.__doc__ or ""]
         for parameter in inspect.signature(callback, eval_str=True).parameters.values():
             texts += [getattr(m, "help", None) or "" for m in parameter.annotation.__metadata__]
@@ -93,6 +94,6 @@ def test_no_word_in_brackets_is_lost_from_the_help(monkeypatch):
 
 
 def test_who_says_too_little_is_helped():
-    assert room.app.info.context_settings == {"help_option_names": ["-h", "--help"]}
-    assert (room.app.info.no_args_is_help, room.app.pretty_exceptions_enable) == (True, False)
-    assert [g.typer_instance.info.no_args_is_help for g in room.app.registered_groups] == [True] * 6
+    assert APP.info.context_settings == {"help_option_names": ["-h", "--help"]}
+    assert (APP.info.no_args_is_help, APP.pretty_exceptions_enable) == (True, False)
+    assert [g.typer_instance.info.no_args_is_help for g in APP.registered_groups] == [True] * 6

@@ -9,7 +9,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from headway.cli.app import app
+from headway.cli import application
 from headway.cli.feed import street_to_feed
 from headway.plants.sumo import scenario
 from headway.plants.sumo.scenarios import additional_files
@@ -160,7 +160,7 @@ def test_files_that_a_configuration_names_are_kept(tmp_path):
 
 
 def test_the_command_says_what_is_wrong():
-    run = CliRunner().invoke
+    run, app = CliRunner().invoke, application()
     wrong = run(app, ["feed", "http://127.0.0.1:1", "--token", "x", "--equipment", "eyes"])
     assert (wrong.exit_code, "There are: loops, camera" in wrong.output.replace("\n", " ")) == (
         2,

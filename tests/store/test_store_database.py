@@ -224,6 +224,32 @@ def test_connections_last_half_an_hour_and_have_five_seconds_to_open(database, m
     assert arguments == [5, 5]
 
 
+def test_a_connection_in_use_while_all_are_given_back_is_closed_when_it_returns(database):
+    with database.connection() as held:
+        database.engine.dispose()
+        held.execute("SELECT 1")
+    assert held.closed
+    with database.connection() as kept:
+        pass
+    assert not kept.closed
+
+
+def test_a_connection_whose_session_cannot_be_set_up_is_closed(database, monkeypatch):
+    made = []
+    real = connections.Connection.connect
+
+    def noted(*words, **named):
+        made.append(real(*words, **named))
+        return made[-1]
+
+    monkeypatch.setattr(connections.Connection, "connect", noted)
+    monkeypatch.setattr(database_room, "SESSION", "SET TIME ZONE 'nowhere'")
+    database.engine.dispose()
+    with pytest.raises(sa.exc.DBAPIError):
+        backend(database)
+    assert [connection.closed for connection in made] == [True]
+
+
 def test_closing_releases_the_connections(database):
     name = f"{database.engine.url.database}_closing"
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as held:

@@ -1,5 +1,3 @@
-"""HTTP, WebSocket and SSE: thin routers over streets, database and analytics."""
-
-from headway.api.app import create_app
-
-__all__ = ["create_app"]
+"""HTTP, WebSocket and SSE: thin routers over streets, database and analytics. `app.create_app` puts
+them together; it is not imported here, since commands and streets need the keys alone.
+"""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headway import __version__
@@ -13,6 +14,30 @@ if TYPE_CHECKING:
     import typer
 
 INTERRUPTED = 130  # as shells have it, and typer
+# by name: the module below here, and in it a command, or a group of them
+COMMANDS = {
+    "demo": ("simulation", "demo"),
+    "scenarios": ("simulation", "scenarios"),
+    "bench": ("simulation", "bench"),
+    "run": ("simulation", "run"),
+    "train": ("simulation", "train"),
+    "tune": ("tuning", "tune"),
+    "serve": ("serve", "serve"),
+    "street": ("street", "street"),
+    "worker": ("worker", "worker"),
+    "feed": ("feed", "feed"),
+    "watch": ("vision", "watch"),
+    "camera": ("vision", "camera"),
+    "token": ("keys", "token"),
+    "deploy": ("deploy", "deploy"),
+    "test-gate": ("gate", "try_gate"),
+    "key": ("keys", "app"),
+    "db": ("database", "db"),
+    "audit": ("database", "audit"),
+    "registry": ("registry", "app"),
+    "models": ("vision", "models"),
+    "kpp": ("kpp", "app"),
+}
 
 
 def main() -> None:
@@ -26,7 +51,7 @@ def main() -> None:
 
         read_secret_files(os.environ)
         use_aliases(os.environ)
-        _application(sys.argv[1:])(prog_name="headway")
+        application(sys.argv[1:])(prog_name="headway")
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     except (ValueError, RuntimeError, OSError) as error:
@@ -34,44 +59,43 @@ def main() -> None:
         raise SystemExit(1) from error
 
 
-def _application(words: list[str]) -> typer.Typer:
-    """All commands; `watch`, `serve`, `street` and `worker` by themselves: what decides on streets
-    is not loaded where a camera is watched, nor in a service or worker, whose streets and jobs are
-    processes of their own (docs/decisions/0016-camera-memory.md).
+def application(words: Sequence[str] = ()) -> typer.Typer:
+    """The command that is called, by itself: what decides on streets is not loaded where a camera
+    is watched (docs/decisions/0016-camera-memory.md), nor the service where a street is driven or
+    a key is made. All of them where none is named, as for --help.
     """
-    if words[:1] == ["watch"]:
-        from headway.cli.vision import watch
-
-        return _alone("watch", watch)
-    if words[:1] == ["serve"]:
-        from headway.cli.serve import serve
-
-        return _alone("serve", serve)
-    if words[:1] == ["street"]:
-        from headway.cli.street import street
-
-        return _alone("street", street)
-    if words[:1] == ["worker"]:
-        from headway.cli.worker import worker
-
-        return _alone("worker", worker)
-    from headway.cli.app import app
-
-    return app
-
-
-def _alone(name: str, command: Callable[..., None]) -> typer.Typer:
-    """One command as a program of its own, called like all of them."""
     import typer
 
     app = typer.Typer(
+        help="An open real-time traffic signal platform.",
+        no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.command(name)(command)
-    app.callback()(lambda: None)  # so that the command keeps its name
+
+    @app.callback()
+    def _headway(
+        version: bool = typer.Option(
+            False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
+    ) -> None:
+        pass
+
+    for name in words[:1] if words and words[0] in COMMANDS else COMMANDS:
+        module, attribute = COMMANDS[name]
+        found = getattr(importlib.import_module(f"headway.cli.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
     return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"headway {__version__}")
+        raise SystemExit
 
 
 def _text(error: Exception) -> str:

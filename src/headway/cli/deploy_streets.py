@@ -13,11 +13,11 @@ from typing import Any
 import redis
 import typer
 
+from headway.cli.tasks import REDIS_URL
 from headway.plants.sumo.scenarios import RESCO
 from headway.service.lease import connect
 from headway.service.wire import STREET_NAME, Standing, WireError, decode, key_of, place_of
 
-REDIS_URL = "HEADWAY_REDIS_URL"
 ANSWER_WITHIN_S = 5.0
 FRESH_S = 4.0  # a street says once a second how things stand
 STEADY_S = 10.0  # for so long it has to be well: one that dies at each start is well in between

@@ -24,7 +24,7 @@ from rich.console import Console
 from sqlalchemy.engine import make_url
 
 from headway import __version__, telemetry
-from headway.api import create_app
+from headway.api.app import create_app
 from headway.api.connections import HttpConnection, TlsConnection
 from headway.api.observations import SOCKET_BYTES
 from headway.api.security import Keyring, Role
@@ -32,6 +32,7 @@ from headway.api.services import ApiSettings
 from headway.api.sockets import Connection
 from headway.api.startup import StartingApp
 from headway.cli.environment import SECRET_KEY, Reload, refuse_unsafe, start_anew
+from headway.cli.tasks import DEFAULTS, REDIS_URL, Changes, require_valkey, task_of
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import PROFILES
 from headway.runtime.folder_lock import locked
@@ -39,18 +40,14 @@ from headway.service.streets import StreetService
 from headway.settings import BASELINE, Settings, Watched, load, log_level, overridden
 from headway.store import Database, Intake, open_database
 from headway.street.alerts import alert_rules
-from headway.street.messages import Task
 from headway.telemetry.life import SignsOfLife
 
 console = Console()
-Changes = dict[str, dict[str, Any]]
-REDIS_URL = "HEADWAY_REDIS_URL"
 # of mallopt(3): parameters of glibc's malloc.h, and their values
 ARENA_MAX, ARENAS = -8, 2
 MMAP_THRESHOLD, LARGE_BLOCK_BYTES = -3, 65_536
 # of requests under way at the end; an event stream or a camera's view has none of its own
 ANSWERS_END_WITHIN_S = 5
-DEFAULTS: Changes = {"loop": {"speed_factor": 10.0}}  # where the settings file says nothing else
 
 
 class ApiServer(uvicorn.Server):
@@ -215,16 +212,6 @@ def log_opened(database: Database) -> None:
     telemetry.log("store").info("database opened", address=address, embedded=is_own)
 
 
-def require_valkey(what: str) -> str:
-    """The address of Valkey. Raises ValueError where none is set."""
-    if url := os.environ.get(REDIS_URL, ""):
-        return url
-    raise ValueError(
-        f"{what} needs Valkey, which streets and API processes meet at: set {REDIS_URL} to its "
-        "address, as redis://HOST:6379/0, or redis://:PASSWORD@HOST:6379/0."
-    )
-
-
 def _api_settings(settings: Settings, folder: Path, watched: Watched | None) -> ApiSettings:
     return ApiSettings(
         folder,
@@ -246,15 +233,6 @@ def _api_settings(settings: Settings, folder: Path, watched: Watched | None) -> 
         watched=watched,
         street=settings.street.name,
     )
-
-
-def task_of(config: str, changes: Changes, folder: Path) -> Task:
-    """A street with its state in `folder`, which follows the settings file if there is one."""
-    changes = {**changes, "recovery": {"folder": str(folder)}}
-    settings = overridden(load(config or None, DEFAULTS), changes)
-    if not config:
-        return Task(settings)
-    return Task(settings, path=config, changes=changes, defaults=DEFAULTS)
 
 
 def _free(host: str, port: int) -> int:

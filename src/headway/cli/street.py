@@ -17,7 +17,7 @@ from rich.console import Console
 
 from headway import __version__, telemetry
 from headway.cli.environment import refuse_unsafe
-from headway.cli.serve import DEFAULTS, Changes, require_valkey, task_of
+from headway.cli.tasks import DEFAULTS, Changes, require_valkey, task_of
 from headway.learning.model_files import ModelFiles
 from headway.plants.sumo.scenarios import scenario
 from headway.roads import PROFILES

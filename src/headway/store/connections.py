@@ -85,3 +85,24 @@ def limit_waiting(engine: sa.Engine, answer_within_s: float) -> None:
     sa.event.listen(engine, "do_connect", connect)
     sa.event.listen(engine, "begin", begin)
     sa.event.listen(engine, "checkin", checkin)
+
+
+def close_on_return(engine: sa.Engine) -> None:
+    """A connection that is in use while the engine is disposed of is closed when it comes back:
+    SQLAlchemy leaves it open until garbage is collected.
+    """
+    pools = [0]  # how many this engine has had
+
+    def connect(_found: Any, record: Any) -> None:
+        record.info["pool"] = pools[0]
+
+    def disposed(_engine: sa.Engine) -> None:
+        pools[0] += 1
+
+    def checkin(_found: Any, record: Any) -> None:
+        if record.info.get("pool") != pools[0]:
+            record.invalidate()
+
+    sa.event.listen(engine, "connect", connect)
+    sa.event.listen(engine, "engine_disposed", disposed)
+    sa.event.listen(engine, "checkin", checkin)

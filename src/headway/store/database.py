@@ -172,6 +172,7 @@ def open_database(
         },
     )
     connections.limit_waiting(engine, max(pool.answer_within_s, WRITE_LIMIT_S))
+    connections.close_on_return(engine)
     sa.event.listen(engine, "connect", _set_up_session)
     found = Database(engine, wanted, server, pool)
     if not needed and server is None:
@@ -196,9 +197,12 @@ def open_database(
 
 
 def _set_up_session(connection: Any, _record: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(SESSION)
-    connection.commit()
+    with contextlib.ExitStack() as on_error:
+        on_error.callback(connection.close)  # SQLAlchemy leaves it open
+        with connection.cursor() as cursor:
+            cursor.execute(SESSION)
+        connection.commit()
+        on_error.pop_all()
 
 
 def _config() -> Config:

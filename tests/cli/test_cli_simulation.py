@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import headway as package
-from headway.cli.app import warn_without_q_table
+from headway.cli.simulation import warn_without_q_table
 from headway.control.qlearning import DEFAULT_TABLE, network_stamp
 from headway.control.qtable import QTable
 from headway.experiments.benchmark import Job, Result
@@ -45,7 +45,7 @@ def test_it_says_its_version_and_helps(headway):
     assert (ran.status, "Usage: headway [OPTIONS] COMMAND" in ran.out + ran.err) == (2, True)
 
 
-room = importlib.import_module("headway.cli.app")  # the package's own `app` is the Typer
+room = importlib.import_module("headway.cli.simulation")
 GROUPS = {
     "key": ["rotate", "rotate-secret"],
     "kpp": ["run"],
@@ -364,7 +364,9 @@ def test_a_run_that_fails_is_told_in_full_and_the_status_is_1(headway, runs, tmp
 
 def test_the_demo_serves_both_streets_at_ten_times_real_time(headway, monkeypatch):
     served = []
-    monkeypatch.setattr(room.serve, "serve", lambda *words: served.append(words))
+    monkeypatch.setattr(
+        importlib.import_module("headway.cli.serve"), "serve", lambda *words: served.append(words)
+    )
     ran = headway("demo")
     assert ran.status == 0
     assert ran.out.startswith("One hour of morning traffic in Cologne, twice, ten times real time")
@@ -573,6 +575,25 @@ def test_the_benchmark_of_a_learner_without_its_table_is_refused(
     monkeypatch.setenv("HEADWAY_QTABLE", str(tmp_path / "q.table"))
     ran = headway("bench", "--scenario", "cologne1", "--controller", "fixed,q-learning")
     assert (ran.status, "no Q-table at" in ran.err, runs.jobs) == (2, True, [])
+
+
+def test_a_command_loads_no_more_than_it_needs():
+    """The service takes seconds to load, and memory: a street on a box at the roadside has none."""
+    code = (
+        "import sys; from headway.cli import application; application([sys.argv[1]]); "
+        "print(*{'fastapi', 'sqlalchemy'} & set(sys.modules))"
+    )
+    loaded = {
+        word: set(subprocess.check_output([sys.executable, "-c", code, word], text=True).split())
+        for word in ("watch", "street", "bench", "kpp", "serve")
+    }
+    assert loaded == {
+        "watch": set(),
+        "street": {"sqlalchemy"},
+        "bench": {"sqlalchemy"},
+        "kpp": set(),
+        "serve": {"fastapi", "sqlalchemy"},
+    }
 
 
 def test_the_version_is_told_without_the_commands():

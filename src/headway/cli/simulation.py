@@ -1,4 +1,4 @@
-"""What a person types."""
+"""Commands that simulate: scenarios, demo, bench, run, train."""
 
 from __future__ import annotations
 
@@ -14,21 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from headway import __version__
-from headway.cli import (
-    database,
-    deploy,
-    feed,
-    gate,
-    keys,
-    kpp,
-    registry,
-    serve,
-    street,
-    tuning,
-    vision,
-    worker,
-)
+from headway.cli import registry
 from headway.cli.live import run_to_end
 from headway.cli.tables import comparison, left_to_others, not_recorded
 from headway.cli.tuning import SENSING, Cluster, checked_profiles
@@ -48,53 +34,11 @@ from headway.runtime.folder_lock import locked
 from headway.settings import load, overridden
 from headway.street.messages import Task
 
-app = typer.Typer(
-    help="An open real-time traffic signal platform.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(kpp.app, name="kpp")
-app.add_typer(database.db, name="db")
-app.add_typer(database.audit, name="audit")
-app.add_typer(keys.app, name="key")
-app.command("serve")(serve.serve)
-app.command("deploy")(deploy.deploy)
-app.command("feed")(feed.feed)
-app.command("street")(street.street)
-app.command("test-gate")(gate.try_gate)
-app.command("token")(keys.token)
-app.command("tune")(tuning.tune)
-app.command("watch")(vision.watch)
-app.command("worker")(worker.worker)
-app.command("camera")(vision.camera)
-app.add_typer(vision.models, name="models")
-app.add_typer(registry.app, name="registry")
 console = Console()
 TIMING = f"Timing rules: {' or '.join(PROFILES)}."
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"headway {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _headway(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_version, is_eager=True, help="Show the version and exit."
-        ),
-    ] = False,
-) -> None:
-    pass
-
-
-@app.command()
 def scenarios() -> None:
     """List the scenarios that come with Headway: times, junctions, vehicles."""
     table = Table("scenario", "begin s", "end s", "junctions", "vehicles")
@@ -110,7 +54,6 @@ def scenarios() -> None:
     console.print(table)
 
 
-@app.command()
 def bench(
     scenario_: Annotated[
         str,
@@ -182,7 +125,6 @@ def bench(
     conclude(results)
 
 
-@app.command()
 def demo(
     headless: Annotated[
         bool,
@@ -204,7 +146,9 @@ def demo(
             "One hour of morning traffic in Cologne, twice, ten times real time: the "
             "network's own fixed time, and Headway. Open:\n"
         )
-        serve.serve("cologne8", True, 10.0, "127.0.0.1", port, data, "", 6000, "street", True)
+        from headway.cli.serve import serve  # the API with all that it needs
+
+        serve("cologne8", True, 10.0, "127.0.0.1", port, data, "", 6000, "street", True)
         return
     console.print(
         "One hour of morning traffic in Cologne (RESCO cologne8, 2,046 vehicles, 8 "
@@ -217,7 +161,6 @@ def demo(
     conclude(results)
 
 
-@app.command()
 def train(
     scenario_: Annotated[
         str,
@@ -290,7 +233,6 @@ def train(
         )
 
 
-@app.command()
 def run(
     scenario_: Annotated[
         str,
