@@ -4,6 +4,7 @@ what each does with its options, prints, writes and returns.
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
 import os
@@ -453,7 +454,7 @@ def test_a_table_that_is_there_is_trained_on(headway, training, monkeypatch, lit
     monkeypatch.setattr(
         QTable, "read", classmethod(lambda cls, path: read.append(path) or QTable(4, 8, path))
     )
-    (tmp_path / "q.npz").write_bytes(b"")
+    (tmp_path / "q.npz").write_bytes(b"a table")
     headway("train", "--scenario", little, "--out", "q.npz")
     assert [str(p) for p in read] == ["q.npz"]
     headway("train", "--scenario", little, "--out", "new.npz")
@@ -468,6 +469,23 @@ def test_a_table_of_another_network_is_not_trained_on(headway, training, little,
     ran = headway("train", "--scenario", little, "--out", "other.npz")
     assert (ran.status, "was trained for another network" in ran.err) == (2, True)
     assert headway("train", "--scenario", little, "--out", "q.npz").status == 0
+
+
+def test_two_trainings_do_not_change_one_table(headway, training, little, tmp_path):
+    path = tmp_path / "q.npz"
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        ran = headway("train", "--scenario", little, "--out", "q.npz")
+    assert (ran.status, training, path.stat().st_size) == (2, [], 0)
+    assert "q.npz: another training changes it. Wait for its end, or give another" in ran.err
+    assert headway("train", "--scenario", little, "--out", "q.npz").status == 0
+    assert path.stat().st_size > 0
+
+
+def test_a_training_that_does_not_begin_leaves_no_file(headway, training, little, tmp_path):
+    for bad in (["--timing", "slow"], ["--config", "none.yaml"]):
+        assert headway("train", "--scenario", little, "--out", "new/q.npz", *bad).status != 0
+    assert not list(tmp_path.rglob("*.npz"))
 
 
 @pytest.fixture

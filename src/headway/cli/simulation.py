@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -194,43 +196,64 @@ def train(
         raise typer.BadParameter(f"no timing {timing!r}. There are: {', '.join(PROFILES)}.")
     settings = TrainingSettings.from_settings(load(config or None).q_learning, episodes)
     path = Path(out)
-    most = max(len(j.stages) for j in network.junctions)
-    stamp = network_stamp(network)
-    table = (
-        QTable.read(path)
-        if path.exists()
-        else QTable(most, settings.rows, path, stamp, settings.sees_neighbours)
-    )
-    if table.network not in (0, stamp):
-        raise typer.BadParameter(f"{out}: was trained for another network. Give another --out.")
-    if register and not table.network:
-        raise typer.BadParameter(
-            f"{out}: an earlier version wrote it, without its network, so it can be no "
-            "model. Give another --out."
+    with _for_itself(path):
+        most = max(len(j.stages) for j in network.junctions)
+        stamp = network_stamp(network)
+        table = (
+            QTable.read(path)
+            if path.stat().st_size
+            else QTable(most, settings.rows, path, stamp, settings.sees_neighbours)
         )
-    begun_with = {"begun_with": {"sha256": digest(path)[0]}} if len(table) else {}
-    with Progress(*COLUMNS, console=console) as bar:
-        task = bar.add_task("episodes", total=settings.episodes)
-        for episode in training.train(
-            chosen, network, work_out(network, PROFILES[timing]), table, settings
-        ):
-            text = (
-                f"stopped {episode.stopped:.1f}, states {episode.states}, TD error "
-                f"{episode.td_error:.2f}"
+        if table.network not in (0, stamp):
+            raise typer.BadParameter(f"{out}: was trained for another network. Give another --out.")
+        if register and not table.network:
+            raise typer.BadParameter(
+                f"{out}: an earlier version wrote it, without its network, so it can be no "
+                "model. Give another --out."
             )
-            bar.update(task, advance=1, description=text)
-            bar.console.print(f"episode {episode.number + 1}: mean {text}")
-    console.print(f"{len(table)} states in {path}")
-    if register:
-        registry.register(
-            data,
-            path,
-            name=register,
-            kind="q-table",
-            made_from=training.made_from(scenario_, timing, settings) | begun_with,
-            metrics=training.metrics(episode),
-            by="headway train",
-        )
+        begun_with = {"begun_with": {"sha256": digest(path)[0]}} if len(table) else {}
+        with Progress(*COLUMNS, console=console) as bar:
+            task = bar.add_task("episodes", total=settings.episodes)
+            for episode in training.train(
+                chosen, network, work_out(network, PROFILES[timing]), table, settings
+            ):
+                text = (
+                    f"stopped {episode.stopped:.1f}, states {episode.states}, TD error "
+                    f"{episode.td_error:.2f}"
+                )
+                bar.update(task, advance=1, description=text)
+                bar.console.print(f"episode {episode.number + 1}: mean {text}")
+        console.print(f"{len(table)} states in {path}")
+        if register:
+            registry.register(
+                data,
+                path,
+                name=register,
+                kind="q-table",
+                made_from=training.made_from(scenario_, timing, settings) | begun_with,
+                metrics=training.metrics(episode),
+                by="headway train",
+            )
+
+
+@contextlib.contextmanager
+def _for_itself(table: Path) -> Iterator[None]:
+    """No other training changes the file meanwhile, which is empty where there was none. Raises
+    typer.BadParameter.
+    """
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with table.open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise typer.BadParameter(
+                f"{table}: another training changes it. Wait for its end, or give another --out."
+            ) from error
+        try:
+            yield
+        finally:
+            if not os.fstat(stream.fileno()).st_size:  # nothing was begun
+                table.unlink(missing_ok=True)
 
 
 def run(

@@ -76,7 +76,7 @@ class QTable:
     def _open(self, path: Path, row: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         version = 3 if self.sees_neighbours else 2 if self.network else 1
         layout = LAYOUTS[version]
-        if path.exists():
+        if path.exists() and path.stat().st_size:
             header = np.memmap(path, HEADER, "r+", shape=(1,))
             version = int(header["version"][0])
             layout = LAYOUTS.get(version, HEADER)
