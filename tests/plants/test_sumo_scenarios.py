@@ -279,7 +279,7 @@ DEMAND = """<routes>
     <trip id="c" depart="00:01:59.9"/><trip id="d" depart="120"/>
     <vehicle id="e" depart="100"><route edges="x y"/></vehicle><vehicle id="f"/>
     <vehicle id="g" depart="triggered"/><vehicle id="h" depart="containerTriggered"/>
-    <trip id="i" depart="split"/>
+    <trip id="i" depart="split"/><trip id="m" depart="begin"/><trip id="n" depart="now"/>
     <flow id="j" begin="60" end="120" number="30"/><flow id="k"/><person id="l" depart="70"/>
 </routes>"""
 
@@ -287,13 +287,15 @@ DEMAND = """<routes>
 def test_vehicles_are_those_that_depart_in_time_or_on_an_event_and_each_flow_its_number(
     configuration,
 ):
-    """b, c, e; g, h, i; j makes 30 from 60 s on. f departs at nought, before the begin."""
+    """b, c, e; g, h, i; m; j makes 30 from 60 s on. f departs at nought, before the begin, and n
+    never.
+    """
     routes = f'{NET}<route-files value="a.rou.xml"/>'
     timed = configuration(f"<configuration>{routes}{TIMES}</configuration>", DEMAND)
-    assert vehicles(timed) == 36
+    assert vehicles(timed) == 37
     whole = configuration(f"<configuration>{routes}</configuration>", DEMAND)
-    assert vehicles(whole) == 39
-    assert vehicles(dataclasses.replace(whole, routes=whole.routes * 2)) == 78
+    assert vehicles(whole) == 40
+    assert vehicles(dataclasses.replace(whole, routes=whole.routes * 2)) == 80
 
 
 @pytest.mark.parametrize(
@@ -303,6 +305,7 @@ def test_vehicles_are_those_that_depart_in_time_or_on_an_event_and_each_flow_its
         ('begin="0" end="3600" number="60"', 1, 60),
         ('begin="0" end="180" number="6"', 2, 6),  # at 60 and 90 s; 120 s is the end
         ('begin="130" end="200" number="7"', 0, 7),
+        ('begin="begin" end="200" number="7"', 3, 7),  # from 60 s on every 20 s; in all from 0 s on
         ('period="10" number="9"', 3, 9),  # at 60, 70 and 80 s
         ('begin="70" end="1070" period="300"', 1, 4),
         ('begin="0" end="90" vehsPerHour="3600"', 30, 90),  # 60 to 120 s is the scenario's time
@@ -355,7 +358,7 @@ def test_compressed_routes_are_counted_too_and_broken_ones_refused(configuration
         configuration(f"<configuration>{NET}{TIMES}</configuration>"), routes=(str(path),)
     )
     path.write_bytes(gzip.compress(DEMAND.encode()))
-    assert vehicles(of) == 36
+    assert vehicles(of) == 37
     whole = path.read_bytes()
     for broken, said in (
         (DEMAND.encode(), "Not a gzipped file"),

@@ -265,8 +265,7 @@ def vehicles(of: Scenario) -> int:
             with gzip.open(file) if file.endswith(".gz") else Path(file).open("rb") as stream:
                 for _, item in ET.iterparse(stream):
                     if item.tag in ("vehicle", "trip"):
-                        depart = item.get("depart", "0")
-                        count += depart in ON_EVENT or of.begin_s <= seconds(depart) < of.end_s
+                        count += departs(item.get("depart", "0"), of)
                     elif item.tag == "flow":
                         count += flow(item, of)
                     item.clear()
@@ -275,12 +274,26 @@ def vehicles(of: Scenario) -> int:
     return count
 
 
+def departs(when: str, of: Scenario) -> bool:
+    """Whether a vehicle departs within the scenario's time, or may. Raises ValueError for what is
+    no time.
+    """
+    if when == "now":  # of a file, SUMO lets none go
+        return False
+    return when in ON_EVENT or of.begin_s <= time_of(when, of) < of.end_s
+
+
+def time_of(text: str, of: Scenario) -> float:
+    """Seconds of a departure, or of a flow's begin. Raises ValueError for what is no time."""
+    return of.begin_s if text == "begin" else seconds(text)
+
+
 def flow(item: ET.Element, of: Scenario) -> int:
     """Vehicles that a flow makes within the scenario's time, evenly spaced as SUMO has them: by its
     number, vehicles an hour, or period; on average where each second has its chance or gaps are
     exponential. Raises ValueError for what is no number or time."""
     # as SUMO has it: a day
-    begin = seconds(item.get("begin", "0"))
+    begin = time_of(item.get("begin", "0"), of)
     end = seconds(item.get("end", "86400"))
     first, last = max(begin, of.begin_s), min(end, of.end_s)
     number = item.get("number")
