@@ -1150,6 +1150,20 @@ def test_orders_of_another_task_are_ignored_and_unreadable_ones_put_aside_and_to
         assert data["why"].startswith(why)
 
 
+def test_orders_that_other_settings_leave_behind_are_told(
+    play, tmp_path, tiny
+):
+    """Of another seed, scenario or controller; a hold that is gone must not go unseen."""
+    path = tmp_path / "orders.json"
+    hold = {"junction": "C", "order": "flash", "until_s": 160.0, "by": "ann", "stage": -1}
+    rest = {"overrides": [hold], "run": "another"}
+    path.write_text(json.dumps({"task": "another", "orders": {"controller": "greedy"}} | rest))
+    told = {"task": "another", "orders": {"controller": "greedy"}, "overrides": [hold]}
+    assert play(until_s=101.0).events("engine.orders_left") == [(100.0, "engine.orders_left", told)]
+    path.write_text(json.dumps({"task": key_of(tiny, name="")} | rest))
+    assert play(until_s=101.0).events("engine.orders_left") == []
+
+
 def test_a_switched_scenario_starts_at_its_beginning_with_earlier_orders_in_force(
     play, tmp_path, early, crossing
 ):

@@ -30,6 +30,7 @@ ERRORS = (
 WARNINGS = (
     "engine.canary_withdrawn",
     "engine.order_refused",
+    "engine.orders_left",
     "engine.orders_unreadable",
     "engine.settings_refused",
     "engine.checkpoint_refused",

@@ -185,6 +185,19 @@ class OrderStore:
 
     # --- the file
 
+    def of_another_task(self) -> dict[str, Any] | None:
+        """What the file holds for another task, in JSON's kinds: `task`, and its `orders` and
+        `overrides` as far as there are any; None where there are none.
+        """
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            if found["task"] == self._key:
+                return None
+            held = {name: found[name] for name in ("orders", "overrides") if found.get(name)}
+            return {"task": str(found["task"])} | held if held else None
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return None
+
     def put_aside_unreadable(self) -> str:
         """Why the file cannot be read; empty where it can, or where there is none. It is renamed
         then, so that nothing writes over what is left of it.

@@ -193,7 +193,7 @@ class StreetProcess:
         """By the orders; without a scenario or controller that was ordered before and cannot be had
         any more, and without an order that is not allowed.
         """
-        unreadable = self._orders.put_aside_unreadable()
+        unreadable, left = self._orders.put_aside_unreadable(), self._orders.of_another_task()
         not_stored = list[str]()
         refused = self._drop_orders_not_allowed(not_stored)
         while True:
@@ -215,6 +215,8 @@ class StreetProcess:
         if unreadable:
             about = {"why": unreadable, "kept_as": str(self._orders.aside)}
             run.record("engine.orders_unreadable", about)
+        if left is not None:
+            run.record("engine.orders_left", left)
         for about in refused:
             run.record("engine.order_refused", about)
         for why in not_stored:
