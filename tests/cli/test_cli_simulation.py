@@ -595,23 +595,12 @@ def test_the_benchmark_of_a_learner_without_its_table_is_refused(
     assert (ran.status, "no Q-table at" in ran.err, runs.jobs) == (2, True, [])
 
 
-def test_a_command_loads_no_more_than_it_needs():
-    """The service takes seconds to load, and memory: a street on a box at the roadside has none."""
-    code = (
-        "import sys; from headway.cli import application; application([sys.argv[1]]); "
-        "print(*{'fastapi', 'sqlalchemy'} & set(sys.modules))"
-    )
-    loaded = {
-        word: set(subprocess.check_output([sys.executable, "-c", code, word], text=True).split())
-        for word in ("watch", "street", "bench", "kpp", "serve")
-    }
-    assert loaded == {
-        "watch": set(),
-        "street": {"sqlalchemy"},
-        "bench": {"sqlalchemy"},
-        "kpp": set(),
-        "serve": {"fastapi", "sqlalchemy"},
-    }
+@pytest.mark.parametrize(("command", "package"), [("street", "fastapi"), ("kpp", "sqlalchemy")])
+def test_a_command_loads_no_more_than_it_needs(command, package):
+    """The service takes seconds to load, and memory: a box at the roadside has little of both."""
+    code = f"import sys; from headway.cli import application; application(['{command}']); "
+    loaded = f"sys.exit('{package}' in sys.modules or 'headway.cli.{command}' not in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code + loaded], check=False).returncode == 0
 
 
 def test_the_version_is_told_without_the_commands():

@@ -1150,9 +1150,7 @@ def test_orders_of_another_task_are_ignored_and_unreadable_ones_put_aside_and_to
         assert data["why"].startswith(why)
 
 
-def test_orders_that_other_settings_leave_behind_are_told(
-    play, tmp_path, tiny
-):
+def test_orders_that_other_settings_leave_behind_are_told(play, tmp_path, tiny):
     """Of another seed, scenario or controller; a hold that is gone must not go unseen."""
     path = tmp_path / "orders.json"
     hold = {"junction": "C", "order": "flash", "until_s": 160.0, "by": "ann", "stage": -1}
