@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import fcntl
 import json
 import math
 import os
@@ -790,6 +791,20 @@ def test_a_full_disk_leaves_the_previous_backup_and_nothing_else(database, tmp_p
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == b"of before"
     assert [p.name for p in tmp_path.iterdir()] == ["r.backup"]
+
+
+def test_what_a_killed_backup_left_goes_with_the_next_into_the_same_file(database, tmp_path):
+    killed, written, other = (
+        tmp_path / name
+        for name in ("b[1].backup.7.draft", "b[1].backup.8.draft", "b1.backup.7.draft")
+    )
+    for draft in (killed, written, other):
+        draft.touch()
+    with written.open("ab") as another_process:
+        fcntl.flock(another_process, fcntl.LOCK_EX)
+        backup(database, tmp_path / "b[1].backup", KEY)
+    left = {"b[1].backup", "b[1].backup.8.draft", "b1.backup.7.draft"}
+    assert {path.name for path in tmp_path.iterdir()} == left
 
 
 def test_a_small_backup_reaches_the_disk_to_its_last_byte(database, tmp_path, tools, flushed):

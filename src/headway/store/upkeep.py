@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
+import glob
 import json
 import os
 import secrets
@@ -327,11 +329,14 @@ def read_key(path: Path) -> bytes:
 def backup(database: Database, path: Path, key: bytes) -> int:
     """Dump the whole database into `path`, encrypted and authenticated (AES-256-GCM, chunk by
     chunk); bytes written. Written whole or not at all. Its last part says how many rows each table
-    has, counted in the same snapshot, so that a drill can tell whether all came back.
+    has, counted in the same snapshot, so that a drill can tell whether all came back. What a
+    backup into `path` left that was killed is removed.
     """
+    _remove_drafts(path)
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     try:
         with _snapshot(database) as (snapshot, rows), draft.open("wb") as out:
+            fcntl.flock(out, fcntl.LOCK_EX)  # it is being written
             out.write(MAGIC)
             _write_sealed(out, key, _dumped(database, snapshot), rows)
             out.flush()
@@ -340,6 +345,14 @@ def backup(database: Database, path: Path, key: bytes) -> int:
     finally:
         draft.unlink(missing_ok=True)
     return path.stat().st_size
+
+
+def _remove_drafts(path: Path) -> None:
+    """Those of backups into `path` that no process writes any more."""
+    for draft in path.parent.glob(f"{glob.escape(path.name)}.*.draft"):
+        with contextlib.suppress(OSError), draft.open("rb") as found:
+            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            draft.unlink()
 
 
 def row_counts(database: Database) -> dict[str, int]:
