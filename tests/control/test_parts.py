@@ -310,3 +310,18 @@ def test_a_prediction_tells_the_stage_of_the_whole_junction_and_takes_it_again()
     assert again.why.startswith("stage 4 is kept for 2 vehicles")
     with pytest.raises(ValueError, match="stage: 6, the junction has 6, from 0 on"):
         predictor.predict(SeenJunction("both", waiting, "yrryr", stage=6))
+
+
+@pytest.mark.parametrize("pairs", [52, 53, 64])
+def test_a_stage_whose_number_not_every_reader_takes_is_told_by_its_greens(pairs):
+    """Each part has two stages. From 2**63 to 2**64 numpy makes floats of whole numbers."""
+    net = one_junction(["Gr" * pairs, "rG" * pairs], [(2 * k, 2 * k + 1) for k in range(pairs)])
+    predictor = Predictor(Planner(net, timing(net)), net, timing(net))
+    waiting = [SeenVehicle(f"in{2 * k + 1}", 2.0, 0.0, 30.0) for k in range(pairs)]
+    found = predictor.predict(SeenJunction("J", waiting, "Gr" * pairs))
+    assert found.green == tuple(range(1, 2 * pairs, 2))
+    assert found.stage == (2**pairs - 1 if pairs < 53 else -1)
+    assert {a.stage == -1 for a in found.alternatives} == {pairs >= 53}
+    again = predictor.predict(SeenJunction("J", waiting, "Gr" * pairs, stage=found.stage))
+    assert again.green == found.green
+    assert again.why.startswith("stage " if pairs < 53 else "a stage begins for")
