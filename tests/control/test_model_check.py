@@ -46,10 +46,12 @@ class Street:
         self.check = no_check(1, 2, colours("Gr"), at_s)
         self.confidence = 1.0
 
-    def see(self, rows, shown="Gr", target=0, arrived=(0, 0), shown_for_s=30.0, after_s=1.0):
+    def see(
+        self, rows, shown="Gr", target=0, arrived=(0, 0), shown_for_s=30.0, after_s=1.0, room=None
+    ):
         """The factors after `rows` were seen, see `observed`."""
         self.at_s += after_s
-        seen = observed(self.net, self.at_s, rows, shown, shown_for=[shown_for_s] * 2)
+        seen = observed(self.net, self.at_s, rows, shown, shown_for=[shown_for_s] * 2, room=room)
         seen = replace(seen, arrived=np.array(arrived))
         self.check, factors, confidence = updated(
             self.check,
@@ -159,6 +161,16 @@ def test_agreement_is_what_the_stage_serves_of_what_the_best_would(net):
     assert factors[AGREEMENT] == pytest.approx(0.25, abs=1e-3)
     factors = street.see([], target=1)
     assert factors[AGREEMENT] > 0.25, "nobody asks: both agree"
+
+
+def test_whose_exit_is_full_no_stage_would_serve(net):
+    """Of those who wait for the other stage; for its own it is nothing that speaks for it."""
+    rows = [(0, 1.0, 0.0), *((1, 1.0 + 7.5 * k, 0.0) for k in range(4))]
+    for full, expected in (("y_0", 1.0), ("x_0", 0.0)):
+        street = Street(net)
+        for k in range(1, 301):
+            factors = street.see([(*row, float(k)) for row in rows], room={full: 2.0})
+        assert factors[AGREEMENT] == pytest.approx(expected, abs=1e-3)
 
 
 def test_unknown_links_and_crowds_are_new_to_the_model(net):

@@ -8,7 +8,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.control.builders import colours, junction, letters, network, pair, scenes, timing
+from tests.control.builders import (
+    colours,
+    junction,
+    letters,
+    network,
+    observed,
+    pair,
+    scenes,
+    timing,
+)
 
 from headway.control.parts import NumberedStages, parts_of
 from headway.control.planner import Planner
@@ -144,12 +153,24 @@ def test_who_has_no_room_before_the_next_signal_has_green_with_it_alone():
 
 
 def test_the_stages_of_the_programme_come_first_and_are_counted_as_they_are_left():
-    """Without a way on the first of them is the third, once."""
-    net = in_series(5.0, stages=["GrrG", "rGrG", "rrrG"])
+    """Without a way on the first of them is the fourth, once."""
+    net = in_series(5.0, stages=["GrrG", "GrGr", "rGrG", "rrrG"])
     table = StageTable(net, timing(net), every=True)
-    assert [letters(s) for s in table.of_junction(0)][:2] == ["rrrG", "rGrG"]
-    assert list(table.own) == [2]
-    assert list(StageTable(net, timing(net)).own) == [3]
+    assert [letters(s) for s in table.of_junction(0)][:3] == ["rrrG", "GrGr", "rGrG"]
+    assert list(table.own) == [3]
+    assert list(StageTable(net, timing(net)).own) == [4]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_whom_the_programme_never_lets_on_is_served_where_links_are_guessed(inside):
+    """Cameras and detectors leave the planner the programme's stages, and in this one who comes
+    from a has green only while the signal behind is red.
+    """
+    net = in_series(5.0, stages=["GrrG", "rGGr"])
+    planner = Planner(net, timing(net))
+    seen = observed(net, rows=[(0, 2.0, 0.0, 50.0)], shown="rGGr", known=False, inside=inside)
+    found, _ = planner.step(seen, planner.aiming_at(planner.start(seen), 0, 1))
+    assert letters(found.wanted)[0] == "G"
 
 
 def test_a_permissive_green_is_no_way_on():
@@ -289,3 +310,18 @@ def test_a_prediction_tells_the_stage_of_the_whole_junction_and_takes_it_again()
     assert again.why.startswith("stage 4 is kept for 2 vehicles")
     with pytest.raises(ValueError, match="stage: 6, the junction has 6, from 0 on"):
         predictor.predict(SeenJunction("both", waiting, "yrryr", stage=6))
+
+
+@pytest.mark.parametrize("pairs", [52, 53, 64])
+def test_a_stage_whose_number_not_every_reader_takes_is_told_by_its_greens(pairs):
+    """Each part has two stages. From 2**63 to 2**64 numpy makes floats of whole numbers."""
+    net = one_junction(["Gr" * pairs, "rG" * pairs], [(2 * k, 2 * k + 1) for k in range(pairs)])
+    predictor = Predictor(Planner(net, timing(net)), net, timing(net))
+    waiting = [SeenVehicle(f"in{2 * k + 1}", 2.0, 0.0, 30.0) for k in range(pairs)]
+    found = predictor.predict(SeenJunction("J", waiting, "Gr" * pairs))
+    assert found.green == tuple(range(1, 2 * pairs, 2))
+    assert found.stage == (2**pairs - 1 if pairs < 53 else -1)
+    assert {a.stage == -1 for a in found.alternatives} == {pairs >= 53}
+    again = predictor.predict(SeenJunction("J", waiting, "Gr" * pairs, stage=found.stage))
+    assert again.green == found.green
+    assert again.why.startswith("stage " if pairs < 53 else "a stage begins for")

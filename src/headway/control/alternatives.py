@@ -55,7 +55,8 @@ LATER_S = 5.0  # how much later the chosen stage is also begun, to tell what it 
 class Alternatives(NamedTuple):
     """The stages of a junction that are worth aiming at now; the first is the one aimed at so far.
 
-    stages:     int (n,), numbers of the stages of the junction.
+    stages:     int (n,), numbers of the stages of the junction; of several parts Python's own, as
+        they may have more than 64 bits.
     delay_s:    float (n,), what a plan costs that begins so, the best one for the others, the best
         that was found for the first: vehicle seconds of delay of the vehicles in view up to the
         planner's horizon, stops and weights counted.
@@ -86,8 +87,9 @@ def put_together(of_parts: Sequence[Alternatives], stages: NumberedStages) -> Al
             places += [(*chosen[:k], other, *chosen[k + 1 :]) for other in others]
     places = list(dict.fromkeys(places))
     rows = [list(zip(of_parts, own, strict=True)) for own in places]
+    numbers = [stages.number([int(x.stages[i]) for x, i in row]) for row in rows]
     return Alternatives(
-        stages=np.array([stages.number([int(x.stages[i]) for x, i in row]) for row in rows]),
+        stages=np.array(numbers, object),
         delay_s=np.array([sum(x.delay_s[i] for x, i in row) for row in rows]),
         lasts_s=np.array([min(x.lasts_s[i] for x, i in row) for row in rows]),
         is_bound=all(part.is_bound for part in of_parts),

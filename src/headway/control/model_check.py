@@ -32,6 +32,7 @@ from headway.control.lane_queues import (
     SignalTimes,
     build_queues,
     fresh_downstream,
+    is_full,
     vehicle_memory,
 )
 from headway.control.planner_tables import NO_LANE
@@ -151,7 +152,7 @@ def updated(check, at_s, tables, model, target, observed):  # type: ignore[no-un
     before = vehicles_before(tables, traffic, len(target))
     close_windows(new, check.shown, elapsed_s, tables, before)
     open_windows(new, tables, model, observed, before)
-    update_agreement(new, elapsed_s, tables, target, traffic)
+    update_agreement(new, elapsed_s, tables, model, target, traffic)
     vehicles, unknown = count_by_lane(tables, traffic)
 
     factors = np.empty((len(FACTORS), len(target)))
@@ -321,11 +322,12 @@ def junction_of(tables, group):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def update_agreement(check, elapsed_s, tables, target, traffic):  # type: ignore[no-untyped-def]
+def update_agreement(check, elapsed_s, tables, model, target, traffic):  # type: ignore[no-untyped-def]
+    """Whose exit is full does not count: no green serves him."""
     demand = traffic.waiting_persons.astype(np.float64)
     for link in traffic.link:
         group = group_of(tables, link)
-        if group >= 0:
+        if group >= 0 and not is_full(tables, model, tables.links[link].to_lane, traffic.room_m):
             demand[group] += 1.0
     share = 1.0 - np.exp(-elapsed_s / AGREEMENT_MEAN_S)
     for j in range(len(target)):

@@ -98,12 +98,19 @@ def _way_on(network: Network, junction: Junction) -> BoolArray:
 def every_stage(network: Network, junction: Junction) -> tuple[ColourArray, int]:
     """(`compatible_stages` of a junction, int8 (stages, groups), how many of them, the first ones,
     are the programme's). Each is without the greens that lead to a signal before which there is no
-    room, and which is red or permissive.
+    room, and which is red or permissive. For groups that the programme's do not serve then, others
+    are counted among them.
     """
     stages = compatible_stages(junction.stages, junction.conflicts, junction.yields)
     stages = _that_lead_on(stages, _way_on(network, junction))
-    own = stages[: len(_each_once(junction.stages))]
-    return _each_once(stages), len(_each_once(own))
+    own = list(stages[: len(_each_once(junction.stages))])
+    unserved = _lit(junction.stages).any(axis=0) & ~_lit(np.array(own)).any(axis=0)
+    while unserved.any():
+        most = (_lit(stages) & unserved).sum(axis=1).argmax()
+        own.append(stages[most])
+        unserved &= ~_lit(stages[most])
+    of_programme = _each_once(np.array(own))
+    return _each_once(np.concatenate([of_programme, stages])), len(of_programme)
 
 
 def _that_lead_on(stages: ColourArray, way_on: BoolArray) -> ColourArray:
@@ -112,7 +119,7 @@ def _that_lead_on(stages: ColourArray, way_on: BoolArray) -> ColourArray:
     """
     found = stages.copy()
     while True:
-        lit = found >= GO
+        lit = _lit(found)
         protected = (found == Colour.GREEN).astype(np.int32)
         leads_on = ~way_on.any(axis=1) | (protected @ way_on.T > 0)
         served = (lit & leads_on).any(axis=0)
@@ -120,6 +127,10 @@ def _that_lead_on(stages: ColourArray, way_on: BoolArray) -> ColourArray:
         if not stopped.any():
             return found
         found[stopped] = Colour.RED
+
+
+def _lit(colours: ColourArray) -> BoolArray:
+    return np.asarray(colours >= GO)
 
 
 def _each_once(stages: ColourArray) -> ColourArray:
@@ -131,7 +142,7 @@ def _part(junction: Junction, a: int, b: int) -> Junction:
     """The groups from the a-th to the one before the b-th, as a junction."""
     own = slice(a, b)
     stages = _each_once(junction.stages[:, own])
-    is_lit = (stages >= GO).any(axis=1)
+    is_lit = _lit(stages).any(axis=1)
     programme = junction.programme
     return replace(
         junction,

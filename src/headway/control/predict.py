@@ -125,9 +125,9 @@ class Alternative(msgspec.Struct, frozen=True):
 
 class Prediction(msgspec.Struct, frozen=True):
     """A decision. stage: number of the stage of the junction that is aimed at, -1 for colours that
-    are none; green: its signal groups; seconds: for how long, changes of signals included, None
-    where the controller does not say; confidence: the product of `factors`, 0..1 each;
-    alternatives: the best first.
+    are none, and where there are more than `LARGEST_NUMBER`; green: its signal groups; seconds: for
+    how long, changes of signals included, None where the controller does not say; confidence: the
+    product of `factors`, 0..1 each; alternatives: the best first.
     """
 
     junction: str
@@ -363,7 +363,7 @@ class Predictor:
         lasts_s = found.lasts_s.tolist()
         told = tuple(
             Alternative(
-                stage=stages[k],
+                stage=stages[k] if of_junction.count <= LARGEST_NUMBER else -1,
                 green=_green(of_junction.colours(stages[k])),
                 expected_delay_s=round(delay_s[k], 2),
                 seconds=round(lasts_s[k], 1),
@@ -372,7 +372,8 @@ class Predictor:
         )
         best, rest = told[0], told[1:]
         factors["margin"] = _margin([delay_s[k] for k in order[:2]])
-        why = _why_of_planner(best, rest, now, seen, place, self._network)
+        is_kept = stages[found.chosen] == now
+        why = _why_of_planner(best, rest, is_kept, seen, place, self._network)
         return _prediction(
             planner.name, place, best.stage, best.green, best.seconds, factors, told, why
         )
@@ -534,13 +535,13 @@ def _by_value(
 def _why_of_planner(
     best: Alternative,
     others: Sequence[Alternative],
-    now: int,
+    is_kept: bool,
     seen: Observation,
     place: _Place,
     network: Network,
 ) -> str:
     serves = _traffic(seen, best.green, place, network)
-    what = f"stage {best.stage} is kept" if best.stage == now else f"stage {best.stage} begins"
+    what = f"{_name(best)} {'is kept' if is_kept else 'begins'}"
     if not others:
         return f"{what} for {serves}: no other can begin now, or nobody asks for it."
     second = others[0]
@@ -549,8 +550,12 @@ def _why_of_planner(
     less_s = second.expected_delay_s - best.expected_delay_s
     return (
         f"{what} for {serves}: {best.expected_delay_s:.0f} vehicle seconds of delay expected, "
-        f"{less_s:.0f} less than with stage {second.stage}, the next best."
+        f"{less_s:.0f} less than with {_name(second)}, the next best."
     )
+
+
+def _name(told: Alternative) -> str:
+    return f"stage {told.stage}" if told.stage >= 0 else "a stage"
 
 
 def _traffic(seen: Observation, green: Sequence[int], place: _Place, network: Network) -> str:

@@ -25,7 +25,8 @@ class StageTable:
     ptr:     int (junctions + 1,), the stages of junction j are rows ptr[j]..ptr[j + 1] - 1.
     colours: int8 (rows, widest junction), padded with red.
     count:   int (junctions,).
-    own:     int (junctions,), how many of them, the first ones, are the programme's.
+    own:     int (junctions,), how many of them, the first ones, are the programme's, and serve all
+        whom it serves.
 
     With `every`, all compatible stages of a junction follow the green phases of its programme: see
     `every_stage`.
