@@ -101,10 +101,8 @@ class GateClock:
         """
         begins, self._has_begun = not self._has_begun, True
         step_s = 0.0 if reading_s is None else reading_s - self._good_s
-        if begins and (reading_s is None or not 0.0 <= step_s <= first_s):
-            return 0.0
-        if begins and step_s > 0.0:
-            return step_s
+        if begins:
+            return step_s if 0.0 <= step_s <= first_s else 0.0
         if 0.0 < step_s <= LONGEST_TICK_S:
             self.tick_s = step_s
             return step_s
