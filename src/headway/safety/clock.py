@@ -100,7 +100,7 @@ class GateClock:
         cannot have passed before the first reading has not passed.
         """
         begins, self._has_begun = not self._has_begun, True
-        step_s = 0.0 if reading_s is None else reading_s - self._good_s
+        step_s = 0.0 if reading_s is None else reading_s - self._previous_s
         if begins:
             return step_s if 0.0 <= step_s <= first_s else 0.0
         if 0.0 < step_s <= LONGEST_TICK_S:
