@@ -52,6 +52,8 @@ def test_a_start_sooner_than_the_minimum_cycle_is_found():
         ({"A": [(36.0, 60.0)]}, True), ({"A": [(25.0, 35.0)]}, False),
         ({"A": [(0.0, 5.0), (25.0, 60.0)]}, False), ({"A": [(25.0, 34.0)]}, True),
         ({"B": [(25.0, 60.0)]}, True), ({"A": [(25.0, np.inf)]}, False),
+        ({"A": [(35.0009, 60.0)]}, False), ({"A": [(35.002, 60.0)]}, True),
+        ({"A": [(25.0, 34.9991)]}, False), ({"A": [(25.0, 34.998)]}, True),
     ],
 )  # fmt: skip
 def test_a_start_for_an_emergency_vehicle_may_come_sooner_than_the_minimum_cycle(served, is_wrong):

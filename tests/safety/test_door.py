@@ -10,6 +10,7 @@ import pytest
 
 from headway.roads import BENCHMARK, work_out
 from headway.safety import Order, Override, SafetyGate
+from headway.safety.door import field_of
 from headway.values import EmergencyVehicle
 from tests.safety.builders import NETWORK, STAGES, R, look, propose
 
@@ -69,6 +70,19 @@ def gate_with_a_call():
         ({"recalled": True}, "recalled: True; give a number of vehicles"),
         ({"recalled": -1}, "recalled: -1; give a number of vehicles"),
         ({"at_s": None}, "at_s: None is no time; give seconds"),
+        # of a long value its beginning
+        ({"at_s": "x" * 99}, f"at_s: '{'x' * 39} is no time; give seconds"),
+        ({"recalled": "x" * 99}, f"recalled: '{'x' * 39}; give a number of vehicles"),
+        (
+            {"missed_share": "x" * 99},
+            f"missed_share: '{'x' * 39}; give a share from 0 up to, but not, 1",
+        ),
+        ({"emergencies": (None,)}, "emergencies: None has no name, speed or way"),
+        (
+            {"emergencies": (EmergencyVehicle("x", 9.0, 5),)},
+            "emergencies: EmergencyVehicle(id='x', speed_mps=9.0, ahead=5) has no name, speed or "
+            "way",
+        ),
         ({"at_s": float("inf")}, "at_s: inf is no time; give seconds"),
     ],
 )
@@ -93,6 +107,23 @@ def test_columns_of_vehicles_are_of_one_length_and_of_their_type(name):
         command = gate.admit(propose(NETWORK, 10.0, STAGES[0]), 10.0, wrong)
         [event] = [e for e in command.interventions if e.kind == "safety.observation"]
         assert event.data["fault"].startswith("vehicles.")
+
+
+def test_whole_numbers_are_as_good_as_others_in_a_claim():
+    gate, seen = gate_with_a_call()
+    claim = EmergencyVehicle("e", 14, ((1, 100),))
+    command = gate.admit(None, 10.0, replace(seen, emergencies=(claim,)))
+    kinds = [event.kind for event in command.interventions]
+    assert "safety.emergency" in kinds
+    assert "safety.observation" not in kinds
+
+
+@pytest.mark.parametrize(
+    ("fault", "field"),
+    [("", ""), ("str is no Observation", "observation"), ("at_s: 'x: y' is no time", "at_s")],
+)
+def test_the_field_of_a_fault_is_what_stands_before_the_colon(fault, field):
+    assert field_of(fault) == field
 
 
 def test_no_observation_at_all_is_a_fault_too():

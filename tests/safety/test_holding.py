@@ -115,7 +115,7 @@ def test_the_stage_that_is_wanted_is_held_once_it_waits_for_no_green_to_end(show
 def test_of_two_changeovers_alike_the_present_one_or_that_of_the_second_before_counts(
     now_s, follows
 ):
-    """Red to all from 10 to 13 s, before the second stage, and from 23 to 26 s, before the first."""
+    """Red to all at 10 to 13 s, before the second stage, and at 23 to 26 s, before the first."""
     rows = np.array([STAGES[0], [R] * 4, STAGES[1], [R] * 4], np.int8)
     plan = Programme(rows, np.array([10.0, 3.0, 10.0, 3.0]), 0.0)
     network = replace(NETWORK, junctions=(replace(NETWORK.junctions[0], programme=plan),))
