@@ -526,6 +526,62 @@ def test_service_of_a_starving_group_lasts_until_its_minimum_green_is_over(green
     )
 
 
+def kept_waiting(**changes):
+    """Who is served by force under a hold. Junction 1, of groups 1 to 3: 1 is held green and keeps
+    2 and 3 waiting, for 30 s by now.
+    """
+    at = {
+        "wanted": [R, G, R, R], "shown": [R, G, R, R], "serving_stage": [0, 0, 1, 2],
+        "call_since": [0.0, 100.0, 80.0, 70.0], "last": [100.0, 100.0, 100.0, 100.0],
+        "conflicting_since": [0.0, 70.0, 100.0, 100.0], "max_green": 30.0,
+        "forced": arrays.NO_GROUP,
+    } | changes  # fmt: skip
+    none = np.zeros(4)
+    state = arrays.State(
+        signals(at["shown"], 0.0),
+        calls(
+            4,
+            since_s=np.array(at["call_since"]),
+            last_s=np.array(at["last"]),
+            conflicting_since_s=np.array(at["conflicting_since"]),
+        ),
+        orders([False, False], [arrays.NO_GROUP, at["forced"]]),
+    )
+    tables = arrays.Tables(
+        junctions([0, 1, 4], serving_stage=at["serving_stage"]),
+        conflicts(4, (1, 2), (1, 3)),
+        arrays.Limits(none, none, none, none + at["max_green"], none, none, none),
+    )
+    kernel.serve_kept_waiting(1, 100.0, np.array(at["wanted"], np.int8), state, tables)
+    assert state.orders.forced[0] == arrays.NO_GROUP
+    return int(state.orders.forced[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "served"),
+    [
+        ({}, 3),  # it has waited longest
+        ({"call_since": [0.0, 100.0, 70.0, 80.0]}, 2),
+        ({"call_since": [0.0, 100.0, 100.0, 100.0]}, 2),  # of equals the first
+        ({"max_green": 30.0 + US}, 3),
+        ({"max_green": 30.0 + 2 * US}, -1),
+        ({"conflicting_since": [0.0, 70.5, 0.0, 0.0]}, -1),
+        ({"shown": [R, P, R, R], "wanted": [R, P, R, R]}, 3),
+        ({"shown": [R, Y, R, R]}, -1),
+        ({"wanted": [R, R, R, R]}, -1),
+        ({"last": [100.0, 100.0, 100.0, 90.0]}, 3),
+        ({"last": [100.0, 100.0, 100.0, 89.9]}, 2),
+        ({"last": [100.0, 100.0, 0.0, 0.0]}, -1),
+        ({"serving_stage": [0, 0, 1, arrays.NO_STAGE]}, 2),
+        ({"serving_stage": [0, 0, arrays.NO_STAGE, arrays.NO_STAGE]}, -1),
+        ({"shown": [R, G, R, P]}, 2),
+        ({"forced": 2}, 2),  # its service is not over
+    ],
+)
+def test_a_held_green_at_its_maximum_is_followed_by_who_has_waited_longest_for_it(changes, served):
+    assert kept_waiting(**changes) == served
+
+
 @pytest.mark.slow
 def test_the_kernels_are_compiled_and_kept_on_disk():
     say = (
