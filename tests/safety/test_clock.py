@@ -62,6 +62,10 @@ def test_a_clock_that_loses_half_of_its_ticks_is_followed():
             dict.fromkeys((1, 2, 3), ClockFault.NO_NUMBER)
             | dict.fromkeys((4, 5), ClockFault.STANDS),
         ),
+        # it is slower than half: followed for three ticks
+        ([101.0, 101.25, 101.5, 102.0], [101.0, 101.25, 101.5, 102.0], {}),
+        # it runs again from elsewhere, but not faster than it does
+        ([101.0, 112.0, 112.5], [101.0, 102.0, 102.5], {1: ClockFault.LEAPS}),
         # it stays ten seconds ahead, or behind: no age changes by more than the tick
         ([101.0, 112.0, 113.0, 114.0], [101.0, 102.0, 103.0, 104.0], {1: ClockFault.LEAPS}),
         ([101.0, 91.0, 92.0, 93.0], [101.0, 102.0, 103.0, 104.0], {1: ClockFault.BACK}),
@@ -245,7 +249,8 @@ def test_a_gate_that_takes_over_goes_on_with_the_clock_as_it_was():
     heir = SafetyGate(NETWORK, timing, 0.0)
     heir.resume(gate.state())
     assert heir.tick_s == 0.5
-    assert heir.admit(propose(NETWORK, 130.0, STAGES[0]), 130.0).at_s == 130.0
+    command = heir.admit(propose(NETWORK, 130.0, STAGES[0]), 130.0)
+    assert (command.at_s, command.interventions) == (130.0, ())
     assert heir.state()["now"] == gate.state()["now"] + 0.5
     assert heir.shown_since.tolist() == gate.shown_since.tolist()
 

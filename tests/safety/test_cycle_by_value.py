@@ -248,13 +248,25 @@ def test_a_junction_where_nothing_is_due_keeps_no_other_from_its_service(beside,
     stays = [R] * 4 + [G, R]
     if reason != "time is left":
         beside.cycles.since_s[:4] = LONG_AGO_S
+    if reason in ("an order", "being served"):
+        beside.state.calls.last_s[:4] = NOW_S
     if reason == "an order":
         beside.state.orders.off_cycle[0] = True
-        beside.state.calls.last_s[:4] = NOW_S
     if reason == "being served":
         beside.state.orders.forced[0] = 1
     before = int(beside.state.orders.forced[0])
     assert serve_due(beside, stays) == [before, 5]
+    assert beside.cycles.serving.tolist() == [NO_GROUP, 5]
+
+
+def test_a_service_is_followed_by_the_next_once_its_minimum_green_is_over(memory):
+    """1 is served; the cycle of 3 has ended."""
+    signals, forced = memory.state.signals, memory.state.orders.forced
+    signals.colour[:] = [R, G, G, R]
+    memory.cycles.since_s[3] = LONG_AGO_S
+    for since_s, served in ((95.001, 1), (95.0, 3)):
+        forced[0], signals.since_s[1] = 1, since_s
+        assert serve_due(memory, STAGES[1]) == [served]
 
 
 def test_a_cycle_is_late_beyond_its_maximum_and_told_once(memory):
@@ -267,7 +279,7 @@ def test_a_cycle_is_late_beyond_its_maximum_and_told_once(memory):
         calls, limits = memory.state.calls, memory.tables.limits
         signals = memory.state.signals
         is_new = cycle.update_cycles(NOW_S, memory.cycles, signals, calls, limits)
-        assert memory.cycles.since_s.tolist() == [97.0, since_s, 95.0, 70.0]
+        assert memory.cycles.since_s.tolist() == [97.0, since_s, 95.0, 70.0], "half of it is left"
         is_late, late_now = memory.cycles.is_late, memory.cycles.late_now
         assert bool(is_new) == late_now.any()
         return np.flatnonzero(is_late).tolist(), np.flatnonzero(late_now).tolist()
@@ -278,6 +290,14 @@ def test_a_cycle_is_late_beyond_its_maximum_and_told_once(memory):
     memory.tables.limits.max_cycle_s[0] = 2.0
     assert late(40.0) == ([], []), "who is green is not late"
     assert late(39.0) == ([1], [1])
+
+
+def test_who_is_not_called_has_more_than_half_of_its_cycle_left_where_it_was_green_lately(memory):
+    memory.state.calls.last_s[3] = 0.0
+    memory.cycles.since_s[3] = 85.0
+    calls, limits = memory.state.calls, memory.tables.limits
+    cycle.update_cycles(NOW_S, memory.cycles, memory.state.signals, calls, limits)
+    assert memory.cycles.since_s[3] == 85.0
 
 
 @pytest.mark.parametrize(
