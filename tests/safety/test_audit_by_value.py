@@ -236,6 +236,11 @@ def test_a_flash_has_red_to_all_before_and_after(red_s, again_s, found):
             [(30.0, "flash_entry")],
         ),
         ([(0.0, "osss"), (10.0, "rrrr"), (15.0, "rGrr")], [(15.0, "flash_exit")]),
+        # once, however many rows the flash has, and whatever follows
+        (
+            [(0.0, "osss"), (50.0, "oros"), (51.0, "rrrr"), (55.0, "rGrr"), (70.0, "ryrr")],
+            [(55.0, "flash_exit")],
+        ),
         # red to all in between, of no matter which length
         ([(0.0, "osss"), (10.0, "rrrr"), (10.5, "osss"), (20.0, "rrrr")], []),
         # to the millisecond
@@ -248,6 +253,13 @@ def test_a_flash_has_red_to_all_before_and_after(red_s, again_s, found):
 def test_each_flash_is_audited_at_its_two_ends(rows, found):
     rules = ("flash", "flash_entry", "flash_exit")
     assert [(at, rule) for at, rule, _ in at_b(*rows) if rule in rules] == found
+
+
+@pytest.mark.parametrize(("again_s", "found"), [(5.9, [(35.9, "clearance", (3, 0))]), (6.0, [])])
+def test_clearance_counts_from_the_end_of_a_flash_too(again_s, found):
+    """Group 3 of B has 6 s of clearance."""
+    rows = [(0.0, "rrrr"), (10.0, "ssso"), (30.0, "rrrr"), (30.0 + again_s, "Grrr")]
+    assert [x for x in at_b(*rows) if x[1] == "clearance"] == found
 
 
 def test_programmes_of_one_junction_are_joined_at_each_change():

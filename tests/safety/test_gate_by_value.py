@@ -188,6 +188,7 @@ def test_two_orders_that_end_together_both_end():
         *SECOND[:4],
         *FIRST[4:],
     ]  # the first one's end does not lift the second
+    assert all(shown[4:] == FIRST[4:] for shown in two.shown[3:]), "not for a tick"
     assert [e[2] for e in two.reported("override_expired")] == ["J"]
 
 

@@ -69,12 +69,12 @@ def services(events: Iterable[Event]) -> Services:
     """
     spans: dict[str, list[tuple[float, float]]] = {}
     for event in events:
-        own = spans.setdefault(event.junction, [])
         if event.kind == "safety.emergency":
-            own.append((event.at_s, np.inf))
-        elif event.kind == "safety.emergency_ended" and own:
+            spans.setdefault(event.junction, []).append((event.at_s, np.inf))
+        elif event.kind == "safety.emergency_ended" and event.junction in spans:
+            own = spans[event.junction]
             own[-1] = (own[-1][0], event.at_s)
-    return {junction: own for junction, own in spans.items() if own}
+    return spans
 
 
 def audit(
