@@ -13,9 +13,10 @@ import pytest
 
 from headway.roads import BENCHMARK, work_out
 from headway.safety import cycle
-from headway.safety.arrays import NO_GROUP
+from headway.safety.arrays import NO_GROUP, NO_STAGE
 from headway.safety.kernel import CALL_MEMORY_S
 from headway.safety.memory import GateMemory
+from headway.safety.tables import service_times
 from tests.safety.builders import NETWORK, STAGES, G, P, R, Y
 from tests.safety.networks import pair
 
@@ -229,6 +230,15 @@ def test_a_tick_for_the_controller_is_given_only_where_it_makes_nobody_later(mem
     assert forced(STAGES[2], [90.0, 45.0]) == NO_GROUP
     assert forced(STAGES[1], [90.0, 45.0]) == NO_GROUP, "0 ends, and 3 can still go first"
     assert forced(stays, [90.0, 45.0]) == 3
+
+
+def test_a_round_has_each_stage_that_serves_somebody_and_the_one_before(beside):
+    """5 s of green, 3.3 and 1 s until the next, 2 s of rounding: 11.3 s, of the slowest."""
+    junctions, limits = beside.tables.junctions, beside.tables.limits
+    assert service_times(junctions, limits).tolist() == pytest.approx([4 * 11.3, 3 * 11.3])
+    junctions.serving_stage[5] = NO_STAGE
+    limits.min_green_s[2] = 7.0
+    assert service_times(junctions, limits).tolist() == pytest.approx([4 * 13.3, 2 * 11.3])
 
 
 # two junctions

@@ -58,6 +58,11 @@ def gate_with_a_call():
             "emergencies: EmergencyVehicle(id='x', speed_mps=9.0, "
             "ahead=((0, -1000000000000000000000000000 has no name, speed or way",
         ),
+        (
+            {"emergencies": (EmergencyVehicle("x", 9.0, ((0, 5.0, 1),)),)},
+            "emergencies: EmergencyVehicle(id='x', speed_mps=9.0, ahead=((0, 5.0, 1),)) has no "
+            "name, speed or way",
+        ),
         ({"links_known": None}, "links_known: NoneType; give True or False"),
         ({"links_known": np.ones(2, bool)}, "links_known: bool (2,); give True or False"),
         ({"inside_seen": 1}, "inside_seen: int; give True or False"),
@@ -99,7 +104,22 @@ def test_an_observation_that_is_not_whole_counts_as_none_and_is_recorded_once(ch
     assert last_s == [12.0] * GROUPS, "as without an observation: there may be traffic everywhere"
 
 
-@pytest.mark.parametrize("name", ["lane", "link", "distance_m", "emergency"])
+@pytest.mark.parametrize(
+    "name", ["shown_for_s", "room_m", "count", "arrived", "waiting_persons", "completeness"]
+)
+def test_columns_of_an_observation_are_of_one_length_and_of_their_type(name):
+    gate, seen = gate_with_a_call()
+    right = getattr(seen, name)
+    for column in (right[1:], right[:, None], right.astype(str), right.tolist()):
+        command = gate.admit(None, 10.0, replace(seen, **{name: column}))
+        seen_as = [e.data["fault"] for e in command.interventions if "observation" in e.kind]
+        assert [fault.partition(":")[0] for fault in seen_as] == [name]
+        gate, _ = gate_with_a_call()
+
+
+@pytest.mark.parametrize(
+    "name", ["lane", "link", "distance_m", "speed_mps", "waiting_s", "length_m", "emergency"]
+)
 def test_columns_of_vehicles_are_of_one_length_and_of_their_type(name):
     for column in (np.zeros(3, bool if name == "emergency" else np.int32), np.array(["a", "b"])):
         gate, seen = gate_with_a_call()

@@ -179,6 +179,11 @@ def test_of_two_that_start_together_the_first_does():
 
 def test_a_group_in_yellow_or_just_ended_is_still_being_cleared():
     assert step([Y, R], [R, G], (0, 1), since=99.0) == ([Y, R], [0, 0])
+    over = {"since": [97.0, 0.0], "green_end": [97.0, 0.0]}  # the yellow ends now
+    assert step([Y, R], [R, G], (0, 1), **over) == ([R, R], [0, 0]), "its clearance begins"
+    assert step([Y, R], [R, G], (0, 1), **over, clearance=0.0) == ([R, G], [0, 0])
+    lit_meanwhile = over | {"green_end": [97.5, 0.0]}
+    assert step([Y, R], [R, G], (0, 1), **lit_meanwhile, clearance=0.0) == ([R, R], [0, 0])
     assert step([G, R], [R, G], (0, 1), yellow=0.0) == ([R, R], [0, 0])
     assert step([P, R], [R, G], (0, 1), yellow=0.0) == ([R, R], [0, 0])
 
