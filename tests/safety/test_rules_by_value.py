@@ -203,6 +203,13 @@ def test_yellow_and_clearance_of_the_one_that_ended_are_waited_for(ago, more, fr
     )  # who crosses nobody waits for nobody
 
 
+@pytest.mark.parametrize(("clearance", "free"), [(3.0, True), (3.001, False)])
+def test_clearance_counts_from_the_end_of_a_yellow_that_was_lengthened(clearance, free):
+    """Green until 91 s, yellow of 3 s that was shown until 97 s."""
+    times = {"since": [97.0, 0.0], "green_end": [91.0, 0.0], "clearance": clearance}
+    assert step([R, R], [R, G], (0, 1), **times) == ([R, G if free else R], [0, 0])
+
+
 def test_a_change_to_protected_green_is_a_start_against_conflicting_groups():
     assert step([G, P], [G, G], (0, 1), yields=[(1, 0)]) == ([G, P], [0, 2])
     assert step([R, P], [R, G], (0, 1), yields=[(1, 0)], green_end=[99.0, 0.0]) == ([R, P], [0, 0])
