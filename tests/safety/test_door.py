@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -127,6 +127,14 @@ def test_columns_of_vehicles_are_of_one_length_and_of_their_type(name):
         command = gate.admit(propose(NETWORK, 10.0, STAGES[0]), 10.0, wrong)
         [event] = [e for e in command.interventions if e.kind == "safety.observation"]
         assert event.data["fault"].startswith("vehicles.")
+
+
+def test_columns_of_vehicles_have_one_dimension():
+    gate, seen = gate_with_a_call()
+    columns = {f.name: getattr(seen.vehicles, f.name)[:, None] for f in fields(seen.vehicles)}
+    command = gate.admit(None, 10.0, replace(seen, vehicles=replace(seen.vehicles, **columns)))
+    [event] = [e for e in command.interventions if e.kind == "safety.observation"]
+    assert event.data["fault"] == "vehicles.lane: int32 (2, 1); give one value a vehicle"
 
 
 def test_whole_numbers_are_as_good_as_others_in_a_claim():
