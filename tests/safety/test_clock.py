@@ -145,6 +145,10 @@ def test_a_clock_whose_ticks_nobody_tells_takes_its_first_step_as_their_length()
             [100.0, 101.0, 102.0, 103.0, 104.0],
             dict.fromkeys((1, 4), ClockFault.LEAPS),
         ),
+        # two readings at nearly one time tell no length of a tick
+        ([100.0, 100.0 + 2**-30, 101.0, 102.0], [100.0, 100.0 + 2**-30, 101.0, 102.0], {}),
+        ([100.0, 100.04, 100.54, 101.04], [100.0, 100.04, 100.54, 101.04], {}),
+        ([100.0, 100.0625, 100.125], [100.0, 100.0625, 100.125], {}),
         # a step of more than five seconds is a break, and no length of a tick
         ([100.0, 105.5, 106.0], [100.0, 101.0, 101.5], {1: ClockFault.LEAPS}),
         ([100.0, 105.0, 110.0], [100.0, 105.0, 110.0], {}),
