@@ -15,7 +15,7 @@ from headway.safety import Order, Override, SafetyGate
 from headway.safety.clearing import Clearing
 from headway.safety.holding import Holding, Scene
 from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose, stage
-from tests.safety.networks import networks
+from tests.safety.networks import networks, pair
 from tests.safety.rules import broken_rules
 
 HOUR_S = 3600.0
@@ -142,6 +142,14 @@ def test_before_anything_was_green_it_holds_a_stage_for_those_that_call():
         gate.admit(propose(NETWORK, float(now), nothing), float(now), seen)
     gate.order(Override(0, Order.HOLD, 1e4, "ann"), 5.0)
     assert gate.take_events()[-1].data["green"] == [1, 2]
+
+
+def test_a_stage_of_the_programme_without_any_green_is_not_held():
+    """K has one; group 5 calls."""
+    dark = np.full(2, R, np.int8)
+    scene = Scene(dark, dark, np.array([False, True]))
+    network = pair()
+    assert Holding(network, Clearing(network)).stage(1, scene, 0.0).tolist() == [R, G]
 
 
 def test_in_a_changeover_to_a_permissive_green_it_holds_that_one():
