@@ -500,6 +500,13 @@ def test_a_fault_is_reset_by_an_operator_once_the_lamps_obey():
     assert street.shown[-1] == STAGES[0].tolist()
 
 
+def test_no_fault_ends_while_nobody_reads_the_lamps():
+    street = Street().play(STAGES[0], 12, shown=np.full(4, G, np.int8))
+    for second in range(12, 412):
+        street.gate.admit(None, float(second))
+    assert street.gate.faults == {0: Fault.LAMPS}
+
+
 def test_what_is_latched_stays_so_in_the_gate_that_takes_over():
     street = Street().play(STAGES[0], 12, shown=np.full(4, G, np.int8))
     heir = SafetyGate(NETWORK, street.timing, 0.0)
