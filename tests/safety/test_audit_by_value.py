@@ -222,6 +222,46 @@ def test_a_flash_has_red_to_all_before_and_after(red_s, again_s, found):
     assert (20.0, "flash", ()) in at_b(*beside)
 
 
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        # the first row of a record may be followed by a flash, and a flash by another one
+        ([(0.0, "rGrr"), (10.0, "osss")], [(10.0, "flash_entry")]),
+        (
+            [(0.0, "rGrr"), (10.0, "rrrr"), (11.0, "osss"), (11.5, "oros"), (60.0, "rrrr")],
+            [(11.0, "flash_entry")],
+        ),
+        (
+            [(0.0, "osss"), (10.0, "rrrr"), (20.0, "rGrr"), (30.0, "osss")],
+            [(30.0, "flash_entry")],
+        ),
+        ([(0.0, "osss"), (10.0, "rrrr"), (15.0, "rGrr")], [(15.0, "flash_exit")]),
+        # once, however many rows the flash has, and whatever follows
+        (
+            [(0.0, "osss"), (50.0, "oros"), (51.0, "rrrr"), (55.0, "rGrr"), (70.0, "ryrr")],
+            [(55.0, "flash_exit")],
+        ),
+        # red to all in between, of no matter which length
+        ([(0.0, "osss"), (10.0, "rrrr"), (10.5, "osss"), (20.0, "rrrr")], []),
+        # to the millisecond
+        ([(-9.0, "rGrr"), (0.0, "rrrr"), (1.998, "osss")], [(1.998, "flash_entry")]),
+        ([(-9.0, "rGrr"), (0.0, "rrrr"), (1.999, "osss")], []),
+        ([(-9.0, "osss"), (0.0, "rrrr"), (5.998, "rGrr")], [(5.998, "flash_exit")]),
+        ([(-9.0, "osss"), (0.0, "rrrr"), (5.999, "rGrr")], []),
+    ],
+)
+def test_each_flash_is_audited_at_its_two_ends(rows, found):
+    rules = ("flash", "flash_entry", "flash_exit")
+    assert [(at, rule) for at, rule, _ in at_b(*rows) if rule in rules] == found
+
+
+@pytest.mark.parametrize(("again_s", "found"), [(5.9, [(35.9, "clearance", (3, 0))]), (6.0, [])])
+def test_clearance_counts_from_the_end_of_a_flash_too(again_s, found):
+    """Group 3 of B has 6 s of clearance."""
+    rows = [(0.0, "rrrr"), (10.0, "ssso"), (30.0, "rrrr"), (30.0 + again_s, "Grrr")]
+    assert [x for x in at_b(*rows) if x[1] == "clearance"] == found
+
+
 def test_programmes_of_one_junction_are_joined_at_each_change():
     b1 = [(0.0, "rGr"), (10.0, "rGG"), (40.0, "rGy"), (43.0, "rGr"), (48.0, "rGG")]
     b2 = [(0.0, "rr"), (40.0, "rr"), (44.0, "Gr"), (47.0, "GG")]

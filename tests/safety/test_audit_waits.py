@@ -52,6 +52,8 @@ def test_a_start_sooner_than_the_minimum_cycle_is_found():
         ({"A": [(36.0, 60.0)]}, True), ({"A": [(25.0, 35.0)]}, False),
         ({"A": [(0.0, 5.0), (25.0, 60.0)]}, False), ({"A": [(25.0, 34.0)]}, True),
         ({"B": [(25.0, 60.0)]}, True), ({"A": [(25.0, np.inf)]}, False),
+        ({"A": [(35.0009, 60.0)]}, False), ({"A": [(35.002, 60.0)]}, True),
+        ({"A": [(25.0, 34.9991)]}, False), ({"A": [(25.0, 34.998)]}, True),
     ],
 )  # fmt: skip
 def test_a_start_for_an_emergency_vehicle_may_come_sooner_than_the_minimum_cycle(served, is_wrong):
@@ -70,6 +72,7 @@ def test_a_service_excuses_nothing_but_the_minimum_cycle():
 
 def test_the_services_of_a_run_are_read_from_its_events():
     events = [
+        Event(9.0, "safety.emergency_ended", "A", {}),  # begun before the events
         Event(12.0, "safety.emergency", "A", {}),
         Event(13.0, "safety.emergency", "B", {}),
         Event(14.0, "safety.emergency_barred", "A", {}),
@@ -118,6 +121,9 @@ def test_a_red_is_too_long_after_its_maximum_and_the_turns_of_the_others():
     assert waits(SECOND_AT_100, [(1, 98 - slack_s, 120)], timing=quick) == [
         (99.0, "maximum_red", 1)
     ]
+    # a call is remembered for ten seconds, the tenth as well
+    assert waits(SECOND_AT_100, [(1, 90 - slack_s, 81)], timing=quick) == []
+    assert waits(SECOND_AT_100, [(1, 89 - slack_s, 81)], timing=quick) == [(90.0, "maximum_red", 1)]
 
 
 def test_a_start_is_late_after_the_maximum_cycle_and_half_of_it_after_the_call():
@@ -134,6 +140,28 @@ def test_a_start_is_late_after_the_maximum_cycle_and_half_of_it_after_the_call()
     assert late((1, 69, 100)) == [], "a late call, within half of the cycle"
     assert late((1, 85, 100)) == []
     assert waits(rows, [waiting, (1, 30, 100)], timing=quick, excused=True) == []
+    for at_s, is_excused in ((0, False), (1, True), (60, True), (100, True), (101, False)):
+        excused = np.arange(200)[:, None] == at_s
+        found = waits(rows, [waiting, (1, 30, 100)], timing=quick, excused=excused)
+        assert found == [(100.0, "maximum_cycle", 1)] * (not is_excused)
+
+
+@pytest.mark.parametrize(("again_s", "found"), [(63, []), (64, [(64.0, "maximum_cycle", 1)])])
+def test_a_cycle_may_be_two_seconds_longer_in_the_record(again_s, found):
+    """That of group 1 begins at 1 s."""
+    rows = [(0.0, "rr"), (1.0, "rG"), (20.0, "ry"), (23.0, "Gr"), (55.0, "yr")]
+    rows.append((float(again_s), "rG"))
+    assert waits(rows, [(0, 0, 23), (1, 20, again_s)]) == found
+
+
+def test_after_a_cycle_that_is_excused_the_next_one_counts():
+    rows = [(0.0, "rr"), (1.0, "rG"), (20.0, "ry"), (23.0, "Gr"), (97.0, "yr"), (100.0, "rG")]
+    rows += [(at_s + 100.0, state) for at_s, state in rows[2:]]
+    quick = replace(CYCLES, max_green_s=np.full(6, 900.0), max_red_s=np.full(6, 900.0))
+    calls = [(0, 0, 23), (1, 30, 100), (0, 100, 123), (1, 130, 200)]
+    excused = np.arange(300)[:, None] == 50
+    found = waits(rows, calls, seconds=300, excused=excused, timing=quick)
+    assert found == [(200.0, "maximum_cycle", 1)]
 
 
 def test_a_green_at_ease_counts_from_when_another_waits():

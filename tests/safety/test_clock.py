@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from headway.roads import BENCHMARK, STREET, work_out
 from headway.safety import ControlSource, Order, Override, SafetyGate
-from headway.safety.clock import STANDS_TICKS, ClockFault, GateClock
+from headway.safety.clock import LONGEST_TICK_S, STANDS_TICKS, ClockFault, GateClock
 from headway.safety.reports import FaultChanges
 from tests.safety.builders import NETWORK, STAGES, look, propose
 from tests.safety.rules import broken_rules
@@ -53,6 +53,19 @@ def test_a_clock_that_loses_half_of_its_ticks_is_followed():
         ([101.0, 102.0, 5.0, 104.0], [101.0, 102.0, 103.0, 104.0], {2: ClockFault.BACK}),
         # what is lost while it stands is not made up for
         ([101.0, 101.0, 103.0, 104.0], [101.0, 101.0, 102.0, 103.0], {}),
+        # a leap of one tick alone is one, too
+        ([101.0, 103.0, 104.0], [101.0, 102.0, 103.0], {1: ClockFault.LEAPS}),
+        # three ticks without a number, then it stands: it is not waited for once more
+        (
+            [101.0, nan, nan, nan, 101.0, 101.0],
+            [101.0, 102.0, 103.0, 104.0, 105.0, 106.0],
+            dict.fromkeys((1, 2, 3), ClockFault.NO_NUMBER)
+            | dict.fromkeys((4, 5), ClockFault.STANDS),
+        ),
+        # it is slower than half: followed for three ticks
+        ([101.0, 101.25, 101.5, 102.0], [101.0, 101.25, 101.5, 102.0], {}),
+        # it runs again from elsewhere, but not faster than it does
+        ([101.0, 112.0, 112.5], [101.0, 102.0, 102.5], {1: ClockFault.LEAPS}),
         # it stays ten seconds ahead, or behind: no age changes by more than the tick
         ([101.0, 112.0, 113.0, 114.0], [101.0, 102.0, 103.0, 104.0], {1: ClockFault.LEAPS}),
         ([101.0, 91.0, 92.0, 93.0], [101.0, 102.0, 103.0, 104.0], {1: ClockFault.BACK}),
@@ -93,11 +106,14 @@ def test_readings_that_cannot_be_believed(readings, expected_s, faults):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(ANYTHING, min_size=1, max_size=40), st.sampled_from([0.1, 1.0, 5.0]))
+@given(st.lists(ANYTHING, min_size=1, max_size=40), st.sampled_from([0.1, 1.0, 5.0, None]))
 def test_no_sequence_of_readings_shortens_or_stops_the_time(readings, tick_s):
+    """Nor where nobody tells how long the ticks are, after the first reading."""
+    readings = [100.0, *readings] if tick_s is None else readings
     found = [100.0] + [now_s for now_s, _ in times(readings, tick_s)]
     assert (np.diff(found) >= 0.0).all()
-    assert (np.diff(found) <= tick_s + 1e-5).all()
+    assert (np.diff(found) <= (tick_s or LONGEST_TICK_S) + 1e-5).all()
+    found = found[1:] if tick_s is None else found
     stands = STANDS_TICKS + 1
     moved = np.array(found[stands:]) - found[:-stands]
     assert (moved > 0.0).all(), "it never stands for more than three ticks"
@@ -109,6 +125,40 @@ def test_a_clock_whose_ticks_nobody_tells_takes_its_first_step_as_their_length()
         clock.advance(reading_s)
         assert clock.now_s == now_s
     assert (clock.tick_s, clock.ahead_s, clock.outside_s) == (2.0, 8.0, 26.0)
+
+
+@pytest.mark.parametrize(
+    ("readings", "expected_s", "faults"),
+    [
+        # the first reading is that of the start; then three ticks are waited for it
+        ([100.0] * 6, [100.0] * 4 + [101.0, 102.0], dict.fromkeys((4, 5), ClockFault.STANDS)),
+        ([110.0] * 5, [110.0] * 4 + [111.0], {4: ClockFault.STANDS}),
+        # it goes back at the step that should have told the length of the ticks
+        (
+            [100.0, 99.5, 99.0, 101.0, 103.0],
+            [100.0, 101.0, 102.0, 104.0, 106.0],
+            dict.fromkeys((1, 2), ClockFault.BACK),
+        ),
+        # what it makes up for after a leap is no step between two readings: the ticks are of 1 s
+        (
+            [100.0, 1e9, 102.0, 103.0, 105.0],
+            [100.0, 101.0, 102.0, 103.0, 104.0],
+            dict.fromkeys((1, 4), ClockFault.LEAPS),
+        ),
+        # two readings at nearly one time tell no length of a tick
+        ([100.0, 100.0 + 2**-30, 101.0, 102.0], [100.0, 100.0 + 2**-30, 101.0, 102.0], {}),
+        ([100.0, 100.04, 100.54, 101.04], [100.0, 100.04, 100.54, 101.04], {}),
+        ([100.0, 100.0625, 100.125], [100.0, 100.0625, 100.125], {}),
+        # a step of more than five seconds is a break, and no length of a tick
+        ([100.0, 105.5, 106.0], [100.0, 101.0, 101.5], {1: ClockFault.LEAPS}),
+        ([100.0, 105.0, 110.0], [100.0, 105.0, 110.0], {}),
+        ([nan, 102.0, 104.0], [100.0, 102.0, 104.0], {0: ClockFault.NO_NUMBER}),
+        ([90.0, 91.0, 92.0], [100.0, 101.0, 102.0], {0: ClockFault.BACK}),
+    ],
+)
+def test_a_clock_whose_ticks_nobody_tells_is_bounded_too(readings, expected_s, faults):
+    found = times(readings, None)
+    assert found == [(t, faults.get(k)) for k, t in enumerate(expected_s)]
 
 
 # the gate, whose history is timed by the ticks
@@ -203,7 +253,8 @@ def test_a_gate_that_takes_over_goes_on_with_the_clock_as_it_was():
     heir = SafetyGate(NETWORK, timing, 0.0)
     heir.resume(gate.state())
     assert heir.tick_s == 0.5
-    assert heir.admit(propose(NETWORK, 130.0, STAGES[0]), 130.0).at_s == 130.0
+    command = heir.admit(propose(NETWORK, 130.0, STAGES[0]), 130.0)
+    assert (command.at_s, command.interventions) == (130.0, ())
     assert heir.state()["now"] == gate.state()["now"] + 0.5
     assert heir.shown_since.tolist() == gate.shown_since.tolist()
 
@@ -273,3 +324,6 @@ def test_a_fault_that_stays_is_told_after_ten_seconds_though_it_was_left_out():
     assert {k: more for k, more in found.items() if more is not None} == {1: {}, 2: {}, 11: {}}
     assert changes.update("", 20.0) == {}
     assert changes.update("b", 20.5) == {}, "another fault is told at once"
+    assert changes.update("", 20.6) is None
+    assert changes.update("b", 20.7) is None
+    assert changes.update("a", 3.0) == {"left_out": 2}, "a clock that went back makes nobody quiet"

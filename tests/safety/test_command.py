@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib
 import pickle
+import pkgutil
 
 import numpy as np
 import pytest
 
+import headway.safety
 from headway.roads import BENCHMARK, work_out
 from headway.safety import Command, SafetyGate
 from headway.safety.command import sealed
@@ -74,3 +77,13 @@ def test_the_seal_is_not_shown_and_does_not_make_commands_differ():
         "colours",
         "interventions",
     ]
+
+
+def test_what_the_gate_hands_out_cannot_be_changed_but_what_it_remembers_is():
+    found = {}
+    for module in pkgutil.iter_modules(headway.safety.__path__, "headway.safety."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if dataclasses.is_dataclass(value) and value.__module__.startswith("headway.safety"):
+                found[name] = value.__dataclass_params__.frozen
+    assert len(found) > 5
+    assert {name for name, is_frozen in found.items() if not is_frozen} == {"Memory", "Service"}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from headway.roads import BENCHMARK, work_out
 from headway.safety import Order, Override, SafetyGate
+from headway.safety.door import field_of
 from headway.values import EmergencyVehicle
 from tests.safety.builders import NETWORK, STAGES, R, look, propose
 
@@ -57,6 +58,11 @@ def gate_with_a_call():
             "emergencies: EmergencyVehicle(id='x', speed_mps=9.0, "
             "ahead=((0, -1000000000000000000000000000 has no name, speed or way",
         ),
+        (
+            {"emergencies": (EmergencyVehicle("x", 9.0, ((0, 5.0, 1),)),)},
+            "emergencies: EmergencyVehicle(id='x', speed_mps=9.0, ahead=((0, 5.0, 1),)) has no "
+            "name, speed or way",
+        ),
         ({"links_known": None}, "links_known: NoneType; give True or False"),
         ({"links_known": np.ones(2, bool)}, "links_known: bool (2,); give True or False"),
         ({"inside_seen": 1}, "inside_seen: int; give True or False"),
@@ -69,6 +75,19 @@ def gate_with_a_call():
         ({"recalled": True}, "recalled: True; give a number of vehicles"),
         ({"recalled": -1}, "recalled: -1; give a number of vehicles"),
         ({"at_s": None}, "at_s: None is no time; give seconds"),
+        # of a long value its beginning
+        ({"at_s": "x" * 99}, f"at_s: '{'x' * 39} is no time; give seconds"),
+        ({"recalled": "x" * 99}, f"recalled: '{'x' * 39}; give a number of vehicles"),
+        (
+            {"missed_share": "x" * 99},
+            f"missed_share: '{'x' * 39}; give a share from 0 up to, but not, 1",
+        ),
+        ({"emergencies": (None,)}, "emergencies: None has no name, speed or way"),
+        (
+            {"emergencies": (EmergencyVehicle("x", 9.0, 5),)},
+            "emergencies: EmergencyVehicle(id='x', speed_mps=9.0, ahead=5) has no name, speed or "
+            "way",
+        ),
         ({"at_s": float("inf")}, "at_s: inf is no time; give seconds"),
     ],
 )
@@ -85,7 +104,22 @@ def test_an_observation_that_is_not_whole_counts_as_none_and_is_recorded_once(ch
     assert last_s == [12.0] * GROUPS, "as without an observation: there may be traffic everywhere"
 
 
-@pytest.mark.parametrize("name", ["lane", "link", "distance_m", "emergency"])
+@pytest.mark.parametrize(
+    "name", ["shown_for_s", "room_m", "count", "arrived", "waiting_persons", "completeness"]
+)
+def test_columns_of_an_observation_are_of_one_length_and_of_their_type(name):
+    gate, seen = gate_with_a_call()
+    right = getattr(seen, name)
+    for column in (right[1:], right[:, None], right.astype(str), right.tolist()):
+        command = gate.admit(None, 10.0, replace(seen, **{name: column}))
+        seen_as = [e.data["fault"] for e in command.interventions if "observation" in e.kind]
+        assert [fault.partition(":")[0] for fault in seen_as] == [name]
+        gate, _ = gate_with_a_call()
+
+
+@pytest.mark.parametrize(
+    "name", ["lane", "link", "distance_m", "speed_mps", "waiting_s", "length_m", "emergency"]
+)
 def test_columns_of_vehicles_are_of_one_length_and_of_their_type(name):
     for column in (np.zeros(3, bool if name == "emergency" else np.int32), np.array(["a", "b"])):
         gate, seen = gate_with_a_call()
@@ -93,6 +127,31 @@ def test_columns_of_vehicles_are_of_one_length_and_of_their_type(name):
         command = gate.admit(propose(NETWORK, 10.0, STAGES[0]), 10.0, wrong)
         [event] = [e for e in command.interventions if e.kind == "safety.observation"]
         assert event.data["fault"].startswith("vehicles.")
+
+
+def test_columns_of_vehicles_have_one_dimension():
+    gate, seen = gate_with_a_call()
+    columns = {f.name: getattr(seen.vehicles, f.name)[:, None] for f in fields(seen.vehicles)}
+    command = gate.admit(None, 10.0, replace(seen, vehicles=replace(seen.vehicles, **columns)))
+    [event] = [e for e in command.interventions if e.kind == "safety.observation"]
+    assert event.data["fault"] == "vehicles.lane: int32 (2, 1); give one value a vehicle"
+
+
+def test_whole_numbers_are_as_good_as_others_in_a_claim():
+    gate, seen = gate_with_a_call()
+    claim = EmergencyVehicle("e", 14, ((1, 100),))
+    command = gate.admit(None, 10.0, replace(seen, emergencies=(claim,)))
+    kinds = [event.kind for event in command.interventions]
+    assert "safety.emergency" in kinds
+    assert "safety.observation" not in kinds
+
+
+@pytest.mark.parametrize(
+    ("fault", "field"),
+    [("", ""), ("str is no Observation", "observation"), ("at_s: 'x: y' is no time", "at_s")],
+)
+def test_the_field_of_a_fault_is_what_stands_before_the_colon(fault, field):
+    assert field_of(fault) == field
 
 
 def test_no_observation_at_all_is_a_fault_too():

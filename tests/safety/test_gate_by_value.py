@@ -188,7 +188,20 @@ def test_two_orders_that_end_together_both_end():
         *SECOND[:4],
         *FIRST[4:],
     ]  # the first one's end does not lift the second
+    assert all(shown[4:] == FIRST[4:] for shown in two.shown[3:]), "not for a tick"
     assert [e[2] for e in two.reported("override_expired")] == ["J"]
+
+
+def test_a_fault_of_the_first_junction_lifts_no_order_of_the_second():
+    two = Two().play(FIRST, 10)
+    two.order(0, Order.STAGE, 1100.0, "ann", 0).order(1, Order.STAGE, 1100.0, "ann", 1)
+    lying = np.array([R, G, R, R, *FIRST[4:]], np.int8)
+    for _ in range(20):
+        lying[4:] = two.gate.shown[4:]
+        two.play(FIRST, 1, shown=lying.copy())
+    assert two.gate.faults == {0: Fault.LAMPS}
+    assert two.shown[-1] == [R, R, R, R, R, G]
+    assert two.gate.timing is two.timing
 
 
 def test_starving_groups_are_served_after_an_order_and_not_during_it():
@@ -350,6 +363,17 @@ def test_ticks_with_wrong_lamps_count_on_over_a_restart():
     wrong = np.array([*FIRST[:4], R, G], np.int8)
     two = resumed(Two().play(FIRST, 10).play(FIRST, 2, shown=wrong))
     assert two.play(FIRST, 1, shown=wrong).gate.faults == {1: Fault.LAMPS}
+
+
+def test_a_checkpoint_of_before_has_the_clock_outside():
+    two = Two().play(FIRST, 10)
+    state = two.gate.state()
+    del state["ahead"], state["tick"]
+    heir = Two()
+    heir.gate.resume(state)
+    assert heir.gate.shown_since.tolist() == two.gate.shown_since.tolist()
+    heir.now = two.now
+    assert heir.play(FIRST, 5).shown == [FIRST] * 5
 
 
 def test_without_a_controller_each_junction_runs_its_own_programme_at_its_own_offset():

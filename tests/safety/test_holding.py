@@ -15,7 +15,7 @@ from headway.safety import Order, Override, SafetyGate
 from headway.safety.clearing import Clearing
 from headway.safety.holding import Holding, Scene
 from tests.safety.builders import NETWORK, STAGES, G, P, R, Street, Y, look, propose, stage
-from tests.safety.networks import networks
+from tests.safety.networks import networks, pair
 from tests.safety.rules import broken_rules
 
 HOUR_S = 3600.0
@@ -90,6 +90,40 @@ def test_what_stays_green_in_a_changeover_is_not_the_stage_to_hold(shown, wanted
     assert held.tolist() == STAGES[1].tolist()
 
 
+@pytest.mark.parametrize(
+    ("shown", "wanted", "held"),
+    [
+        (
+            STAGES[0],
+            STAGES[1],
+            STAGES[0],
+        ),  # 1 waits for the minimum green of 0: nothing changes yet
+        (STAGES[0], [R, R, G, R], STAGES[0]),
+        ([G, R, R, R], [G, R, G, R], [G, R, G, R]),  # 2 starts now, beside the green of 0
+        ([R, R, G, R], STAGES[1], STAGES[1]),  # 1 waits for clearance alone
+        ([R, R, G, G], [R, R, G, R], STAGES[2]),  # nobody waits
+    ],
+)
+def test_the_stage_that_is_wanted_is_held_once_it_waits_for_no_green_to_end(shown, wanted, held):
+    scene = Scene(np.array(shown, np.int8), np.array(wanted, np.int8), np.zeros(4, bool))
+    assert Holding(NETWORK, Clearing(NETWORK)).stage(0, scene, 0.0).tolist() == list(held)
+
+
+@pytest.mark.parametrize(
+    ("now_s", "follows"), [(10.0, 1), (12.0, 1), (13.0, 1), (23.0, 0), (25.0, 0), (26.0, 0)]
+)
+def test_of_two_changeovers_alike_the_present_one_or_that_of_the_second_before_counts(
+    now_s, follows
+):
+    """Red to all at 10 to 13 s, before the second stage, and at 23 to 26 s, before the first."""
+    rows = np.array([STAGES[0], [R] * 4, STAGES[1], [R] * 4], np.int8)
+    plan = Programme(rows, np.array([10.0, 3.0, 10.0, 3.0]), 0.0)
+    network = replace(NETWORK, junctions=(replace(NETWORK.junctions[0], programme=plan),))
+    scene = Scene(rows[1], rows[1], np.zeros(4, bool))
+    held = Holding(network, Clearing(network)).stage(0, scene, now_s)
+    assert held.tolist() == STAGES[follows].tolist()
+
+
 def test_past_the_maximum_green_it_leaves_nobody_in_the_dark():
     """The maximum green has just ended the green, though the controller wants to keep it."""
     street = Street().play(STAGES[0], 124, links=(1,))
@@ -108,6 +142,14 @@ def test_before_anything_was_green_it_holds_a_stage_for_those_that_call():
         gate.admit(propose(NETWORK, float(now), nothing), float(now), seen)
     gate.order(Override(0, Order.HOLD, 1e4, "ann"), 5.0)
     assert gate.take_events()[-1].data["green"] == [1, 2]
+
+
+def test_a_stage_of_the_programme_without_any_green_is_not_held():
+    """K has one; group 5 calls."""
+    dark = np.full(2, R, np.int8)
+    scene = Scene(dark, dark, np.array([False, True]))
+    network = pair()
+    assert Holding(network, Clearing(network)).stage(1, scene, 0.0).tolist() == [R, G]
 
 
 def test_in_a_changeover_to_a_permissive_green_it_holds_that_one():

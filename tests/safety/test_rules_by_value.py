@@ -179,6 +179,11 @@ def test_of_two_that_start_together_the_first_does():
 
 def test_a_group_in_yellow_or_just_ended_is_still_being_cleared():
     assert step([Y, R], [R, G], (0, 1), since=99.0) == ([Y, R], [0, 0])
+    over = {"since": [97.0, 0.0], "green_end": [97.0, 0.0]}  # the yellow ends now
+    assert step([Y, R], [R, G], (0, 1), **over) == ([R, R], [0, 0]), "its clearance begins"
+    assert step([Y, R], [R, G], (0, 1), **over, clearance=0.0) == ([R, G], [0, 0])
+    lit_meanwhile = over | {"green_end": [97.5, 0.0]}
+    assert step([Y, R], [R, G], (0, 1), **lit_meanwhile, clearance=0.0) == ([R, R], [0, 0])
     assert step([G, R], [R, G], (0, 1), yellow=0.0) == ([R, R], [0, 0])
     assert step([P, R], [R, G], (0, 1), yellow=0.0) == ([R, R], [0, 0])
 
@@ -196,6 +201,13 @@ def test_yellow_and_clearance_of_the_one_that_ended_are_waited_for(ago, more, fr
         [R, G],
         [0, 0],
     )  # who crosses nobody waits for nobody
+
+
+@pytest.mark.parametrize(("clearance", "free"), [(3.0, True), (3.001, False)])
+def test_clearance_counts_from_the_end_of_a_yellow_that_was_lengthened(clearance, free):
+    """Green until 91 s, yellow of 3 s that was shown until 97 s."""
+    times = {"since": [97.0, 0.0], "green_end": [91.0, 0.0], "clearance": clearance}
+    assert step([R, R], [R, G], (0, 1), **times) == ([R, G if free else R], [0, 0])
 
 
 def test_a_change_to_protected_green_is_a_start_against_conflicting_groups():
@@ -524,6 +536,62 @@ def test_service_of_a_starving_group_lasts_until_its_minimum_green_is_over(green
         [0, 3],
         [6, 0, 0, 6, 0],
     )
+
+
+def kept_waiting(**changes):
+    """Who is served by force under a hold. Junction 1, of groups 1 to 3: 1 is held green and keeps
+    2 and 3 waiting, for 30 s by now.
+    """
+    at = {
+        "wanted": [R, G, R, R], "shown": [R, G, R, R], "serving_stage": [0, 0, 1, 2],
+        "call_since": [0.0, 100.0, 80.0, 70.0], "last": [100.0, 100.0, 100.0, 100.0],
+        "conflicting_since": [0.0, 70.0, 100.0, 100.0], "max_green": 30.0,
+        "forced": arrays.NO_GROUP,
+    } | changes  # fmt: skip
+    none = np.zeros(4)
+    state = arrays.State(
+        signals(at["shown"], 0.0),
+        calls(
+            4,
+            since_s=np.array(at["call_since"]),
+            last_s=np.array(at["last"]),
+            conflicting_since_s=np.array(at["conflicting_since"]),
+        ),
+        orders([False, False], [arrays.NO_GROUP, at["forced"]]),
+    )
+    tables = arrays.Tables(
+        junctions([0, 1, 4], serving_stage=at["serving_stage"]),
+        conflicts(4, (1, 2), (1, 3)),
+        arrays.Limits(none, none, none, none + at["max_green"], none, none, none),
+    )
+    kernel.serve_kept_waiting(1, 100.0, np.array(at["wanted"], np.int8), state, tables)
+    assert state.orders.forced[0] == arrays.NO_GROUP
+    return int(state.orders.forced[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "served"),
+    [
+        ({}, 3),  # it has waited longest
+        ({"call_since": [0.0, 100.0, 70.0, 80.0]}, 2),
+        ({"call_since": [0.0, 100.0, 100.0, 100.0]}, 2),  # of equals the first
+        ({"max_green": 30.0 + US}, 3),
+        ({"max_green": 30.0 + 2 * US}, -1),
+        ({"conflicting_since": [0.0, 70.5, 0.0, 0.0]}, -1),
+        ({"shown": [R, P, R, R], "wanted": [R, P, R, R]}, 3),
+        ({"shown": [R, Y, R, R]}, -1),
+        ({"wanted": [R, R, R, R]}, -1),
+        ({"last": [100.0, 100.0, 100.0, 90.0]}, 3),
+        ({"last": [100.0, 100.0, 100.0, 89.9]}, 2),
+        ({"last": [100.0, 100.0, 0.0, 0.0]}, -1),
+        ({"serving_stage": [0, 0, 1, arrays.NO_STAGE]}, 2),
+        ({"serving_stage": [0, 0, arrays.NO_STAGE, arrays.NO_STAGE]}, -1),
+        ({"shown": [R, G, R, P]}, 2),
+        ({"forced": 2}, 2),  # its service is not over
+    ],
+)
+def test_a_held_green_at_its_maximum_is_followed_by_who_has_waited_longest_for_it(changes, served):
+    assert kept_waiting(**changes) == served
 
 
 @pytest.mark.slow

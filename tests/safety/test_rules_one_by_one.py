@@ -12,7 +12,7 @@ import pytest
 from headway.roads import BENCHMARK, STREET, Kind, work_out
 from headway.safety import ControlSource, Fault, Order, Override, SafetyGate, arrays, kernel
 from headway.safety.monitor import ConflictMonitor
-from headway.safety.tables import conflict_table, junction_table, tables_of
+from headway.safety.tables import conflict_table, junction_table, tables_of, way_table
 from headway.values import EmergencyVehicle
 from tests.safety.builders import FR, FY, NETWORK, STAGES, G, P, R, Street, Y, look, propose
 
@@ -373,6 +373,14 @@ def test_a_read_back_of_another_shape_type_or_value_is_a_disagreement(read):
     assert len(street.of("lamps")) == 1
 
 
+def test_the_right_colours_in_another_shape_are_a_disagreement():
+    street = Street().play(STAGES[0], 10)
+    for _ in range(3):
+        street.gate.look(street.gate.shown.reshape(2, 2))
+        street.play(STAGES[0], 1)
+    assert street.gate.faults == {0: Fault.LAMPS}
+
+
 def test_lamps_that_are_read_wide_are_compared_by_value():
     street = Street().play(STAGES[0], 10)
     for _ in range(10):
@@ -389,10 +397,11 @@ def test_the_lamps_are_looked_at_beside_what_the_observation_says():
     assert street.gate.faults == {0: Fault.LAMPS}
 
 
-def test_a_tick_with_wrong_lamps_is_forgotten_five_seconds_after_the_intergreen():
+@pytest.mark.parametrize("times", [1, 20])
+def test_a_tick_with_wrong_lamps_is_forgotten_five_seconds_after_the_intergreen(times):
     wrong = np.array([R, G, R, R], np.int8)
     street = Street().play(STAGES[0], 10)
-    for _ in range(20):
+    for _ in range(times):
         street.play(STAGES[0], 1, shown=wrong).play(STAGES[0], 3 + 5)  # yellow, no clearance
     assert street.gate.faults == {}
     for _ in range(3):
@@ -491,6 +500,13 @@ def test_a_fault_is_reset_by_an_operator_once_the_lamps_obey():
     assert street.shown[-1] == STAGES[0].tolist()
 
 
+def test_no_fault_ends_while_nobody_reads_the_lamps():
+    street = Street().play(STAGES[0], 12, shown=np.full(4, G, np.int8))
+    for second in range(12, 412):
+        street.gate.admit(None, float(second))
+    assert street.gate.faults == {0: Fault.LAMPS}
+
+
 def test_what_is_latched_stays_so_in_the_gate_that_takes_over():
     street = Street().play(STAGES[0], 12, shown=np.full(4, G, np.int8))
     heir = SafetyGate(NETWORK, street.timing, 0.0)
@@ -525,3 +541,12 @@ def test_an_emergency_vehicle_whose_group_no_stage_serves_changes_nothing():
 def test_orders_are_immutable():
     with pytest.raises(FrozenInstanceError):
         Override(0, Order.HOLD, 9.0, "op").until_s = 99.0  # type: ignore[misc]
+
+
+def test_a_lane_calls_the_groups_of_its_links_but_those_without_a_signal():
+    """Lane 0 leads to groups 0 and 1, and straight on without a signal; lane 2 to group 1."""
+    more = [replace(NETWORK.links[0], group=-1), replace(NETWORK.links[0], group=1)]
+    ways = way_table(replace(NETWORK, links=(*NETWORK.links, *more)))
+    assert ways.lane_start.tolist() == [0, 2, 2, 3, 3, 4, 4, 5, 5]
+    assert ways.lane_group.tolist() == [0, 1, 1, 2, 3]
+    assert ways.link_group.tolist() == [0, 1, 2, 3, -1, 1]

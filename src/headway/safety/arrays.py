@@ -112,7 +112,7 @@ class Orders(NamedTuple):
     """What stands over the controller in this second; arrays by junction.
 
     exempt:    bool, an order, an emergency vehicle or a fault stands over the maximum red.
-    held:      bool, an operator holds a stage.
+    held:      bool, an operator holds a stage; of no effect where it is exempt.
     off_cycle: bool, the maximum cycle is not kept.
     preempted: bool, an emergency vehicle is served: the minimum cycle is not kept.
     forced:    int, the group that is being served, or NO_GROUP; kept between seconds.

@@ -69,12 +69,12 @@ def services(events: Iterable[Event]) -> Services:
     """
     spans: dict[str, list[tuple[float, float]]] = {}
     for event in events:
-        own = spans.setdefault(event.junction, [])
         if event.kind == "safety.emergency":
-            own.append((event.at_s, np.inf))
-        elif event.kind == "safety.emergency_ended" and own:
+            spans.setdefault(event.junction, []).append((event.at_s, np.inf))
+        elif event.kind == "safety.emergency_ended" and event.junction in spans:
+            own = spans[event.junction]
             own[-1] = (own[-1][0], event.at_s)
-    return {junction: own for junction, own in spans.items() if own}
+    return spans
 
 
 def audit(
@@ -187,7 +187,7 @@ def _short_cycles(
     for before, row in pairwise(starts):
         at_s = float(recording.times_s[row])
         # the end counts: the record of the signals is a step later than the gate
-        is_served = any(begin_s <= at_s + EPS_S <= end_s + 2 * EPS_S for begin_s, end_s in served)
+        is_served = any(begin_s - EPS_S <= at_s <= end_s + EPS_S for begin_s, end_s in served)
         if at_s - recording.times_s[before] + EPS_S < min_cycle_s and not is_served:
             yield AuditFinding(at_s, junction.id, "minimum_cycle", (g,))
 

@@ -15,6 +15,7 @@ from headway.safety.kernel import EPS_S
 STANDS_TICKS = 3  # for which a clock that stands is waited for: then the ticks are counted instead
 KEEPS_PACE = 0.5  # share of the ticks that a clock must make to count as running
 LONGEST_TICK_S = 5.0  # a longer one is a break, not a tick
+SHORTEST_TICK_S = 0.05  # in less a clock has stood: half of the shortest that settings allow
 USUAL_TICK_S = 1.0
 NUMBERS = (float, int, np.floating, np.integer)
 
@@ -100,12 +101,10 @@ class GateClock:
         cannot have passed before the first reading has not passed.
         """
         begins, self._has_begun = not self._has_begun, True
-        step_s = 0.0 if reading_s is None else reading_s - self._good_s
-        if begins and (reading_s is None or not 0.0 <= step_s <= first_s):
-            return 0.0
-        if begins and step_s > 0.0:
-            return step_s
-        if 0.0 < step_s <= LONGEST_TICK_S:
+        step_s = 0.0 if reading_s is None else reading_s - self._previous_s
+        if begins:
+            return step_s if 0.0 <= step_s <= first_s else 0.0
+        if SHORTEST_TICK_S <= step_s <= LONGEST_TICK_S:
             self.tick_s = step_s
             return step_s
         return USUAL_TICK_S

@@ -27,7 +27,7 @@ def flash_colours(junction: Junction) -> ColourArray:
     served = (junction.stages >= GO).any(axis=0)
     is_stage = (programme.colours >= GO).any(axis=1) & (programme.colours != YELLOW).all(axis=1)
     alike = (programme.colours[:, None] == programme.colours[None]).all(axis=2)
-    shown_s = np.where(is_stage, alike @ programme.duration_s, 0.0)
+    shown_s = (alike & is_stage) @ programme.duration_s
     main = (programme.colours[np.argmax(shown_s)] >= GO) & served & bool(is_stage.any())
     unclear = junction.conflicts & (junction.yields == junction.yields.T)
     main &= ~(unclear & main).any(axis=1)

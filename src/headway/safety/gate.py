@@ -350,7 +350,6 @@ class SafetyGate:
         for junction in self._monitor.faults:
             wanted[self._memory.groups_of(junction)] = Colour.RED
             orders.exempt[junction] = orders.off_cycle[junction] = True
-            orders.held[junction] = False
 
     # the rules
 

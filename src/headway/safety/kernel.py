@@ -115,7 +115,7 @@ def apply_rules(now_s, wanted, state, tables, decision):  # type: ignore[no-unty
         decision.rule[g] = Rule.NONE
     orders = state.orders
     for j in range(len(orders.forced)):
-        if orders.held[j] and not orders.exempt[j]:
+        if orders.held[j]:
             serve_kept_waiting(j, now_s, wanted, state, tables)
     serve_starving(now_s, wanted, state, tables, decision)
     reject_unknown_colours(wanted, decision)

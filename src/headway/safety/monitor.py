@@ -8,7 +8,6 @@ lasts for 450 ms, which is less than one of these, and it stays until somebody r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -44,8 +43,7 @@ class Ended(NamedTuple):
     healthy_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Of one tick. latched, ended: since the tick before. wrong: (groups,), lamps that do not show
     what was commanded; None where all do.
     """

@@ -133,7 +133,6 @@ class Operators:
             own = memory.groups_of(junction)
             wanted[own] = Colour.RED
             orders.exempt[junction] = orders.off_cycle[junction] = True
-            orders.held[junction] = False
             if is_flashing[junction]:
                 memory.state.calls.since_s[own] = now_s
                 if not self._flash_ordered[junction]:

@@ -50,12 +50,16 @@ NOWHERE: Mapping[int, str] = {}
 
 
 class Traffic(NamedTuple):
-    """What is known in this second; the values of `kernel` are those before its rules apply."""
+    """What is known in this second; the values of `kernel` are those before its rules apply.
+
+    closed: why, by junction that flashes or stays red: nobody is served there.
+    """
 
     now_s: float
     observation: Observation
     signals: Signals
     calls: Calls
+    closed: Mapping[int, str]
 
 
 class Priority:
@@ -70,7 +74,6 @@ class Priority:
         self._claimants = Claimants(network, Arrivals(network, limits, conflicts), clearing)
         self._link_group = network.link_group
         self._events: list[Event] = []
-        self._closed: Mapping[int, str] = {}
         # by junction: the vehicle that was last told to be unserved, and when
         self._unserved: dict[int, tuple[str, float]] = {}
         self._began_as: dict[int, str] = {}  # by junction: its name when its service was told
@@ -111,11 +114,10 @@ class Priority:
 
         closed: why, by junction that flashes or stays red: nobody is served there.
         """
-        self._closed = closed
-        traffic = Traffic(now_s, observation, signals, calls)
+        traffic = Traffic(now_s, observation, signals, calls, closed)
         claims = self._claimants.claims(observation, signals, now_s)
         self._bar_stalled(claims, traffic)
-        first = self._first_to_arrive(claims, now_s)
+        first = self._first_to_arrive(claims, traffic)
         self._end_services(first, traffic)
         self._begin_services(first, now_s)
         wanted = {
@@ -127,26 +129,27 @@ class Priority:
 
     # who goes first
 
-    def _first_to_arrive(self, claims: Claims, now_s: float) -> dict[int, Claim]:
+    def _first_to_arrive(self, claims: Claims, traffic: Traffic) -> dict[int, Claim]:
         """The claim to be served at each junction."""
         first: dict[int, Claim] = {}
         for claim in claims.values():
-            if not self._is_due(claim) or self._memory.is_barred(claim, now_s):
+            if not self._is_due(claim) or self._memory.is_barred(claim, traffic.now_s):
                 continue
-            if claim.junction in self._closed:
-                self._tell_unserved(claim, now_s)
+            if claim.junction in traffic.closed:
+                self._tell_unserved(claim, traffic)
                 continue
             held = first.get(claim.junction)
             if held is None or self._rank(claim) < self._rank(held):
                 first[claim.junction] = claim
         return first
 
-    def _tell_unserved(self, claim: Claim, now_s: float) -> None:
+    def _tell_unserved(self, claim: Claim, traffic: Traffic) -> None:
         """Once for a vehicle, and at most one in UNSERVED_QUIET_S at one junction."""
+        now_s = traffic.now_s
         vehicle, told_s = self._unserved.get(claim.junction, ("", -inf))
         if claim.vehicle != vehicle and now_s - told_s >= UNSERVED_QUIET_S:
             self._unserved[claim.junction] = (claim.vehicle, now_s)
-            data = {"vehicle": claim.vehicle, "reason": self._closed[claim.junction]}
+            data = {"vehicle": claim.vehicle, "reason": traffic.closed[claim.junction]}
             self._report("emergency_unserved", data, claim.junction, now_s)
 
     def _is_due(self, claim: Claim) -> bool:
@@ -197,8 +200,8 @@ class Priority:
                 self._memory.past[junction, service.vehicle] = service
                 self._memory.seen_s.setdefault((junction, service.vehicle), traffic.now_s)
                 data = self._named(junction, service)
-                if junction in self._closed:
-                    data["reason"] = self._closed[junction]
+                if junction in traffic.closed:
+                    data["reason"] = traffic.closed[junction]
                 self._report("emergency_ended", data, junction, traffic.now_s)
                 self._began_as.pop(junction, None)
                 group = self._longest_waiting(junction, traffic)
@@ -313,7 +316,7 @@ class Priority:
         """
         wanted = {}
         for junction, left in list(self._memory.exits.items()):
-            if junction in self._closed or self._is_over(left, traffic):
+            if junction in traffic.closed or self._is_over(left, traffic):
                 del self._memory.exits[junction]
                 continue
             stage = self._best(

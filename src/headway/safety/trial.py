@@ -22,7 +22,6 @@ def trial(network: Network, timing: Timing, seconds: int, seed: int = 1) -> list
     which ask for greens that conflict. None of a gate that is sound.
     """
     gate = SafetyGate(network, timing, 0.0)
-    gate.tick_s = 1.0
     random = np.random.default_rng(seed)
     groups, junctions = len(network.groups), len(network.junctions)
     wanted = np.full(groups, Colour.GREEN, np.int8)  # of all at once
