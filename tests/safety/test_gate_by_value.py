@@ -328,6 +328,17 @@ def test_without_a_junction_that_obeys_the_source_is_all_red_until_they_are_heal
     )  # fmt: skip
 
 
+def test_seconds_in_which_nobody_reads_the_lamps_are_no_health():
+    """400 blind seconds and a right one ended the fault of lamps that were stuck at green."""
+    two = Two().play(FIRST, 10).play(FIRST, 5, shown=np.array([*FIRST[:4], R, G], np.int8))
+    two.play(FIRST, 100).play(FIRST, 400, blind=True).play(FIRST, 199)
+    assert two.gate.faults == {1: Fault.LAMPS}
+    two.play(FIRST, 1)
+    assert two.reported("fault_ended") == [
+        (714.0, "fault_ended", "K", {"fault": "lamps", "healthy_s": 300.0})
+    ]
+
+
 def resumed(two):
     """Another gate, with what `two` remembers."""
     heir = Two()

@@ -75,6 +75,7 @@ class ConflictMonitor:
         self._wrong: BoolArray | None = None  # of this tick
         self._has_looked = False
         self._is_calm = True  # no tick was wrong lately, and nothing is latched
+        self._settled_s: float | None = None  # of the verdict before; None at the first, or resumed
 
     def look(self, read: Any, commanded: ColourArray) -> None:
         """Take in what was read back from the lamps in this tick, by one reader of several. What
@@ -95,12 +96,17 @@ class ConflictMonitor:
             self._wrong = wrong if self._wrong is None else self._wrong | wrong
 
     def settle(self, now_s: float) -> Verdict:
-        """The verdict on the tick, after all readers. Without any, nothing is known and nothing
-        changes.
+        """The verdict on the tick, after all readers. Without any nothing is known: the time since
+        the verdict before counts neither as right nor as wrong.
         """
         wrong, has_looked = self._wrong, self._has_looked
         self._wrong, self._has_looked = None, False
-        if not has_looked or (wrong is None and self._is_calm):
+        passed_s = 0.0 if self._settled_s is None else now_s - self._settled_s
+        self._settled_s = now_s
+        if not has_looked:
+            self._right_since_s += passed_s
+            return NOTHING
+        if wrong is None and self._is_calm:
             return NOTHING
         self._is_wrong[:] = False
         if wrong is not None:
