@@ -1154,10 +1154,23 @@ def test_orders_that_other_settings_leave_behind_are_told(play, tmp_path, tiny):
     """Of another seed, scenario or controller; a hold that is gone must not go unseen."""
     path = tmp_path / "orders.json"
     hold = {"junction": "C", "order": "flash", "until_s": 160.0, "by": "ann", "stage": -1}
-    rest = {"overrides": [hold], "run": "another"}
+    held = {
+        "overrides": [hold] * 102 + [{"until_s": None}],
+        "models": {"shadow": "m@2", "canary": None},
+    }
+    rest = held | {"run": "another"}
     path.write_text(json.dumps({"task": "another", "orders": {"controller": "greedy"}} | rest))
-    told = {"task": "another", "orders": {"controller": "greedy"}, "overrides": [hold]}
+    told = {
+        "task": "another",
+        "orders": {"controller": "greedy"},
+        "models": {"shadow": "m@2"},
+        "overrides": [hold] * 100,
+        "more": 3,
+    }
     assert play(until_s=101.0).events("engine.orders_left") == [(100.0, "engine.orders_left", told)]
+    path.write_text('{"task": "another", "overrides": [{"until_s": NaN}]}')
+    ((_, _, told),) = play(until_s=101.0).events("engine.orders_left")
+    assert told == {"task": "another", "overrides": [{"until_s": None}]}
     path.write_text(json.dumps({"task": key_of(tiny, name="")} | rest))
     assert play(until_s=101.0).events("engine.orders_left") == []
 

@@ -105,10 +105,9 @@ def every_stage(network: Network, junction: Junction) -> tuple[ColourArray, int]
     stages = _that_lead_on(stages, _way_on(network, junction))
     own = list(stages[: len(_each_once(junction.stages))])
     unserved = _lit(junction.stages).any(axis=0) & ~_lit(np.array(own)).any(axis=0)
-    while unserved.any():
-        most = (_lit(stages) & unserved).sum(axis=1).argmax()
-        own.append(stages[most])
-        unserved &= ~_lit(stages[most])
+    while (served := (_lit(stages) & unserved).sum(axis=1)).any():
+        own.append(stages[served.argmax()])
+        unserved &= ~_lit(own[-1])
     of_programme = _each_once(np.array(own))
     return _each_once(np.concatenate([of_programme, stages])), len(of_programme)
 

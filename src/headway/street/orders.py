@@ -17,6 +17,7 @@ from headway.safety import Order, Override
 from headway.settings import Settings, overridden
 from headway.street.deployed import Deployed
 from headway.street.messages import Optimise, Switch
+from headway.telemetry.plain import plain
 
 SECTIONS = {
     "scenario": "street",
@@ -27,6 +28,7 @@ SECTIONS = {
 # of a settings file, applied while running; log has no secrets either
 LIVE_SECTIONS = ("loop", "control", "planner", "q_learning", "alerts", "log")
 Orders = dict[str, str | float]
+MOST_TOLD = 100  # orders at junctions, in one event
 
 
 class OrderStore:
@@ -186,15 +188,22 @@ class OrderStore:
     # --- the file
 
     def of_another_task(self) -> dict[str, Any] | None:
-        """What the file holds for another task, in JSON's kinds: `task`, and its `orders` and
-        `overrides` as far as there are any; None where there are none.
+        """What the file holds for another task, for an event: `task`, and as far as there are any
+        its `orders`, `models` and `overrides`, of which `more` are left out beyond MOST_TOLD. None
+        where there are none.
         """
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
             if found["task"] == self._key:
                 return None
-            held = {name: found[name] for name in ("orders", "overrides") if found.get(name)}
-            return {"task": str(found["task"])} | held if held else None
+            found["models"] = {what: by for what, by in found.get("models", {}).items() if by}
+            held = {n: found[n] for n in ("orders", "models", "overrides") if found.get(n)}
+            if not held:
+                return None
+            if (more := len(held.get("overrides", ())) - MOST_TOLD) > 0:
+                held |= {"overrides": held["overrides"][:MOST_TOLD], "more": more}
+            told: dict[str, Any] = plain({"task": found["task"]} | held)
+            return told
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
 
